@@ -1,0 +1,1 @@
+//! The reasoning of an answer, told for people.

@@ -1,0 +1,23 @@
+//! Plain vocabulary shared by every other module.
+//!
+//! *Owns*: labels and names, service keys, cluster ids and sets, what one cluster says of its
+//! services ([`ClusterView`]), and the bucket arrays that make "what changed?" a comparison of
+//! pointers. *Guarantees*: every value is valid once constructed. *Does not*: know kube, tokio or
+//! the DNS message format.
+
+mod buckets;
+mod cluster;
+mod label;
+mod name;
+mod set;
+mod shard;
+
+pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
+pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
+pub use label::{InvalidLabel, Label};
+pub use name::{DomainName, InvalidName};
+pub use set::{ClusterId, ClusterSet};
+pub use shard::{
+    Endpoints, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry,
+    WhenNoneHealthy, key_hash,
+};

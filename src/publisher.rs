@@ -1,0 +1,1 @@
+//! Joins views, builds and swaps snapshots.

@@ -1,0 +1,1 @@
+//! Counters of workers, summed at scrape, and state for people.

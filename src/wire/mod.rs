@@ -1,0 +1,1 @@
+//! Bytes to query, answer to bytes.

@@ -1,0 +1,68 @@
+//! Names and the record tree.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use crate::model::{DomainName, Label, Policy, WhenNoneHealthy};
+
+/// What the configuration says of the federation's zone; every field is valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The federation's name, the label F of every owner name.
+    pub federation: Label,
+    /// The apex D, dedicated to the federation.
+    pub domain: DomainName,
+    /// Name servers of D, at least one, in the order of the file.
+    pub nameservers: Vec<Nameserver>,
+    /// Start of authority.
+    pub soa: SoaSettings,
+    /// TTL of service records, seconds.
+    pub ttl: u32,
+    /// TTL of negative answers, seconds.
+    pub negative_ttl: u32,
+    /// TTL of the negative answer of a service with no served shard, seconds.
+    pub unhealthy_ttl: u32,
+    /// The most addresses of one RRset.
+    pub max_addresses: NonZeroU16,
+    /// Which served shards an answer holds, unless a service says otherwise.
+    pub policy: Policy,
+    /// What the global name holds while no shard is served, unless a service says otherwise.
+    pub when_none_healthy: WhenNoneHealthy,
+    /// Static records of D.
+    pub records: Vec<StaticRecord>,
+}
+
+/// A name server of the zone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nameserver {
+    /// Its host name.
+    pub name: DomainName,
+    /// Its addresses, served as authoritative data where the name is within D.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Fields of the SOA record (RFC 1035 §3.3.13) that are configured; the serial is not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SoaSettings {
+    /// The mailbox of the person responsible, as a name.
+    pub rname: DomainName,
+    /// Seconds between refreshes of a secondary.
+    pub refresh: u32,
+    /// Seconds between retries.
+    pub retry: u32,
+    /// Seconds until a secondary gives up.
+    pub expire: u32,
+}
+
+/// One static record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticRecord {
+    /// Owner, within D.
+    pub owner: DomainName,
+    /// RR type number.
+    pub rtype: u16,
+    /// Seconds.
+    pub ttl: u32,
+    /// RDATA in wire form, names uncompressed.
+    pub rdata: Box<[u8]>,
+}
