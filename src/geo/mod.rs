@@ -1,5 +1,11 @@
 //! Where clients are, and which clusters are near them.
 
+mod geography;
+mod stub;
+
+pub use geography::{Compiled, Geography, LocatedBy, Ranking};
+pub use stub::*;
+
 use std::path::PathBuf;
 
 use ipnet::IpNet;

@@ -1,8 +1,124 @@
-//! Which shards are served.
+//! Which shards are served. Pure: what it needs to know of time is an argument.
+//!
+//! *Owns*: the judgement of one shard ([`judge`]) and of whole clusters ([`ClusterState`]), with
+//! the reason for each exclusion. *Does not*: know names, distances or how signals arrive.
+
+use crate::model::{ClusterId, ClusterSet, Member, Shard};
 
 /// Thresholds of the federation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Ready endpoints below which a shard is not served, unless its Service says otherwise.
     pub min_ready: u32,
+}
+
+/// What is known of a cluster as a whole (DESIGN §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClusterState {
+    /// Its source has never been read completely: what it holds is unknown.
+    Unread,
+    /// Its source is read and current.
+    Up,
+    /// Its source cannot be reached; the last known view is served.
+    Stale,
+    /// Lost: none of its shards is served.
+    Down,
+}
+
+/// Why a shard is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exclusion {
+    /// Neither an ingress address nor one that a host name resolved to.
+    #[error("has no address")]
+    NoAddress,
+    /// Fewer ready endpoints than asked for.
+    #[error("{ready} of {needed} needed endpoints ready")]
+    NotReady {
+        /// Ready endpoints.
+        ready: u32,
+        /// `minReady`.
+        needed: u32,
+    },
+    /// `meridian.dev/drain` on the Service.
+    #[error("drained by annotation")]
+    Drained,
+    /// The cluster is drained by the operator.
+    #[error("its cluster is drained")]
+    ClusterDrained,
+    /// The cluster is down.
+    #[error("its cluster is down")]
+    ClusterDown,
+}
+
+/// Judges a shard by what its own cluster says of it.
+///
+/// # Errors
+/// The first reason, in the order of DESIGN §3, for which it is not served.
+pub fn judge(shard: &Shard, settings: &Settings) -> Result<(), Exclusion> {
+    let options = shard.options.as_deref();
+    let needed = options.and_then(|o| o.min_ready).unwrap_or(settings.min_ready);
+    if shard.addresses.is_empty() {
+        Err(Exclusion::NoAddress)
+    } else if shard.endpoints.ready < needed {
+        Err(Exclusion::NotReady { ready: shard.endpoints.ready, needed })
+    } else if options.is_some_and(|o| o.drain) {
+        Err(Exclusion::Drained)
+    } else {
+        Ok(())
+    }
+}
+
+/// Judges a cluster as a whole.
+///
+/// # Errors
+/// Why none of its shards is served.
+pub fn judge_cluster(member: &Member, state: ClusterState) -> Result<(), Exclusion> {
+    if member.drain {
+        Err(Exclusion::ClusterDrained)
+    } else if state == ClusterState::Down {
+        Err(Exclusion::ClusterDown)
+    } else {
+        Ok(())
+    }
+}
+
+/// The clusters whose shards may be served.
+#[must_use]
+pub fn up(members: &[Member], states: &[ClusterState]) -> ClusterSet {
+    let judged = members.iter().zip(states).enumerate();
+    judged
+        .filter(|(_, (member, state))| judge_cluster(member, **state).is_ok())
+        .map(|(index, _)| ClusterId::new(index))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{Exclusion, Settings, judge};
+    use crate::model::{Endpoints, ServiceOptions, Shard};
+
+    fn shard(ready: u32, options: ServiceOptions) -> Shard {
+        Shard {
+            addresses: Box::new([IpAddr::from([192, 0, 2, 1])]),
+            endpoints: Endpoints { ready, total: 3 },
+            options: Some(Box::new(options)),
+            ..Shard::default()
+        }
+    }
+
+    #[test]
+    fn thresholds() {
+        let settings = Settings { min_ready: 1 };
+        let with = |min_ready, drain| ServiceOptions { min_ready, drain, ..Default::default() };
+        assert_eq!(judge(&shard(1, with(None, false)), &settings), Ok(()));
+        assert_eq!(judge(&shard(0, with(Some(0), false)), &settings), Ok(()));
+        let not_ready = Exclusion::NotReady { ready: 1, needed: 2 };
+        assert_eq!(judge(&shard(1, with(Some(2), false)), &settings), Err(not_ready));
+        assert_eq!(judge(&shard(9, with(None, true)), &settings), Err(Exclusion::Drained));
+        assert_eq!(judge(&Shard::default(), &settings), Err(Exclusion::NoAddress));
+    }
 }

@@ -1,4 +1,19 @@
-//! Names and the record tree.
+//! Names and the record tree of the federation's zone. Pure.
+//!
+//! *Owns*: which names exist ([`Zone::lookup`]), levels and their fallback ([`Levels`]), services
+//! compiled from shards ([`Service`]), static records ([`Statics`]). *Guarantees*: a bucket built
+//! from the same shards is the same, whatever was built before. *Does not*: know which shards are
+//! healthy, where clients are, or how a message looks.
+
+mod levels;
+mod service;
+mod statics;
+mod tree;
+
+pub use levels::{Level, Levels, RESERVED};
+pub use service::{Family, Service, ServiceEntry};
+pub use statics::{RrSet, StaticNode, Statics};
+pub use tree::{Lookup, Position, ServiceName, Zone};
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;

@@ -1,1 +1,0 @@
-//! The reasoning of an answer, told for people.

@@ -1,0 +1,233 @@
+//! Building a snapshot on top of the one before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use foldhash::quality::FixedState;
+
+use super::state::{Placements, Reports};
+use super::{Inputs, Live, Snapshot, places};
+use crate::geo::{Compiled, Geography, PodNetworks, Site, regions};
+use crate::health;
+use crate::model::{BUCKETS, Buckets, ClusterView, Topology};
+use crate::zone::{Service, Zone};
+
+/// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
+/// over: the work grows with what changed.
+#[must_use]
+pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
+    let sites = sites(&inputs);
+    let geography = geography(previous, &inputs, &sites);
+    let base = previous.filter(|p| same_structure(p, &inputs, &sites));
+    let mut work = match base {
+        Some(previous) => Work::on(previous),
+        None => Work::from_scratch(&inputs, &sites),
+    };
+    for index in 0..BUCKETS {
+        if base.is_none_or(|p| bucket_changed(p, &inputs, index)) {
+            work.rebuild(index, &inputs, &geography);
+        }
+    }
+    if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
+        work.retable(&geography);
+    }
+    let up = health::up(&inputs.federation.members, &inputs.states);
+    let digest = (work.digest, &up).hash_one();
+    // "max(previous + 1, unix time) at every published change" (DESIGN §2 rule 6); serial
+    // arithmetic (RFC 1982) makes the wrap in 2106 an increase like any other.
+    let now = inputs.now as u32;
+    let serial = previous.map_or(now, |p| now.max(p.serial.wrapping_add(1)));
+    let soa = soa(&work.zone, serial);
+    Snapshot {
+        generation: previous.map_or(1, |p| p.generation + 1),
+        serial,
+        up,
+        complete: inputs.complete(),
+        digest,
+        reports: work.reports,
+        content_digest: work.digest,
+        live: work.live,
+        placements: work.placements,
+        soa,
+        zone: work.zone,
+        geography,
+        inputs,
+    }
+}
+
+/// Hashes by one fixed seed, the same on every replica.
+trait HashOne: Hash {
+    fn hash_one(&self) -> u64 {
+        FixedState::with_seed(0).hash_one(self)
+    }
+}
+
+impl<T: Hash + ?Sized> HashOne for T {}
+
+/// Where clusters are, as names and distances see it.
+fn sites(inputs: &Inputs) -> Vec<Site> {
+    let members = inputs.federation.members.iter().zip(&inputs.views);
+    members
+        .map(|(member, view)| {
+            let topologies = places(member, view.as_deref());
+            let by_name = |t: &Topology| {
+                let zone = t.zone.as_ref().and_then(|z| regions::coordinates_of(z.as_str()));
+                regions::coordinates_of(t.region.as_str()).or(zone)
+            };
+            let coordinates = member.location.or_else(|| topologies.iter().find_map(by_name));
+            Site { name: member.name.clone(), topologies, coordinates }
+        })
+        .collect()
+}
+
+/// Whether configuration and places are those that `previous` was compiled for, so that its
+/// unchanged buckets hold.
+fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool {
+    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation)
+        && previous.geography.compiled.sites[..] == *sites
+}
+
+fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
+    let views = previous.inputs.views.iter().zip(&inputs.views);
+    views.into_iter().any(|(old, new)| match (old, new) {
+        (Some(old), Some(new)) => !Arc::ptr_eq(old, new) && !old.shards.same(&new.shards, index),
+        (None, Some(view)) | (Some(view), None) => !view.shards.bucket(index).is_empty(),
+        (None, None) => false,
+    })
+}
+
+/// Tables given beforehand or taken over where they fit, pod networks of the present nodes.
+fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Geography {
+    let fits = |c: &&Arc<Compiled>| Arc::ptr_eq(&c.atlas, &inputs.atlas) && c.sites[..] == *sites;
+    let before = previous.map(|p| &p.geography);
+    let compiled = inputs.compiled.iter().find(fits);
+    let compiled = compiled.or_else(|| before.map(|g| &g.compiled).filter(fits)).cloned();
+    let compiled =
+        compiled.unwrap_or_else(|| Arc::new(Compiled::new(inputs.atlas.clone(), sites.into())));
+    let same_pods = previous.filter(|p| {
+        Arc::ptr_eq(&p.inputs.federation, &inputs.federation)
+            && p.inputs.views.len() == inputs.views.len()
+            && p.inputs.views.iter().zip(&inputs.views).all(|(a, b)| pods_of(a) == pods_of(b))
+    });
+    let pods = match same_pods {
+        Some(previous) => previous.geography.pods.clone(),
+        None => {
+            let networks = inputs.read_views().map(|(id, view)| (id, &*view.pod_networks));
+            Arc::new(PodNetworks::build(networks, &inputs.federation.networks).0)
+        }
+    };
+    Geography { compiled, pods }
+}
+
+fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&BTreeSet<ipnet::IpNet>> {
+    view.as_ref().map(|view| &*view.pod_networks)
+}
+
+/// The parts that are kept by bucket, being brought up to date.
+struct Work {
+    zone: Zone,
+    live: Buckets<Live>,
+    placements: Placements,
+    digest: u64,
+    reports: Reports,
+}
+
+impl Work {
+    fn on(previous: &Snapshot) -> Self {
+        Self {
+            zone: previous.zone.clone(),
+            live: previous.live.clone(),
+            placements: previous.placements.clone(),
+            digest: previous.content_digest,
+            reports: previous.reports.clone(),
+        }
+    }
+
+    fn from_scratch(inputs: &Inputs, sites: &[Site]) -> Self {
+        let clusters: Vec<_> =
+            sites.iter().map(|site| (site.name.clone(), site.topologies.clone())).collect();
+        let (zone, reports) = Zone::new(inputs.federation.zone.clone(), &clusters);
+        let live = Buckets::default();
+        let reports = Reports { structure: reports, by_bucket: BTreeMap::new() };
+        Self { zone, live, placements: Placements::default(), digest: 0, reports }
+    }
+
+    fn rebuild(&mut self, index: usize, inputs: &Inputs, geography: &Geography) {
+        self.uncount(index);
+        let shards = inputs.read_views().map(|(id, view)| (id, view.shards.bucket(index)));
+        let reports = self.zone.rebuild_bucket(index, shards);
+        if reports.is_empty() {
+            self.reports.by_bucket.remove(&index);
+        } else {
+            self.reports.by_bucket.insert(index, reports);
+        }
+        let services = self.zone.services().bucket(index).iter();
+        let live = services.map(|e| judge(&e.service, inputs, geography)).collect();
+        self.live.replace(index, live);
+        self.count(index);
+    }
+
+    fn count(&mut self, index: usize) {
+        let live = self.live.bucket(index);
+        for (entry, live) in self.zone.services().bucket(index).iter().zip(live) {
+            *self.placements.entry(entry.service.clusters.clone()).or_default() += 1;
+            // A sum does not depend on the order in which services came.
+            let part = (entry.service.digest(), &live.served).hash_one();
+            self.digest = self.digest.wrapping_add(part);
+        }
+    }
+
+    fn uncount(&mut self, index: usize) {
+        let live = self.live.bucket(index);
+        for (entry, live) in self.zone.services().bucket(index).iter().zip(live) {
+            if let Some(count) = self.placements.get_mut(&entry.service.clusters) {
+                *count -= 1;
+                if *count == 0 {
+                    self.placements.remove(&entry.service.clusters);
+                }
+            }
+            let part = (entry.service.digest(), &live.served).hash_one();
+            self.digest = self.digest.wrapping_sub(part);
+        }
+    }
+
+    /// Points every service to its table in `geography`.
+    fn retable(&mut self, geography: &Geography) {
+        for index in 0..BUCKETS {
+            let entries = self.zone.services().bucket(index).iter();
+            let live = entries.zip(self.live.bucket(index)).map(|(entry, live)| Live {
+                served: live.served.clone(),
+                table: geography.compiled.table(&entry.service.clusters).clone(),
+            });
+            let live = live.collect();
+            self.live.replace(index, live);
+        }
+    }
+}
+
+/// What the clusters' views say of the health of one service's shards.
+fn judge(service: &Service, inputs: &Inputs, geography: &Geography) -> Live {
+    let hash = service.key.hash();
+    let healthy = |id: &crate::model::ClusterId| {
+        let view = inputs.views[id.index()].as_ref();
+        let entry = view.and_then(|v| v.shards.find(hash).find(|e| e.key == service.key));
+        entry.is_some_and(|e| health::judge(&e.shard, &inputs.federation.health).is_ok())
+    };
+    Live {
+        served: service.clusters.iter().filter(healthy).collect(),
+        table: geography.compiled.table(&service.clusters).clone(),
+    }
+}
+
+/// SOA RDATA (RFC 1035 §3.3.13). MINIMUM is the TTL of negative answers (RFC 2308 §4).
+fn soa(zone: &Zone, serial: u32) -> Box<[u8]> {
+    let settings = zone.settings();
+    let primary = settings.nameservers.first().map_or(&settings.domain, |server| &server.name);
+    let mut rdata = [primary.wire(), settings.soa.rname.wire()].concat();
+    let soa = &settings.soa;
+    for number in [serial, soa.refresh, soa.retry, soa.expire, settings.negative_ttl] {
+        rdata.extend_from_slice(&number.to_be_bytes());
+    }
+    rdata.into()
+}

@@ -1,0 +1,19 @@
+//! The one value that answers come from, how it is built, and the one swap.
+//!
+//! *Owns*: [`Snapshot`], the only place where zone, health and geography meet; [`build`]; the
+//! only `ArcSwap` ([`SnapshotCell`]). *Guarantees*: a snapshot never changes; built on top of
+//! another it equals one built from scratch of the same inputs; its generation and serial grow.
+//! *Does not*: wait, log, or decide when to build.
+
+mod build;
+mod cell;
+mod inputs;
+mod state;
+
+pub use build::build;
+pub use cell::SnapshotCell;
+pub use inputs::{Federation, Identity, Inputs, places};
+pub use state::{Live, Reports, Snapshot};
+
+#[cfg(test)]
+mod tests;

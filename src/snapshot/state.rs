@@ -1,0 +1,109 @@
+//! The snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::{Identity, Inputs};
+use crate::geo::{GeoTable, Geography};
+use crate::model::{Buckets, ClusterSet, Report};
+use crate::zone::{Position, Zone};
+
+/// What changes faster than a service's records, kept beside them at the same position.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Clusters whose shard of the service is healthy by itself; whether the cluster as a whole
+    /// is up is kept once for all services in [`Snapshot::up`].
+    pub served: ClusterSet,
+    /// The order of the service's clusters for every client.
+    pub table: Arc<GeoTable>,
+}
+
+/// How many services occupy exactly a set of clusters.
+pub(super) type Placements = HashMap<ClusterSet, usize, FixedState>;
+
+/// What cannot be served as asked, found while building.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reports {
+    /// Of locations.
+    pub(super) structure: Vec<Report>,
+    /// Of services, by bucket.
+    pub(super) by_bucket: BTreeMap<usize, Vec<Report>>,
+}
+
+impl Reports {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Report> {
+        self.structure.iter().chain(self.by_bucket.values().flatten())
+    }
+}
+
+/// Everything that answers depend on; immutable, replaced as a whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts published snapshots, from 1.
+    pub generation: u64,
+    /// SOA serial.
+    pub serial: u32,
+    /// Names.
+    pub zone: Zone,
+    /// Clusters whose shards may be served.
+    pub up: ClusterSet,
+    /// Distances.
+    pub geography: Geography,
+    /// Whether every source has been read: if not, absence is unknown.
+    pub complete: bool,
+    /// A digest of all that is answered, equal on replicas that know the same (DESIGN §2 rule 6).
+    pub digest: u64,
+    /// What cannot be served as asked, found while building.
+    pub reports: Reports,
+    /// What it was built from.
+    pub inputs: Inputs,
+    pub(super) content_digest: u64,
+    pub(super) live: Buckets<Live>,
+    pub(super) placements: Placements,
+    /// SOA RDATA.
+    pub(super) soa: Box<[u8]>,
+}
+
+impl Snapshot {
+    /// What is known now of the service at a position of [`Self::zone`].
+    #[must_use]
+    #[inline]
+    pub fn live(&self, position: Position) -> &Live {
+        &self.live.bucket(position.bucket)[position.slot]
+    }
+
+    /// How the server names itself.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inputs.federation.identity
+    }
+
+    /// RDATA of the zone's SOA record.
+    #[must_use]
+    pub fn soa(&self) -> &[u8] {
+        &self.soa
+    }
+
+    /// The sets of clusters that deserve a geographic table of their own, those of most services
+    /// first, at most [`MAX_TABLES`]: a function of the inputs alone.
+    #[must_use]
+    pub fn wanted_tables(&self) -> Vec<ClusterSet> {
+        let mut wanted: Vec<_> = self.placements.iter().filter(|(set, _)| set.len() > 1).collect();
+        wanted.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then(a.cmp(b)));
+        wanted.truncate(MAX_TABLES);
+        wanted.into_iter().map(|(set, _)| set.clone()).collect()
+    }
+
+    /// Whether every wanted table is compiled, so that scopes are as wide as they can be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.wanted_tables().iter().all(|set| self.geography.compiled.is_settled(set))
+    }
+}
+
+/// A table of 40 places over a full City database takes up to 8 MiB (GEO.md §5); 64 of them are
+/// what a small pod affords. Services in rarer sets share the table of all clusters.
+const MAX_TABLES: usize = 64;

@@ -1,0 +1,132 @@
+//! The name asked for, folded to lower case, with its labels found.
+
+use crate::model::DomainName;
+
+/// The longest name has 127 one-octet labels (255 octets with the root).
+const MAX_LABELS: usize = 127;
+
+/// The name of a question in lower-case wire form, and where each label starts.
+///
+/// Invariant: `octets[..len]` is a well-formed uncompressed name that ends in the root octet.
+#[derive(Clone)]
+pub struct QuestionName {
+    octets: [u8; DomainName::MAX_LEN + 1],
+    starts: [u8; MAX_LABELS + 1],
+    len: u8,
+    labels: u8,
+}
+
+impl QuestionName {
+    /// Reads the uncompressed name at the start of `wire`. A compression pointer has nothing to
+    /// point to in the first name of a message, so it is refused like every other malformation.
+    pub(super) fn parse(wire: &[u8]) -> Option<Self> {
+        let mut starts = [0; MAX_LABELS + 1];
+        let mut labels = 0;
+        let mut at = 0;
+        loop {
+            let len = usize::from(*wire.get(at)?);
+            if len == 0 {
+                break;
+            }
+            // RFC 1035 §2.3.4: labels are 63 octets or less, names 255 or less.
+            if len > 63 || labels == MAX_LABELS || at + len + 1 >= DomainName::MAX_LEN {
+                return None;
+            }
+            starts[labels] = at as u8;
+            labels += 1;
+            at += len + 1;
+        }
+        let len = at + 1;
+        let mut octets = [0; DomainName::MAX_LEN + 1];
+        // Length octets are below 64 and so never taken for the letters A to Z.
+        for (to, from) in octets[..len].iter_mut().zip(&wire[..len]) {
+            *to = from.to_ascii_lowercase();
+        }
+        Some(Self { octets, starts, len: len as u8, labels: labels as u8 })
+    }
+
+    /// A name from elsewhere than a message, for those who explain.
+    #[must_use]
+    pub fn from_domain(name: &DomainName) -> Self {
+        // A `DomainName` is a well-formed name by construction.
+        Self::parse(name.wire()).expect("domain names are well-formed")
+    }
+
+    /// Wire form in lower case, root included.
+    #[must_use]
+    pub fn wire(&self) -> &[u8] {
+        &self.octets[..usize::from(self.len)]
+    }
+
+    /// How many labels there are, the root not counted.
+    #[must_use]
+    pub fn labels(&self) -> usize {
+        usize::from(self.labels)
+    }
+
+    /// Where the label with `index` (from the left) starts, its length octet included; the end of
+    /// the labels, where the root octet stands, for `index == labels()`.
+    #[must_use]
+    pub fn start(&self, index: usize) -> usize {
+        if index < self.labels() { usize::from(self.starts[index]) } else { self.wire().len() - 1 }
+    }
+
+    /// The label with `index` from the left, without its length octet.
+    #[must_use]
+    pub fn label(&self, index: usize) -> &[u8] {
+        &self.octets[self.start(index) + 1..self.start(index + 1)]
+    }
+
+    /// The labels from `from` up to, not including, `to`, in wire form without a root.
+    #[must_use]
+    pub fn span(&self, from: usize, to: usize) -> &[u8] {
+        &self.octets[self.start(from)..self.start(to)]
+    }
+
+    /// How many labels stand in front of `apex`; `None` where the name is outside of it.
+    #[must_use]
+    pub fn within(&self, apex: &[u8], apex_labels: usize) -> Option<usize> {
+        let above = self.labels().checked_sub(apex_labels)?;
+        (&self.wire()[self.start(above)..] == apex).then_some(above)
+    }
+}
+
+impl std::fmt::Debug for QuestionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.wire()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::QuestionName;
+    use crate::model::DomainName;
+
+    #[test]
+    fn finds_labels_and_folds_case() {
+        let name = QuestionName::parse(b"\x03WwW\x07eXample\x00rest").expect("well-formed");
+        assert_eq!(name.wire(), b"\x03www\x07example\x00");
+        assert_eq!((name.labels(), name.label(1)), (2, &b"example"[..]));
+        assert_eq!(name.span(0, 1), b"\x03www");
+        let apex = DomainName::parse("example").expect("valid");
+        assert_eq!(name.within(apex.wire(), 1), Some(1));
+        let other = DomainName::parse("xample").expect("valid");
+        assert_eq!(name.within(other.wire(), 1), None);
+    }
+
+    #[test]
+    fn limits() {
+        let mut longest = Vec::new();
+        for _ in 0..127 {
+            longest.extend_from_slice(b"\x01a");
+        }
+        longest.push(0);
+        assert_eq!(QuestionName::parse(&longest).map(|n| n.labels()), Some(127));
+        longest.splice(0..0, *b"\x01a");
+        assert!(QuestionName::parse(&longest).is_none(), "257 octets");
+        for bad in [&b""[..], b"\x01", b"\x01a", b"\xc0\x0c", b"\x40aaaa"] {
+            assert!(QuestionName::parse(bad).is_none(), "{bad:?}");
+        }
+        assert_eq!(QuestionName::parse(b"\x00").map(|n| n.labels()), Some(0));
+    }
+}

@@ -1,0 +1,261 @@
+//! Writing of replies.
+
+use super::edns::ReplyEdns;
+use super::number::{class, rtype};
+use super::query::{HEADER_LEN, Header};
+
+/// Pointer to the name of the question, which stands right after the header (RFC 1035 §4.1.4).
+const QUESTION_POINTER: u16 = 0xc000 | HEADER_LEN as u16;
+
+/// The reply has no room for what was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A section that records are counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Answer.
+    Answer = 0,
+    /// Authority.
+    Authority = 1,
+    /// Additional.
+    Additional = 2,
+}
+
+/// The owner of a record: where in the message its name begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(u16);
+
+impl Owner {
+    /// The name of the question.
+    pub const QUESTION: Self = Self(QUESTION_POINTER);
+
+    /// The name that begins `offset` octets into the question's name.
+    #[must_use]
+    pub fn in_question(offset: usize) -> Self {
+        Self(QUESTION_POINTER + offset as u16)
+    }
+}
+
+/// A reply in the making, within a limit of octets that keeps room for the OPT record.
+///
+/// Invariant: `at <= limit <= buffer.len()`.
+#[derive(Debug)]
+pub struct Reply<'b> {
+    buffer: &'b mut [u8],
+    at: usize,
+    limit: usize,
+    counts: [u16; 3],
+    question: usize,
+}
+
+/// A place to come back to, where an RRset does not fit whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    at: usize,
+    counts: [u16; 3],
+}
+
+impl<'b> Reply<'b> {
+    /// Begins a reply of at most `limit` octets that repeats `question` (empty: none).
+    /// `buffer` has at least `limit` and 512 octets, so that header, question and OPT always fit.
+    #[inline]
+    pub fn new(
+        buffer: &'b mut [u8],
+        limit: usize,
+        question: &[u8],
+        edns: Option<&ReplyEdns<'_>>,
+    ) -> Self {
+        let at = HEADER_LEN + question.len();
+        buffer[HEADER_LEN..at].copy_from_slice(question);
+        let limit = limit.min(buffer.len()) - edns.map_or(0, ReplyEdns::len);
+        Self { buffer, at, limit, counts: [0; 3], question: question.len() }
+    }
+
+    /// Where the reply stands now.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { at: self.at, counts: self.counts }
+    }
+
+    /// Takes back all that was written since `mark`.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.at = mark.at;
+        self.counts = mark.counts;
+    }
+
+    /// Records in a section so far.
+    #[must_use]
+    pub fn count(&self, section: Section) -> u16 {
+        self.counts[section as usize]
+    }
+
+    /// Writes a record of class IN whose RDATA is `parts` put together.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written.
+    #[inline]
+    pub fn record(
+        &mut self,
+        section: Section,
+        owner: Owner,
+        rtype: u16,
+        ttl: u32,
+        parts: &[&[u8]],
+    ) -> Result<(), Full> {
+        self.record_in(class::IN, section, owner, rtype, ttl, parts)
+    }
+
+    /// Writes the one TXT record of a CHAOS answer (RFC 4892 §2), TTL 0.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written.
+    pub fn chaos(&mut self, text: &[u8]) -> Result<(), Full> {
+        let len = [text.len() as u8];
+        let parts = [&len[..], text];
+        self.record_in(class::CH, Section::Answer, Owner::QUESTION, rtype::TXT, 0, &parts)
+    }
+
+    #[inline]
+    fn record_in(
+        &mut self,
+        class: u16,
+        section: Section,
+        owner: Owner,
+        rtype: u16,
+        ttl: u32,
+        parts: &[&[u8]],
+    ) -> Result<(), Full> {
+        let rdata_len: usize = parts.iter().map(|part| part.len()).sum();
+        let end = self.at + 12 + rdata_len;
+        if end > self.limit {
+            return Err(Full);
+        }
+        let mut fixed = [0; 12];
+        fixed[..2].copy_from_slice(&owner.0.to_be_bytes());
+        fixed[2..4].copy_from_slice(&rtype.to_be_bytes());
+        fixed[4..6].copy_from_slice(&class.to_be_bytes());
+        fixed[6..10].copy_from_slice(&ttl.to_be_bytes());
+        fixed[10..].copy_from_slice(&(rdata_len as u16).to_be_bytes());
+        let out = &mut self.buffer[self.at..end];
+        out[..12].copy_from_slice(&fixed);
+        let mut at = 12;
+        for part in parts {
+            out[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.at = end;
+        self.counts[section as usize] += 1;
+        Ok(())
+    }
+
+    /// A record whose RDATA ends in the name `labels` followed by the suffix of the question at
+    /// `suffix`: compressed to a pointer, so that a chain repeats no zone name. Gives the owner
+    /// for records at that name.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written.
+    pub fn cname(
+        &mut self,
+        owner: Owner,
+        ttl: u32,
+        labels: &[&[u8]],
+        suffix: Owner,
+    ) -> Result<Owner, Full> {
+        let target = self.at + 12;
+        let pointer = suffix.0.to_be_bytes();
+        let mut parts = [&[][..]; MAX_NAME_PARTS + 1];
+        parts[..labels.len()].copy_from_slice(labels);
+        parts[labels.len()] = &pointer;
+        self.record(Section::Answer, owner, rtype::CNAME, ttl, &parts[..=labels.len()])?;
+        // A chain stands right behind the question, so its targets are always within reach.
+        Owner::at(target).ok_or(Full)
+    }
+
+    /// Writes a record of the additional section at the name `labels` in front of a name that
+    /// stands in the message already.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written.
+    pub fn additional(
+        &mut self,
+        (labels, suffix): (&[u8], Owner),
+        rtype: u16,
+        ttl: u32,
+        rdata: &[u8],
+    ) -> Result<(), Full> {
+        let end = self.at + labels.len() + 12 + rdata.len();
+        if end > self.limit {
+            return Err(Full);
+        }
+        // The fixed part begins with the pointer that ends the owner's name.
+        self.buffer[self.at..self.at + labels.len()].copy_from_slice(labels);
+        self.at += labels.len();
+        self.record(Section::Additional, suffix, rtype, ttl, &[rdata])
+    }
+
+    /// The octets written so far, for those that point back into the message.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.at
+    }
+
+    /// Whether nothing stands after the question.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.at == HEADER_LEN + self.question
+    }
+
+    /// Completes header and OPT; gives the octets of the whole.
+    #[inline]
+    pub fn finish(
+        mut self,
+        header: Header,
+        flags: Flags,
+        rcode: u16,
+        edns: Option<(&ReplyEdns<'_>, u8)>,
+    ) -> usize {
+        if let Some((edns, scope)) = edns {
+            let end = self.at + edns.len();
+            edns.write(rcode, scope, &mut self.buffer[self.at..end]);
+            self.at = end;
+            self.counts[Section::Additional as usize] += 1;
+        }
+        let mut head = [0; HEADER_LEN];
+        head[..2].copy_from_slice(&header.id.to_be_bytes());
+        head[2] = 0x80
+            | header.opcode << 3
+            | u8::from(flags.authoritative) << 2
+            | u8::from(flags.truncated) << 1
+            | u8::from(header.recursion_desired);
+        head[3] = u8::from(header.checking_disabled) << 4 | (rcode & 0xf) as u8;
+        head[5] = u8::from(self.question != 0);
+        for (index, count) in self.counts.iter().enumerate() {
+            head[6 + 2 * index..8 + 2 * index].copy_from_slice(&count.to_be_bytes());
+        }
+        self.buffer[..HEADER_LEN].copy_from_slice(&head);
+        self.at
+    }
+}
+
+/// The most parts that a compressed target is put together from: port and protocol, service and
+/// namespace, the rest of its level.
+pub const MAX_NAME_PARTS: usize = 4;
+
+impl Owner {
+    /// The name that begins at `offset` of the message; `None` beyond the reach of a compression
+    /// pointer, 14 bits.
+    #[must_use]
+    pub fn at(offset: usize) -> Option<Self> {
+        (offset < 0x4000).then_some(Self(0xc000 | offset as u16))
+    }
+}
+
+/// Header flags of a reply that its content decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// AA: the name is in a zone of ours.
+    pub authoritative: bool,
+    /// TC: something that belongs to the reply did not fit.
+    pub truncated: bool,
+}

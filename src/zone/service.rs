@@ -1,0 +1,224 @@
+//! A federated service, compiled from the shards of all clusters.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use foldhash::quality::FixedState;
+
+use super::Settings;
+use crate::model::{
+    ClusterId, ClusterSet, Keyed, Label, Policy, Port, Protocol, ServiceKey, Shard, WhenNoneHealthy,
+};
+
+/// An address family, for which one RRset of addresses exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// A records.
+    V4,
+    /// AAAA records.
+    V6,
+}
+
+/// The shards of one service over all clusters, with their RDATA ready to be sent.
+#[derive(Debug, PartialEq)]
+pub struct Service {
+    /// The service.
+    pub key: ServiceKey,
+    /// TTL of its records, seconds.
+    pub ttl: u32,
+    /// Which served shards an answer holds.
+    pub policy: Policy,
+    /// What its global name holds while no shard is served.
+    pub when_none_healthy: WhenNoneHealthy,
+    /// Clusters with a shard.
+    pub clusters: ClusterSet,
+    /// Clusters whose shard has an IPv4 address.
+    v4_clusters: ClusterSet,
+    /// Clusters whose shard has an IPv6 address.
+    v6_clusters: ClusterSet,
+    /// Sorted by cluster.
+    shards: Box<[ServiceShard]>,
+    v4: Box<[[u8; 4]]>,
+    v6: Box<[[u8; 16]]>,
+    /// Named ports of any shard, sorted; each has SRV names.
+    ports: Box<[(Label, Protocol)]>,
+    /// A hash of all of the above.
+    digest: u64,
+}
+
+/// One shard's part of a [`Service`].
+#[derive(Debug, PartialEq)]
+struct ServiceShard {
+    cluster: ClusterId,
+    v4: Range<u16>,
+    v6: Range<u16>,
+    ports: Arc<[Port]>,
+}
+
+/// A service in the zone's buckets.
+#[derive(Clone, Debug)]
+pub struct ServiceEntry {
+    pub(super) hash: u64,
+    /// The service.
+    pub service: Arc<Service>,
+}
+
+impl Keyed for ServiceEntry {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// The most addresses that one service has in one family; ranges of them are 16 bits wide.
+const MAX_ADDRESSES: usize = u16::MAX as usize;
+
+impl Service {
+    /// Merges the shards of a service, sorted by cluster. Where clusters ask for different TTLs
+    /// and policies, the first cluster in the order of the configuration wins.
+    pub(super) fn merge(
+        key: &ServiceKey,
+        shards: &[(ClusterId, &Arc<Shard>)],
+        settings: &Settings,
+    ) -> Self {
+        let mut service = Self {
+            key: key.clone(),
+            ttl: settings.ttl,
+            policy: settings.policy,
+            when_none_healthy: settings.when_none_healthy.clone(),
+            clusters: shards.iter().map(|(cluster, _)| *cluster).collect(),
+            v4_clusters: ClusterSet::default(),
+            v6_clusters: ClusterSet::default(),
+            shards: Box::default(),
+            v4: Box::default(),
+            v6: Box::default(),
+            ports: Box::default(),
+            digest: 0,
+        };
+        service.choose_options(shards);
+        service.lay_out(shards);
+        service.digest = service.content_digest();
+        service
+    }
+
+    fn choose_options(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
+        let options = || shards.iter().filter_map(|(_, shard)| shard.options.as_deref());
+        if let Some(ttl) = options().find_map(|o| o.ttl) {
+            self.ttl = ttl;
+        }
+        if let Some(policy) = options().find_map(|o| o.policy) {
+            self.policy = policy;
+        }
+        if let Some(when) = options().find_map(|o| o.when_none_healthy.as_ref()) {
+            self.when_none_healthy = when.clone();
+        }
+        // Addresses that a host name resolved to are true for its TTL only; the RRset has one.
+        if let Some(cap) = shards.iter().filter_map(|(_, shard)| shard.ttl_cap).min() {
+            self.ttl = self.ttl.min(cap);
+        }
+    }
+
+    fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let mut ports = Vec::new();
+        let mut laid = Vec::with_capacity(shards.len());
+        for &(cluster, shard) in shards {
+            let before = (v4.len(), v6.len());
+            for address in &shard.addresses {
+                match address {
+                    IpAddr::V4(a) if v4.len() < MAX_ADDRESSES => v4.push(a.octets()),
+                    IpAddr::V6(a) if v6.len() < MAX_ADDRESSES => v6.push(a.octets()),
+                    _ => {}
+                }
+            }
+            if v4.len() > before.0 {
+                self.v4_clusters.insert(cluster);
+            }
+            if v6.len() > before.1 {
+                self.v6_clusters.insert(cluster);
+            }
+            ports.extend(shard.ports.iter().map(|port| (port.name.clone(), port.protocol)));
+            laid.push(ServiceShard {
+                cluster,
+                v4: before.0 as u16..v4.len() as u16,
+                v6: before.1 as u16..v6.len() as u16,
+                ports: shard.ports.clone(),
+            });
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        self.shards = laid.into();
+        self.v4 = v4.into();
+        self.v6 = v6.into();
+        self.ports = ports.into();
+    }
+
+    fn content_digest(&self) -> u64 {
+        let mut hasher = FixedState::with_seed(0).build_hasher();
+        self.key.wire().hash(&mut hasher);
+        (self.ttl, self.policy).hash(&mut hasher);
+        format!("{:?}", self.when_none_healthy).hash(&mut hasher);
+        (&self.v4, &self.v6).hash(&mut hasher);
+        for shard in &self.shards {
+            (shard.cluster, &shard.v4, &shard.v6, &shard.ports).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// A hash of all that the service answers with but health.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Clusters whose shard has an address of the family.
+    #[must_use]
+    pub fn addressed(&self, family: Family) -> &ClusterSet {
+        match family {
+            Family::V4 => &self.v4_clusters,
+            Family::V6 => &self.v6_clusters,
+        }
+    }
+
+    /// IPv4 addresses of the shard in `cluster`, as RDATA.
+    #[must_use]
+    pub fn v4(&self, cluster: ClusterId) -> &[[u8; 4]] {
+        self.shard(cluster).map_or(&[], |s| &self.v4[s.v4.start.into()..s.v4.end.into()])
+    }
+
+    /// IPv6 addresses of the shard in `cluster`, as RDATA.
+    #[must_use]
+    pub fn v6(&self, cluster: ClusterId) -> &[[u8; 16]] {
+        self.shard(cluster).map_or(&[], |s| &self.v6[s.v6.start.into()..s.v6.end.into()])
+    }
+
+    /// The number of a named port of the shard in `cluster`.
+    #[must_use]
+    pub fn port(&self, cluster: ClusterId, port: &(Label, Protocol)) -> Option<u16> {
+        let ports = &self.shard(cluster)?.ports;
+        ports.iter().find(|p| p.name == port.0 && p.protocol == port.1).map(|p| p.number)
+    }
+
+    /// Named ports of any shard.
+    #[must_use]
+    pub fn ports(&self) -> &[(Label, Protocol)] {
+        &self.ports
+    }
+
+    /// The named port that the labels `_port` and `_proto` of an SRV owner name mean.
+    pub(super) fn srv_port(&self, port: &[u8], proto: &[u8]) -> Option<&(Label, Protocol)> {
+        let name = port.strip_prefix(b"_")?;
+        self.ports.iter().find(|(n, p)| n.as_bytes() == name && p.label() == proto)
+    }
+
+    /// Whether any named port uses the protocol of the label `_proto`.
+    pub(super) fn has_proto(&self, proto: &[u8]) -> bool {
+        self.ports.iter().any(|(_, p)| p.label() == proto)
+    }
+
+    fn shard(&self, cluster: ClusterId) -> Option<&ServiceShard> {
+        let index = self.shards.binary_search_by_key(&cluster, |shard| shard.cluster).ok()?;
+        Some(&self.shards[index])
+    }
+}

@@ -1,0 +1,361 @@
+//! The record tree of D: names derived from services and levels, not stored one by one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::Settings;
+use super::levels::{Beside, Level, Levels};
+use super::service::{Service, ServiceEntry};
+use super::statics::{StaticNode, Statics};
+use crate::model::{
+    Buckets, ClusterId, DomainName, Keyed, Label, Protocol, Report, ShardEntry, Topology,
+    bucket_of, key_hash,
+};
+use crate::wire::QuestionName;
+
+/// The zone D at one moment: immutable but for the builder, cheap to clone, its buckets shared
+/// between generations.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    settings: Arc<Settings>,
+    apex_labels: usize,
+    levels: Arc<Levels>,
+    /// Clusters by the first label of their shard names.
+    clusters: Arc<HashMap<Label, ClusterId, FixedState>>,
+    statics: Arc<Statics>,
+    services: Buckets<ServiceEntry>,
+    namespaces: Buckets<Namespace>,
+}
+
+/// A namespace that has federated services, and how many.
+#[derive(Clone, Debug)]
+struct Namespace {
+    hash: u64,
+    /// Length octet and label.
+    wire: Box<[u8]>,
+    services: u32,
+}
+
+impl Keyed for Namespace {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// Where a service stands in the zone's buckets, so that what is kept beside it can be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the bucket.
+    pub bucket: usize,
+    /// Index in the bucket.
+    pub slot: usize,
+}
+
+/// What stands at a name.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup<'z> {
+    /// A name of a service.
+    Service(ServiceName<'z>),
+    /// A name with static records; the apex.
+    Static(&'z StaticNode),
+    /// Something below it exists, nothing at it (RFC 8020).
+    EmptyNonTerminal,
+    /// Nothing.
+    Nothing,
+}
+
+/// A name of a service: which, at which level, and for which of its ports.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceName<'z> {
+    /// The service.
+    pub service: &'z Service,
+    /// Its place in the buckets.
+    pub position: Position,
+    /// The level.
+    pub level: Level,
+    /// The named port of an SRV name; `None` for the name of the level itself.
+    pub port: Option<&'z (Label, Protocol)>,
+}
+
+impl Zone {
+    /// A zone without services, for clusters with these names in these places. Gives beside it
+    /// what cannot have names.
+    #[must_use]
+    pub fn new(
+        settings: Arc<Settings>,
+        clusters: &[(Label, BTreeSet<Topology>)],
+    ) -> (Self, Vec<Report>) {
+        let (levels, reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
+        let ids = clusters.iter().enumerate();
+        let clusters = ids.map(|(i, (name, _))| (name.clone(), ClusterId::new(i))).collect();
+        let zone = Self {
+            apex_labels: settings.domain.labels().count(),
+            levels: Arc::new(levels),
+            clusters: Arc::new(clusters),
+            statics: Arc::new(Statics::compile(&settings)),
+            services: Buckets::default(),
+            namespaces: Buckets::default(),
+            settings,
+        };
+        (zone, reports)
+    }
+
+    /// Compiles bucket `index` anew from the same bucket of every cluster's view. Gives the
+    /// services that have names too long to exist.
+    pub fn rebuild_bucket<'v>(
+        &mut self,
+        index: usize,
+        shards: impl Iterator<Item = (ClusterId, &'v [ShardEntry])>,
+    ) -> Vec<Report> {
+        let mut found: Vec<(ClusterId, &ShardEntry)> = shards
+            .flat_map(|(cluster, entries)| entries.iter().map(move |entry| (cluster, entry)))
+            .collect();
+        found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
+        let entries: Vec<ServiceEntry> = found
+            .chunk_by(|(_, a), (_, b)| a.key == b.key)
+            .map(|group| {
+                let first = group[0].1;
+                let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
+                let service = Service::merge(&first.key, &shards, &self.settings);
+                ServiceEntry { hash: first.hash, service: Arc::new(service) }
+            })
+            .collect();
+        self.recount_namespaces(index, &entries);
+        let reports = entries.iter().filter_map(|e| self.too_long(&e.service)).collect();
+        self.services.replace(index, entries);
+        reports
+    }
+
+    /// Brings the namespaces up to what bucket `index` will hold.
+    fn recount_namespaces(&mut self, index: usize, new: &[ServiceEntry]) {
+        let old = self.services.bucket(index);
+        let missing = |from: &[ServiceEntry], in_: &[ServiceEntry]| -> Vec<Box<[u8]>> {
+            from.iter()
+                .filter(|e| !in_.iter().any(|o| o.service.key == e.service.key))
+                .map(|e| namespace_wire(&e.service).into())
+                .collect()
+        };
+        let (gone, come) = (missing(old, new), missing(new, old));
+        for (wires, step) in [(come, 1i64), (gone, -1)] {
+            for wire in wires {
+                let hash = key_hash(&wire);
+                let count = self.namespace(&wire).map_or(0, |n| i64::from(n.services)) + step;
+                if count > 0 {
+                    let same = wire.clone();
+                    let entry = Namespace { hash, wire, services: count as u32 };
+                    self.namespaces.upsert(entry, |n| n.wire == same);
+                } else {
+                    self.namespaces.remove(hash, |n| n.wire == wire);
+                }
+            }
+        }
+    }
+
+    /// "A name that would exceed 255 octets ... does not exist, is reported once" (DESIGN §2).
+    fn too_long(&self, service: &Service) -> Option<Report> {
+        let longest = self
+            .levels
+            .all()
+            .chain([Level::Global])
+            .filter(|level| !self.fits(service, *level))
+            .map(|level| {
+                self.levels.tail(level).len() + service.key.wire().len() + self.apex().wire().len()
+            })
+            .max()?;
+        Some(Report {
+            subject: format!("Service {}", service.key).into(),
+            reason: format!(
+                "has names of up to {longest} octets; those above {} do not exist: shorten its \
+                 name or its namespace's",
+                DomainName::MAX_LEN
+            )
+            .into(),
+        })
+    }
+
+    /// Whether the name of a service at a level is short enough to exist.
+    #[must_use]
+    pub fn fits(&self, service: &Service, level: Level) -> bool {
+        let labels = service.key.wire().len() + self.levels.tail(level).len();
+        labels + self.apex().wire().len() <= DomainName::MAX_LEN
+    }
+
+    /// The settings that the zone was compiled with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The apex D.
+    #[must_use]
+    pub fn apex(&self) -> &DomainName {
+        &self.settings.domain
+    }
+
+    /// Labels of D.
+    #[must_use]
+    pub fn apex_labels(&self) -> usize {
+        self.apex_labels
+    }
+
+    /// Regions and availability zones.
+    #[must_use]
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// Static records.
+    #[must_use]
+    pub fn statics(&self) -> &Statics {
+        &self.statics
+    }
+
+    /// All services.
+    #[must_use]
+    pub fn services(&self) -> &Buckets<ServiceEntry> {
+        &self.services
+    }
+
+    /// Namespaces that have services, for those who look for collisions.
+    pub fn has_namespace(&self, namespace: &Label) -> bool {
+        let mut wire = vec![namespace.as_bytes().len() as u8];
+        wire.extend_from_slice(namespace.as_bytes());
+        self.namespace(&wire).is_some()
+    }
+
+    fn namespace(&self, wire: &[u8]) -> Option<&Namespace> {
+        self.namespaces.find(key_hash(wire)).find(|n| *n.wire == *wire)
+    }
+
+    /// How many labels of `name` stand in front of D; `None` outside of the zone.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, name: &QuestionName) -> Option<usize> {
+        name.within(self.settings.domain.wire(), self.apex_labels)
+    }
+
+    /// What stands at `name`, of whose labels `above` stand in front of D.
+    #[must_use]
+    #[inline]
+    pub fn lookup(&self, name: &QuestionName, above: usize) -> Lookup<'_> {
+        // The label beside D tells the level; `svc` ends the part that belongs to it.
+        let beside = above.checked_sub(1).and_then(|at| self.levels.beside(name.label(at)));
+        match beside {
+            Some(Beside::Svc) => self.global(name, above - 1),
+            Some(Beside::Region(region)) => {
+                let Some(at) = above.checked_sub(2) else { return Lookup::EmptyNonTerminal };
+                let label = name.label(at);
+                if label == b"svc" {
+                    return self.below_svc(name, at, Level::Region(region));
+                }
+                match self.levels.zone_in(region, label) {
+                    Some(zone) => self.expect_svc(name, at, Level::Zone(zone)),
+                    None => Lookup::Nothing,
+                }
+            }
+            Some(Beside::Zone(zone)) => self.expect_svc(name, above - 1, Level::Zone(zone)),
+            Some(Beside::Federation) => self.below_federation(name, above - 1, Level::Global),
+            None => match self.statics.get(name.span(0, above)) {
+                Some(node) if above > 0 && node.rrsets().is_empty() => Lookup::EmptyNonTerminal,
+                Some(node) => Lookup::Static(node),
+                None => Lookup::Nothing,
+            },
+        }
+    }
+
+    /// `above` labels stand in front of `svc.D`, the one place with shard names.
+    #[inline]
+    fn global(&self, name: &QuestionName, above: usize) -> Lookup<'_> {
+        match self.below_svc(name, above, Level::Global) {
+            // c.S.N.F stands in front.
+            Lookup::Nothing if above == 4 => self.shard(name),
+            found => found,
+        }
+    }
+
+    /// The shard that the first label names, of the service that the rest names.
+    fn shard(&self, name: &QuestionName) -> Lookup<'_> {
+        let cluster = std::str::from_utf8(name.label(0)).ok().and_then(|l| self.clusters.get(l));
+        match (cluster, self.service(name.span(1, 3))) {
+            (Some(&cluster), Some((service, position)))
+                if name.label(3) == self.settings.federation.as_bytes()
+                    && service.clusters.contains(cluster) =>
+            {
+                let level = Level::Shard(cluster);
+                Lookup::Service(ServiceName { service, position, level, port: None })
+            }
+            _ => Lookup::Nothing,
+        }
+    }
+
+    /// `above` labels stand in front of a location that only `svc` may follow.
+    fn expect_svc(&self, name: &QuestionName, above: usize, level: Level) -> Lookup<'_> {
+        match above.checked_sub(1) {
+            None => Lookup::EmptyNonTerminal,
+            Some(at) if name.label(at) == b"svc" => self.below_svc(name, at, level),
+            Some(_) => Lookup::Nothing,
+        }
+    }
+
+    /// `above` labels stand in front of `svc`; F is the only one beside it.
+    fn below_svc(&self, name: &QuestionName, above: usize, level: Level) -> Lookup<'_> {
+        match above.checked_sub(1) {
+            None => Lookup::EmptyNonTerminal,
+            Some(at) if name.label(at) == self.settings.federation.as_bytes() => {
+                self.below_federation(name, at, level)
+            }
+            Some(_) => Lookup::Nothing,
+        }
+    }
+
+    /// `above` labels stand in front of F: nothing, N, S.N, or a prefix of S.N.
+    #[inline]
+    fn below_federation(&self, name: &QuestionName, above: usize, level: Level) -> Lookup<'_> {
+        let Some(service_at) = above.checked_sub(2) else {
+            let known = above == 0 || self.namespace(name.span(0, 1)).is_some();
+            return if known { Lookup::EmptyNonTerminal } else { Lookup::Nothing };
+        };
+        let Some((service, position)) = self.service(name.span(service_at, above)) else {
+            return Lookup::Nothing;
+        };
+        let hit = |port| Lookup::Service(ServiceName { service, position, level, port });
+        match service_at {
+            0 => hit(None),
+            // `_proto` alone is an empty non-terminal below which the ports stand.
+            1 if service.has_proto(name.label(0)) => Lookup::EmptyNonTerminal,
+            2 => match service.srv_port(name.label(0), name.label(1)) {
+                Some(port) => hit(Some(port)),
+                None => Lookup::Nothing,
+            },
+            _ => Lookup::Nothing,
+        }
+    }
+}
+
+impl Zone {
+    /// The service whose key has this wire form, and its place.
+    #[must_use]
+    #[inline]
+    pub fn service(&self, key: &[u8]) -> Option<(&Service, Position)> {
+        let hash = key_hash(key);
+        let bucket = bucket_of(hash);
+        let entries = self.services.bucket(bucket);
+        let first = entries.partition_point(|entry| entry.hash < hash);
+        entries[first..]
+            .iter()
+            .take_while(|entry| entry.hash == hash)
+            .position(|entry| entry.service.key.wire() == key)
+            .map(|offset| {
+                let slot = first + offset;
+                (&*entries[slot].service, Position { bucket, slot })
+            })
+    }
+}
+
+/// The namespace of a service as length octet and label.
+fn namespace_wire(service: &Service) -> &[u8] {
+    let wire = service.key.wire();
+    &wire[usize::from(wire[0]) + 1..]
+}
