@@ -6,27 +6,29 @@ use super::Answer;
 use super::ranking::{Eligible, ranking, visit};
 use super::resolve::{End, Path, resolve};
 use crate::geo::Ranking;
-use crate::model::{ClusterId, ClusterSet, DomainName, Label, Protocol, WhenNoneHealthy};
+use crate::model::{ClusterId, ClusterSet, DomainName, Label, WhenNoneHealthy};
 use crate::snapshot::Live;
 use crate::wire::number::{rcode, rtype};
 use crate::wire::{Full, Owner, Section};
-use crate::zone::{Family, Level, Service, ServiceName};
+use crate::zone::{Family, Level, NamedPort, Service, ServiceName};
 
 /// A record set that a level of a service can hold.
 #[derive(Clone, Copy)]
 enum Wanted<'s> {
     Addresses(Family),
-    Srv(&'s (Label, Protocol)),
+    Srv(&'s NamedPort),
     /// A type that services never have.
     Absent,
 }
 
-impl Wanted<'_> {
-    /// The clusters of a service that could have such records.
-    fn base<'a>(&self, service: &'a Service) -> &'a ClusterSet {
+impl<'s> Wanted<'s> {
+    /// The clusters of a service that could have such records: "a policy then chooses among
+    /// served shards *that have the asked family*" (DESIGN §2 rule 5).
+    fn base(self, service: &'s Service) -> &'s ClusterSet {
         match self {
-            Self::Addresses(family) => service.addressed(*family),
-            Self::Srv(_) | Self::Absent => &service.clusters,
+            Self::Addresses(family) => service.addressed(family),
+            Self::Srv(port) => &port.clusters,
+            Self::Absent => &service.clusters,
         }
     }
 }
@@ -265,7 +267,7 @@ impl<'s> Answer<'s, '_, '_> {
     fn srv(
         &mut self,
         service: &'s Service,
-        port: &(Label, Protocol),
+        port: &NamedPort,
         owner: Owner,
         eligible: &Eligible<'_>,
         ranking: &Ranking<'_>,

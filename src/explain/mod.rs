@@ -1,1 +1,312 @@
-//! x
+//! The reasoning of an answer, told for people.
+//!
+//! *Owns*: [`explain`], which asks the same parts in the same order as [`crate::answer`] and says
+//! what each told, then shows the answer itself, decoded from the very octets that a client would
+//! get; [`dump`], the zone as master-file text. *Does not*: decide anything; it may allocate and
+//! take its time.
+
+mod decode;
+pub mod dump;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use hickory_proto::rr::RecordType;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::answer::{Eligible, End, Path, ranking, resolve, visit};
+use crate::geo;
+use crate::health::{self, Exclusion};
+use crate::model::{ClusterId, DomainName, ServiceKey};
+use crate::snapshot::Snapshot;
+use crate::wire::QuestionName;
+use crate::wire::number::rtype;
+use crate::zone::{Family, Level, Lookup, ServiceName};
+
+/// What is to be explained.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The name asked for.
+    pub name: DomainName,
+    /// QTYPE.
+    pub qtype: u16,
+    /// The client, as it would stand in a Client Subnet option; its address is also taken for
+    /// the resolver's.
+    pub client: IpNet,
+}
+
+/// Why a request cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequest {
+    /// The name is none.
+    #[error("name: {0}")]
+    Name(#[from] crate::model::InvalidName),
+    /// The type is none.
+    #[error("type: '{0}' is no record type; write A, AAAA, SRV, TXT ... or TYPE65534")]
+    Type(String),
+    /// The client is none.
+    #[error("client: '{0}' is neither an address nor a prefix such as 203.0.113.0/24")]
+    Client(String),
+}
+
+impl Request {
+    /// Reads a name, a type (mnemonic or `TYPE` with a number) and `ADDR[/LEN]`.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`] says which cannot be understood.
+    pub fn parse(name: &str, qtype: &str, client: &str) -> Result<Self, InvalidRequest> {
+        let number = qtype.to_ascii_uppercase();
+        let qtype = match number.strip_prefix("TYPE").and_then(|n| n.parse().ok()) {
+            Some(number) => number,
+            None => RecordType::from_str(&number)
+                .map_err(|_| InvalidRequest::Type(qtype.to_owned()))?
+                .into(),
+        };
+        let client = client
+            .parse::<IpNet>()
+            .or_else(|_| client.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| InvalidRequest::Client(client.to_owned()))?;
+        Ok(Self { name: DomainName::parse(name)?, qtype, client: client.trunc() })
+    }
+}
+
+/// Everything that led to an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The name asked for.
+    pub name: String,
+    /// The type asked for.
+    pub r#type: String,
+    /// The client's prefix.
+    pub client: String,
+    /// Where the client is, and what said so.
+    pub location: Location,
+    /// What stands at the name, in words.
+    pub found: String,
+    /// The service, where the name is one of a service.
+    pub service: Option<ServiceStory>,
+    /// Response code.
+    pub rcode: String,
+    /// Records of the answer section, in presentation form.
+    pub answer: Vec<String>,
+    /// Records of the authority section.
+    pub authority: Vec<String>,
+    /// Records of the additional section, OPT left out.
+    pub additional: Vec<String>,
+    /// The prefix for which a resolver may keep the answer (RFC 7871 §7.2.1).
+    pub scope: String,
+    /// Generation of the snapshot that answered.
+    pub generation: u64,
+    /// Serial of the zone.
+    pub serial: u32,
+}
+
+/// Where a client is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Location {
+    /// The place, in words.
+    pub place: String,
+    /// The rule, pod network or database that said so.
+    pub source: String,
+    /// The network that the source has it for.
+    pub network: String,
+}
+
+/// What is to be said of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStory {
+    /// Namespace and name.
+    pub service: String,
+    /// The levels from the name asked for to where the data is, as owner names.
+    pub path: Vec<String>,
+    /// What stands at the end of the path, in words.
+    pub end: String,
+    /// `all`, or how many clusters are taken.
+    pub policy: String,
+    /// Every registered cluster, those in the answer first, in its order.
+    pub clusters: Vec<ClusterStory>,
+}
+
+/// What is to be said of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStory {
+    /// The cluster.
+    pub cluster: String,
+    /// Its locations.
+    pub location: String,
+    /// From the client, kilometres, where both places are known.
+    pub distance_km: Option<f64>,
+    /// Its addresses of the family asked for, or of both.
+    pub addresses: Vec<String>,
+    /// Place in the order, from 1, of those in the answer.
+    pub rank: Option<u32>,
+    /// Why it is not in the answer.
+    pub excluded: Option<String>,
+}
+
+/// Tells how the answer to `request` comes about.
+#[must_use]
+pub fn explain(snapshot: &Snapshot, request: &Request) -> Explanation {
+    let name = QuestionName::from_domain(&request.name);
+    let located = snapshot.geography.explain(request.client.addr());
+    let (found, service) = match snapshot.zone.contains(&name) {
+        None => ("outside of our zones".to_owned(), None),
+        Some(above) => match snapshot.zone.lookup(&name, above) {
+            Lookup::Service(hit) => {
+                let story = story(snapshot, request, &hit, &located);
+                (format!("service {}", hit.service.key), Some(story))
+            }
+            Lookup::Static(_) => ("static records".to_owned(), None),
+            Lookup::EmptyNonTerminal => ("an empty non-terminal".to_owned(), None),
+            Lookup::Nothing if snapshot.complete => ("nothing".to_owned(), None),
+            Lookup::Nothing => ("unknown: some source has not been read yet".to_owned(), None),
+        },
+    };
+    let reply = decode::ask(snapshot, request);
+    Explanation {
+        name: request.name.to_string(),
+        r#type: RecordType::from(request.qtype).to_string(),
+        client: request.client.to_string(),
+        location: Location {
+            place: located.place.to_string(),
+            source: located.source.to_string(),
+            network: located.network.to_string(),
+        },
+        found,
+        service,
+        rcode: reply.rcode,
+        answer: reply.answer,
+        authority: reply.authority,
+        additional: reply.additional,
+        scope: reply.scope,
+        generation: snapshot.generation,
+        serial: snapshot.serial,
+    }
+}
+
+/// The part of the story that is about a service.
+fn story(
+    snapshot: &Snapshot,
+    request: &Request,
+    name: &ServiceName<'_>,
+    located: &geo::Located<'_>,
+) -> ServiceStory {
+    let live = snapshot.live(name.position);
+    let path = resolve(snapshot, live, name);
+    let family = match request.qtype {
+        rtype::A => Some(Family::V4),
+        rtype::AAAA => Some(Family::V6),
+        _ => None,
+    };
+    let base = family.map_or(&name.service.clusters, |family| name.service.addressed(family));
+    let eligible = Eligible::served(base, snapshot, live, path.level);
+    let client = request.client.addr();
+    let ranked = ranking(&snapshot.geography, live, &eligible, Some(client), client);
+    let mut order = Vec::new();
+    let _ = visit(&ranked, &eligible, name.service.policy, 0, |id, _| {
+        order.push(id);
+        None::<()>
+    });
+    let all = (0..snapshot.inputs.federation.members.len()).map(ClusterId::new);
+    let rest: Vec<_> = all.filter(|id| !order.contains(id)).collect();
+    let in_answer = matches!(path.end, End::Served);
+    let clusters = order.iter().chain(&rest).enumerate().map(|(index, &id)| {
+        let rank = (in_answer && index < order.len()).then_some(index as u32 + 1);
+        let excluded = match rank {
+            Some(_) => None,
+            None => Some(exclusion(snapshot, name, &path, family, id)),
+        };
+        cluster_story(snapshot, name, located, id, rank, excluded)
+    });
+    ServiceStory {
+        service: name.service.key.to_string(),
+        path: path_names(snapshot, name, &path),
+        end: match path.end {
+            End::Served => "served shards".to_owned(),
+            End::Nothing => "no served shard".to_owned(),
+            End::StandIn(stand_in) => format!("no served shard; whenNoneHealthy: {stand_in:?}"),
+        },
+        policy: format!("{:?}", name.service.policy).to_lowercase(),
+        clusters: clusters.collect(),
+    }
+}
+
+fn cluster_story(
+    snapshot: &Snapshot,
+    name: &ServiceName<'_>,
+    located: &geo::Located<'_>,
+    id: ClusterId,
+    rank: Option<u32>,
+    excluded: Option<String>,
+) -> ClusterStory {
+    let site = &snapshot.geography.compiled.sites[id.index()];
+    let v4 = name.service.v4(id).iter().map(|octets| IpAddr::from(*octets));
+    let v6 = name.service.v6(id).iter().map(|octets| IpAddr::from(*octets));
+    let places: Vec<_> = site.topologies.iter().map(ToString::to_string).collect();
+    ClusterStory {
+        cluster: site.name.to_string(),
+        location: places.join(", "),
+        distance_km: snapshot.geography.distance_km(located, id),
+        addresses: v4.chain(v6).map(|address| address.to_string()).collect(),
+        rank,
+        excluded,
+    }
+}
+
+/// Why a cluster is not in the answer: the first reason that holds.
+fn exclusion(
+    snapshot: &Snapshot,
+    name: &ServiceName<'_>,
+    path: &Path<'_>,
+    family: Option<Family>,
+    id: ClusterId,
+) -> String {
+    let inputs = &snapshot.inputs;
+    let member = &inputs.federation.members[id.index()];
+    if inputs.views[id.index()].is_none() {
+        return "its source has not been read yet".to_owned();
+    }
+    let Some(shard) = shard(snapshot, &name.service.key, id) else {
+        return "does not export the service".to_owned();
+    };
+    let healthy = health::judge_cluster(member, inputs.states[id.index()])
+        .and_then(|()| health::judge(shard, &inputs.federation.health));
+    if let Err(exclusion) = healthy {
+        return Exclusion::to_string(&exclusion);
+    }
+    let levels = snapshot.zone.levels();
+    let outside = match path.level {
+        Level::Shard(only) => only != id,
+        level => levels.clusters(level).is_some_and(|clusters| !clusters.contains(id)),
+    };
+    if outside {
+        "is not in the place asked for".to_owned()
+    } else if family.is_some_and(|family| !name.service.addressed(family).contains(id)) {
+        "has no address of the family asked for".to_owned()
+    } else {
+        "is beyond what the policy takes".to_owned()
+    }
+}
+
+fn shard<'s>(
+    snapshot: &'s Snapshot,
+    key: &ServiceKey,
+    id: ClusterId,
+) -> Option<&'s crate::model::Shard> {
+    let view = snapshot.inputs.views[id.index()].as_ref()?;
+    view.shards.find(key.hash()).find(|entry| entry.key == *key).map(|entry| &*entry.shard)
+}
+
+/// The owner names of a path, from the level asked for to its end.
+fn path_names(snapshot: &Snapshot, name: &ServiceName<'_>, path: &Path<'_>) -> Vec<String> {
+    let levels = path.cnames().iter().chain(std::iter::once(&path.level));
+    levels.map(|level| dump::owner(snapshot, name.service, *level)).collect()
+}

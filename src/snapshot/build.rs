@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
-use super::state::{Placements, Reports};
+use super::state::{Placements, Reports, Tally};
 use super::{Inputs, Live, Snapshot, places};
 use crate::geo::{Compiled, Geography, PodNetworks, Site, regions};
 use crate::health;
@@ -26,6 +26,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     };
     for index in 0..BUCKETS {
         if base.is_none_or(|p| bucket_changed(p, &inputs, index)) {
+            work.tally(index, base.map(|p| &p.inputs), &inputs);
             work.rebuild(index, &inputs, &geography);
         }
     }
@@ -46,6 +47,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         complete: inputs.complete(),
         digest,
         reports: work.reports,
+        tallies: work.tallies,
         content_digest: work.digest,
         live: work.live,
         placements: work.placements,
@@ -131,6 +133,7 @@ struct Work {
     placements: Placements,
     digest: u64,
     reports: Reports,
+    tallies: Vec<Tally>,
 }
 
 impl Work {
@@ -141,6 +144,7 @@ impl Work {
             placements: previous.placements.clone(),
             digest: previous.content_digest,
             reports: previous.reports.clone(),
+            tallies: previous.tallies.clone(),
         }
     }
 
@@ -150,7 +154,8 @@ impl Work {
         let (zone, reports) = Zone::new(inputs.federation.zone.clone(), &clusters);
         let live = Buckets::default();
         let reports = Reports { structure: reports, by_bucket: BTreeMap::new() };
-        Self { zone, live, placements: Placements::default(), digest: 0, reports }
+        let tallies = vec![Tally::default(); sites.len()];
+        Self { zone, live, placements: Placements::default(), digest: 0, reports, tallies }
     }
 
     fn rebuild(&mut self, index: usize, inputs: &Inputs, geography: &Geography) {
@@ -166,6 +171,23 @@ impl Work {
         let live = services.map(|e| judge(&e.service, inputs, geography)).collect();
         self.live.replace(index, live);
         self.count(index);
+    }
+
+    /// Brings the counts of shards by state up to what a bucket holds now.
+    fn tally(&mut self, index: usize, before: Option<&Inputs>, now: &Inputs) {
+        let health = &now.federation.health;
+        for inputs in before {
+            for (id, view) in inputs.read_views() {
+                for entry in view.shards.bucket(index) {
+                    *self.tallies[id.index()].of(health::judge(&entry.shard, health)) -= 1;
+                }
+            }
+        }
+        for (id, view) in now.read_views() {
+            for entry in view.shards.bucket(index) {
+                *self.tallies[id.index()].of(health::judge(&entry.shard, health)) += 1;
+            }
+        }
     }
 
     fn count(&mut self, index: usize) {

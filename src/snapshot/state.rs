@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 
 use super::{Identity, Inputs};
 use crate::geo::{GeoTable, Geography};
+use crate::health::Exclusion;
 use crate::model::{Buckets, ClusterSet, Report};
 use crate::zone::{Position, Zone};
 
@@ -22,6 +23,34 @@ pub struct Live {
 
 /// How many services occupy exactly a set of clusters.
 pub(super) type Placements = HashMap<ClusterSet, usize, FixedState>;
+
+/// How many shards of one cluster are in each state by themselves, the cluster as a whole aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Healthy.
+    pub served: u64,
+    /// Without an address.
+    pub no_address: u64,
+    /// With too few ready endpoints.
+    pub not_ready: u64,
+    /// Drained by annotation.
+    pub drained: u64,
+}
+
+impl Tally {
+    /// The number that a verdict counts towards.
+    pub(super) fn of(&mut self, verdict: Result<(), Exclusion>) -> &mut u64 {
+        match verdict {
+            Ok(()) => &mut self.served,
+            Err(Exclusion::NoAddress) => &mut self.no_address,
+            Err(Exclusion::NotReady { .. }) => &mut self.not_ready,
+            // Shards are not judged by what their cluster is; that is counted at once for all.
+            Err(Exclusion::Drained | Exclusion::ClusterDrained | Exclusion::ClusterDown) => {
+                &mut self.drained
+            }
+        }
+    }
+}
 
 /// What cannot be served as asked, found while building.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,6 +87,8 @@ pub struct Snapshot {
     pub digest: u64,
     /// What cannot be served as asked, found while building.
     pub reports: Reports,
+    /// Shards by cluster and state.
+    pub tallies: Vec<Tally>,
     /// What it was built from.
     pub inputs: Inputs,
     pub(super) content_digest: u64,

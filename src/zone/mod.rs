@@ -11,7 +11,7 @@ mod statics;
 mod tree;
 
 pub use levels::{Level, Levels, RESERVED};
-pub use service::{Family, Service, ServiceEntry};
+pub use service::{Family, NamedPort, Service, ServiceEntry};
 pub use statics::{RrSet, StaticNode, Statics};
 pub use tree::{Lookup, Position, ServiceName, Zone};
 

@@ -1,5 +1,6 @@
 //! A federated service, compiled from the shards of all clusters.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -43,9 +44,20 @@ pub struct Service {
     v4: Box<[[u8; 4]]>,
     v6: Box<[[u8; 16]]>,
     /// Named ports of any shard, sorted; each has SRV names.
-    ports: Box<[(Label, Protocol)]>,
+    ports: Box<[NamedPort]>,
     /// A hash of all of the above.
     digest: u64,
+}
+
+/// A named port that at least one shard has.
+#[derive(Debug, PartialEq)]
+pub struct NamedPort {
+    /// Its name, the label behind `_`.
+    pub name: Label,
+    /// Its transport.
+    pub protocol: Protocol,
+    /// Clusters whose shard has it.
+    pub clusters: ClusterSet,
 }
 
 /// One shard's part of a [`Service`].
@@ -121,7 +133,7 @@ impl Service {
 
     fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let mut ports = Vec::new();
+        let mut ports: BTreeMap<(Label, Protocol), ClusterSet> = BTreeMap::new();
         let mut laid = Vec::with_capacity(shards.len());
         for &(cluster, shard) in shards {
             let before = (v4.len(), v6.len());
@@ -138,7 +150,9 @@ impl Service {
             if v6.len() > before.1 {
                 self.v6_clusters.insert(cluster);
             }
-            ports.extend(shard.ports.iter().map(|port| (port.name.clone(), port.protocol)));
+            for port in shard.ports.iter() {
+                ports.entry((port.name.clone(), port.protocol)).or_default().insert(cluster);
+            }
             laid.push(ServiceShard {
                 cluster,
                 v4: before.0 as u16..v4.len() as u16,
@@ -146,12 +160,13 @@ impl Service {
                 ports: shard.ports.clone(),
             });
         }
-        ports.sort_unstable();
-        ports.dedup();
         self.shards = laid.into();
         self.v4 = v4.into();
         self.v6 = v6.into();
-        self.ports = ports.into();
+        self.ports = ports
+            .into_iter()
+            .map(|((name, protocol), clusters)| NamedPort { name, protocol, clusters })
+            .collect();
     }
 
     fn content_digest(&self) -> u64 {
@@ -195,26 +210,27 @@ impl Service {
 
     /// The number of a named port of the shard in `cluster`.
     #[must_use]
-    pub fn port(&self, cluster: ClusterId, port: &(Label, Protocol)) -> Option<u16> {
+    pub fn port(&self, cluster: ClusterId, port: &NamedPort) -> Option<u16> {
         let ports = &self.shard(cluster)?.ports;
-        ports.iter().find(|p| p.name == port.0 && p.protocol == port.1).map(|p| p.number)
+        let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
+        ports.iter().find(same).map(|p| p.number)
     }
 
     /// Named ports of any shard.
     #[must_use]
-    pub fn ports(&self) -> &[(Label, Protocol)] {
+    pub fn ports(&self) -> &[NamedPort] {
         &self.ports
     }
 
     /// The named port that the labels `_port` and `_proto` of an SRV owner name mean.
-    pub(super) fn srv_port(&self, port: &[u8], proto: &[u8]) -> Option<&(Label, Protocol)> {
+    pub(super) fn srv_port(&self, port: &[u8], proto: &[u8]) -> Option<&NamedPort> {
         let name = port.strip_prefix(b"_")?;
-        self.ports.iter().find(|(n, p)| n.as_bytes() == name && p.label() == proto)
+        self.ports.iter().find(|p| p.name.as_bytes() == name && p.protocol.label() == proto)
     }
 
     /// Whether any named port uses the protocol of the label `_proto`.
     pub(super) fn has_proto(&self, proto: &[u8]) -> bool {
-        self.ports.iter().any(|(_, p)| p.label() == proto)
+        self.ports.iter().any(|p| p.protocol.label() == proto)
     }
 
     fn shard(&self, cluster: ClusterId) -> Option<&ServiceShard> {

@@ -7,11 +7,10 @@ use foldhash::fast::FixedState;
 
 use super::Settings;
 use super::levels::{Beside, Level, Levels};
-use super::service::{Service, ServiceEntry};
+use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
 use crate::model::{
-    Buckets, ClusterId, DomainName, Keyed, Label, Protocol, Report, ShardEntry, Topology,
-    bucket_of, key_hash,
+    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of, key_hash,
 };
 use crate::wire::QuestionName;
 
@@ -76,7 +75,7 @@ pub struct ServiceName<'z> {
     /// The level.
     pub level: Level,
     /// The named port of an SRV name; `None` for the name of the level itself.
-    pub port: Option<&'z (Label, Protocol)>,
+    pub port: Option<&'z NamedPort>,
 }
 
 impl Zone {

@@ -1,0 +1,191 @@
+//! The zone as master-file text (RFC 1035 §5), its derived names enumerated.
+
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+
+use hickory_proto::rr::{RData, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, Restrict};
+
+use crate::answer::{Eligible, End, resolve};
+use crate::geo::Ranking;
+use crate::model::{ClusterId, Policy, WhenNoneHealthy};
+use crate::snapshot::Snapshot;
+use crate::wire::number::rtype;
+use crate::zone::{Level, NamedPort, Position, Service, ServiceName};
+
+/// The owner name of a service at a level, as text.
+#[must_use]
+pub fn owner(snapshot: &Snapshot, service: &Service, level: Level) -> String {
+    let zone = &snapshot.zone;
+    let mut name = String::new();
+    if let Level::Shard(id) = level {
+        let _ = write!(name, "{}.", snapshot.inputs.federation.members[id.index()].name);
+    }
+    for wire in [service.key.wire(), zone.levels().tail(level)] {
+        push_labels(&mut name, wire);
+    }
+    let _ = write!(name, "{}", zone.apex());
+    name
+}
+
+/// Appends length-prefixed labels as text, each with its dot; they are host-name labels.
+fn push_labels(name: &mut String, mut wire: &[u8]) {
+    while let [len, rest @ ..] = wire {
+        let (label, after) = rest.split_at(usize::from(*len));
+        let _ = write!(name, "{}.", String::from_utf8_lossy(label));
+        wire = after;
+    }
+}
+
+/// Writes the whole zone: static records, then every service at every level, in the order in
+/// which an unplaced client gets them.
+///
+/// # Errors
+/// Those of `out`.
+pub fn dump(snapshot: &Snapshot, out: &mut dyn fmt::Write) -> fmt::Result {
+    let zone = &snapshot.zone;
+    let apex = zone.apex();
+    writeln!(out, "$ORIGIN {apex}")?;
+    let soa = text(rtype::SOA, snapshot.soa());
+    writeln!(out, "{apex} {} IN SOA {soa}", zone.settings().ttl)?;
+    for (relative, node) in zone.statics().sorted() {
+        let mut name = String::new();
+        push_labels(&mut name, relative);
+        for set in node.rrsets() {
+            for rdata in &set.rdata {
+                let (rtype, rdata) = (RecordType::from(set.rtype), text(set.rtype, rdata));
+                writeln!(out, "{name}{apex} {} IN {rtype} {rdata}", set.ttl)?;
+            }
+        }
+    }
+    let mut services: Vec<_> = zone.services().iter().collect();
+    services.sort_by(|a, b| a.service.key.cmp(&b.service.key));
+    for entry in services {
+        if let Some((service, position)) = zone.service(entry.service.key.wire()) {
+            dump_service(snapshot, service, position, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn dump_service(
+    snapshot: &Snapshot,
+    service: &Service,
+    position: Position,
+    out: &mut dyn fmt::Write,
+) -> fmt::Result {
+    let levels = std::iter::once(Level::Global)
+        .chain(snapshot.zone.levels().all())
+        .filter(|level| snapshot.zone.fits(service, *level));
+    let levels: Vec<_> = levels.collect();
+    let shards = service.clusters.iter().map(Level::Shard);
+    for level in levels.iter().copied().chain(shards) {
+        let name = ServiceName { service, position, level, port: None };
+        dump_level(snapshot, &name, out)?;
+    }
+    for port in service.ports() {
+        for level in &levels {
+            let name = ServiceName { service, position, level: *level, port: Some(port) };
+            dump_level(snapshot, &name, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// The records of one name.
+fn dump_level(
+    snapshot: &Snapshot,
+    name: &ServiceName<'_>,
+    out: &mut dyn fmt::Write,
+) -> fmt::Result {
+    let service = name.service;
+    let live = snapshot.live(name.position);
+    let prefix = name.port.map_or_else(String::new, |port| {
+        format!("_{}.{}.", port.name, String::from_utf8_lossy(port.protocol.label()))
+    });
+    let path = resolve(snapshot, live, name);
+    let own = format!("{prefix}{}", owner(snapshot, service, name.level));
+    if let Some(first) = path.cnames().first() {
+        let target = owner(snapshot, service, path.after(*first));
+        return writeln!(out, "{own} {} IN CNAME {prefix}{target}", service.ttl);
+    }
+    let soon = service.ttl.min(snapshot.zone.settings().unhealthy_ttl);
+    match (path.end, name.port) {
+        (End::Served, port) => {
+            let base = port.map_or(&service.clusters, |port| &port.clusters);
+            let eligible = Eligible::served(base, snapshot, live, path.level);
+            dump_shards(snapshot, name, &own, service.ttl, &eligible, out)
+        }
+        (End::StandIn(WhenNoneHealthy::All), port) => {
+            let eligible = Eligible::all(port.map_or(&service.clusters, |port| &port.clusters));
+            dump_shards(snapshot, name, &own, soon, &eligible, out)
+        }
+        (End::StandIn(WhenNoneHealthy::Name(target)), None) => {
+            writeln!(out, "{own} {soon} IN CNAME {target}")
+        }
+        (End::StandIn(WhenNoneHealthy::Addresses(addresses)), None) => {
+            addresses.iter().try_for_each(|address| write_address(out, &own, soon, *address))
+        }
+        (End::Nothing | End::StandIn(_), _) => {
+            writeln!(out, "; {own} has no served shard")
+        }
+    }
+}
+
+fn dump_shards(
+    snapshot: &Snapshot,
+    name: &ServiceName<'_>,
+    own: &str,
+    ttl: u32,
+    eligible: &Eligible<'_>,
+    out: &mut dyn fmt::Write,
+) -> fmt::Result {
+    let each = |id: ClusterId, _| {
+        let written = match name.port {
+            Some(port) => write_srv(snapshot, name.service, port, id, (own, ttl), out),
+            None => {
+                let v4 = name.service.v4(id).iter().map(|octets| IpAddr::from(*octets));
+                let v6 = name.service.v6(id).iter().map(|octets| IpAddr::from(*octets));
+                let mut all = v4.chain(v6);
+                all.try_for_each(|address| write_address(out, own, ttl, address))
+            }
+        };
+        written.err()
+    };
+    // Every record that some client may get: the order and the policy are the client's.
+    match crate::answer::visit(&Ranking::EQUAL, eligible, Policy::All, 0, each) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn write_address(out: &mut dyn fmt::Write, own: &str, ttl: u32, address: IpAddr) -> fmt::Result {
+    let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
+    writeln!(out, "{own} {ttl} IN {rtype} {address}")
+}
+
+fn write_srv(
+    snapshot: &Snapshot,
+    service: &Service,
+    port: &NamedPort,
+    id: ClusterId,
+    (own, ttl): (&str, u32),
+    out: &mut dyn fmt::Write,
+) -> fmt::Result {
+    let Some(number) = service.port(id, port) else { return Ok(()) };
+    let target = owner(snapshot, service, Level::Shard(id));
+    writeln!(out, "{own} {ttl} IN SRV 0 1 {number} {target}")
+}
+
+/// RDATA in presentation form, or as RFC 3597 §5 writes unknown types.
+fn text(rtype: u16, rdata: &[u8]) -> String {
+    let mut decoder = BinDecoder::new(rdata);
+    let length = Restrict::new(rdata.len() as u16);
+    match RData::read(&mut decoder, RecordType::from(rtype), length) {
+        Ok(rdata) => rdata.to_string(),
+        Err(_) => {
+            let hex: String = rdata.iter().map(|octet| format!("{octet:02x}")).collect();
+            format!("\\# {} {hex}", rdata.len())
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Joins views, builds and swaps snapshots.

@@ -1,0 +1,294 @@
+//! Joins what the sources say, decides when to build, and swaps.
+//!
+//! *Owns*: timing and the swap, nothing else: what is built is `snapshot`'s, what is read
+//! `cluster`'s. *Guarantees*: the first change is published at once, then at most one build a
+//! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
+
+mod graveyard;
+mod stats;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{self, MissedTickBehavior};
+use tracing::{info, warn};
+
+use crate::cluster::Feed;
+use crate::geo::{Atlas, Compiled};
+use crate::health::ClusterState;
+use crate::snapshot::{Federation, Inputs, Snapshot, SnapshotCell, build};
+use crate::telemetry::Telemetry;
+use graveyard::Graveyard;
+
+/// Timing of the start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How long to wait for sources that have not been read before DNS is answered without them.
+    pub startup_grace: Duration,
+}
+
+/// The least time between two builds: short beside the aim of 10 ms for 99 changes of 100, long
+/// beside a build, so that a storm of changes costs a bounded share of one core.
+const COALESCE: Duration = Duration::from_millis(3);
+/// How often what nobody reads any more is looked for; workers let go within their receive
+/// time-out.
+const SWEEP: Duration = Duration::from_millis(200);
+
+/// What a reloaded configuration changes for the publisher.
+#[derive(Debug)]
+pub struct Reload {
+    /// The new configuration.
+    pub federation: Arc<Federation>,
+    /// Its clusters, in the same order as the members.
+    pub feeds: Vec<Arc<Feed>>,
+    /// Its geography.
+    pub atlas: watch::Receiver<Arc<Atlas>>,
+}
+
+/// How far the start has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// These sources have not been read yet.
+    Waiting(Vec<String>),
+    /// Every source has been read, or the grace is over: DNS may be answered.
+    Started,
+}
+
+/// The task that publishes.
+#[derive(Debug)]
+pub struct Publisher {
+    cell: Arc<SnapshotCell>,
+    telemetry: Telemetry,
+    config: Reload,
+    wake: Arc<Notify>,
+    reloads: mpsc::Receiver<Reload>,
+    progress: watch::Sender<Progress>,
+    compiled: Option<Arc<Compiled>>,
+    compiling: Option<JoinHandle<Compiled>>,
+    graveyard: Graveyard,
+    reported: std::collections::BTreeSet<crate::model::Report>,
+}
+
+/// What others hold of a publisher.
+#[derive(Debug)]
+pub struct Handle {
+    /// The swap.
+    pub cell: Arc<SnapshotCell>,
+    /// How far the start has come.
+    pub progress: watch::Receiver<Progress>,
+    /// New configurations.
+    pub reloads: mpsc::Sender<Reload>,
+}
+
+impl Publisher {
+    /// A publisher over `config`, which is told of changed views by `wake`. The first snapshot
+    /// holds what is known now.
+    #[must_use]
+    pub fn new(config: Reload, wake: Arc<Notify>, telemetry: Telemetry) -> (Self, Handle) {
+        let first = build(None, inputs(&config, None));
+        let cell = Arc::new(SnapshotCell::new(first));
+        let (progress, progress_seen) = watch::channel(Progress::Waiting(waiting(&config)));
+        let (reloads_sender, reloads) = mpsc::channel(1);
+        let handle = Handle {
+            cell: cell.clone(),
+            progress: progress_seen,
+            reloads: reloads_sender,
+        };
+        let publisher = Self {
+            cell,
+            telemetry,
+            config,
+            wake,
+            reloads,
+            progress,
+            compiled: None,
+            compiling: None,
+            graveyard: Graveyard::default(),
+            reported: std::collections::BTreeSet::new(),
+        };
+        (publisher, handle)
+    }
+
+    /// Publishes until its [`Handle`] is dropped.
+    pub async fn run(mut self, settings: Settings) {
+        let grace = time::sleep(settings.startup_grace);
+        tokio::pin!(grace);
+        let mut grace_over = false;
+        let mut sweep = time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => self.publish().await,
+                Ok(()) = self.config.atlas.changed() => self.publish().await,
+                compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
+                reload = self.reloads.recv() => match reload {
+                    None => return,
+                    Some(reload) => {
+                        self.config = reload;
+                        self.publish().await;
+                    }
+                },
+                _ = sweep.tick(), if !self.graveyard.is_empty() => {
+                    self.graveyard.sweep();
+                    continue;
+                }
+                () = &mut grace, if !grace_over => {
+                    grace_over = true;
+                    self.give_up_waiting();
+                }
+            }
+            self.tell_progress();
+            // Whatever comes within this time is taken together.
+            time::sleep(COALESCE).await;
+        }
+    }
+
+    /// Builds on top of the present snapshot, off the async threads, and swaps.
+    async fn publish(&mut self) {
+        let changed_at = self.oldest_change();
+        let inputs = inputs(&self.config, self.compiled.clone());
+        let previous = Arc::clone(&self.cell.load());
+        if unchanged(&previous.inputs, &inputs) {
+            return;
+        }
+        let next = match spawn_blocking(move || build(Some(&previous), inputs)).await {
+            Ok(next) => next,
+            Err(panic) => {
+                // What is served stays served; the next change tries again.
+                tracing::error!(%panic, "building a snapshot failed; the last one stays in force");
+                return;
+            }
+        };
+        let stats = stats::of(&next, &self.config.feeds);
+        self.report(&next);
+        self.compile_tables(&next);
+        self.graveyard.bury(self.cell.swap(next));
+        self.telemetry.publish(stats, changed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+    }
+
+    /// When the oldest change that is not published yet was seen; marks all as seen.
+    fn oldest_change(&mut self) -> Option<Instant> {
+        let previous = self.cell.load();
+        let views = previous.inputs.views.iter().map(Some).chain(std::iter::repeat(None));
+        let fresh = self.config.feeds.iter().zip(views).filter_map(|(feed, old)| {
+            let update = feed.view.borrow().clone()?;
+            let known = old.and_then(Option::as_ref).is_some_and(|v| Arc::ptr_eq(v, &update.view));
+            (!known).then_some(update.changed_at)
+        });
+        fresh.min()
+    }
+
+    /// Starts compiling the geographic tables that the snapshot lacks, unless it is being done.
+    fn compile_tables(&mut self, snapshot: &Snapshot) {
+        if self.compiling.is_some() || snapshot.is_settled() {
+            return;
+        }
+        let (compiled, wanted) = (snapshot.geography.compiled.clone(), snapshot.wanted_tables());
+        self.compiling = Some(spawn_blocking(move || compiled.with_sets(&wanted)));
+    }
+
+    async fn take_tables(&mut self, compiled: Option<Compiled>) {
+        self.compiling = None;
+        if let Some(compiled) = compiled {
+            self.compiled = Some(Arc::new(compiled));
+            self.publish().await;
+        }
+    }
+
+    /// Logs what cannot be served as asked, each once.
+    fn report(&mut self, snapshot: &Snapshot) {
+        for report in snapshot.reports.iter() {
+            if self.reported.insert(report.clone()) {
+                warn!(subject = %report.subject, "{}", report.reason);
+            }
+        }
+    }
+
+    fn tell_progress(&self) {
+        if *self.progress.borrow() == Progress::Started {
+            return;
+        }
+        let snapshot = self.cell.load();
+        let next = if snapshot.complete && snapshot.is_settled() {
+            Progress::Started
+        } else {
+            Progress::Waiting(waiting(&self.config))
+        };
+        self.progress.send_if_modified(|now| {
+            let changed = *now != next;
+            *now = next;
+            changed
+        });
+    }
+
+    fn give_up_waiting(&self) {
+        if *self.progress.borrow() != Progress::Started {
+            let missing = waiting(&self.config).join("; ");
+            info!(missing, "the start-up grace is over; answering with what is known");
+            self.progress.send_replace(Progress::Started);
+        }
+    }
+}
+
+/// What is still to be read, for people.
+fn waiting(config: &Reload) -> Vec<String> {
+    let members = config.federation.members.iter().zip(&config.feeds);
+    members
+        .filter(|(_, feed)| feed.view.borrow().is_none())
+        .map(|(member, _)| format!("cluster {}: not read yet", member.name))
+        .collect()
+}
+
+fn inputs(config: &Reload, compiled: Option<Arc<Compiled>>) -> Inputs {
+    let views: Vec<_> = config
+        .feeds
+        .iter()
+        .map(|feed| feed.view.borrow().as_ref().map(|update| update.view.clone()))
+        .collect();
+    let state = |read| if read { ClusterState::Up } else { ClusterState::Unread };
+    Inputs {
+        federation: config.federation.clone(),
+        states: views.iter().map(|view| state(view.is_some())).collect(),
+        views,
+        atlas: config.atlas.borrow().clone(),
+        compiled,
+        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    }
+}
+
+/// Whether nothing differs but the time, so that the serial stays ("at every published change and
+/// at no other time", DESIGN §2 rule 6).
+fn unchanged(old: &Inputs, new: &Inputs) -> bool {
+    let same_views = old.views.len() == new.views.len()
+        && old.views.iter().zip(&new.views).all(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        });
+    let same_tables = match (&old.compiled, &new.compiled) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    };
+    same_views
+        && same_tables
+        && old.states == new.states
+        && Arc::ptr_eq(&old.federation, &new.federation)
+        && Arc::ptr_eq(&old.atlas, &new.atlas)
+}
+
+/// Waits for a compilation, for ever where there is none; `None` where it panicked.
+async fn finished(compiling: &mut Option<JoinHandle<Compiled>>) -> Option<Compiled> {
+    match compiling {
+        Some(task) => match task.await {
+            Ok(compiled) => Some(compiled),
+            Err(panic) => {
+                warn!(%panic, "compiling geography failed; scopes stay narrower than needed");
+                None
+            }
+        },
+        None => std::future::pending().await,
+    }
+}

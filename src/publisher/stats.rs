@@ -1,0 +1,45 @@
+//! Figures of a snapshot for the metrics.
+
+use std::sync::Arc;
+
+use crate::cluster::Feed;
+use crate::health::{Exclusion, judge_cluster};
+use crate::snapshot::Snapshot;
+use crate::telemetry::{ClusterStats, SnapshotStats};
+
+/// The figures of `snapshot`, whose clusters are read by `feeds`.
+pub(super) fn of(snapshot: &Snapshot, feeds: &[Arc<Feed>]) -> SnapshotStats {
+    let inputs = &snapshot.inputs;
+    let clusters = inputs.federation.members.iter().zip(&inputs.states).zip(&snapshot.tallies);
+    let clusters = clusters.zip(feeds).map(|(((member, state), tally), feed)| {
+        let all = tally.served + tally.no_address + tally.not_ready + tally.drained;
+        let (mut down, mut cluster_drained) = (0, 0);
+        let mut by_shard = *tally;
+        match judge_cluster(member, *state) {
+            Ok(()) => {}
+            Err(exclusion) => {
+                by_shard = Default::default();
+                *(if exclusion == Exclusion::ClusterDown { &mut down } else { &mut cluster_drained }) =
+                    all;
+            }
+        }
+        ClusterStats {
+            name: member.name.as_str().to_owned(),
+            state: *state,
+            clock: feed.clock.clone(),
+            shards: vec![
+                ("served", by_shard.served),
+                ("no_address", by_shard.no_address),
+                ("not_ready", by_shard.not_ready),
+                ("drained", by_shard.drained),
+                ("cluster_drained", cluster_drained),
+                ("cluster_down", down),
+            ],
+        }
+    });
+    SnapshotStats {
+        generation: snapshot.generation,
+        zones: vec![(snapshot.zone.apex().to_string(), snapshot.serial)],
+        clusters: clusters.collect(),
+    }
+}

@@ -1,0 +1,119 @@
+//! The structure of ARCHITECTURE.md, held: a module imports only from rows above its own, and
+//! every source file belongs to the module tree.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules from the top row down; each may use those before it. `main` and its commands come last
+/// and may use all.
+const ROWS: [&str; 13] = [
+    "model", "wire", "zone", "health", "geo", "snapshot", "answer", "explain", "telemetry",
+    "cluster", "publisher", "server", "config",
+];
+
+fn sources() -> Vec<PathBuf> {
+    fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(directory).expect("src is readable") {
+            let path = entry.expect("src is readable").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The row of a file, by the first part of its path under `src`.
+fn row(path: &Path) -> Option<usize> {
+    let relative = path.strip_prefix(root()).expect("below src");
+    let first = relative.components().next().expect("a file").as_os_str().to_string_lossy();
+    ROWS.iter().position(|module| *module == first.trim_end_matches(".rs"))
+}
+
+/// The modules of this crate that a line of code names.
+fn used(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").filter_map(|(at, found)| {
+        let rest = &line[at + found.len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        (end > 0).then(|| &rest[..end])
+    })
+}
+
+#[test]
+fn modules_import_only_from_rows_above() {
+    let mut upward = Vec::new();
+    let mut seen = BTreeSet::new();
+    for path in sources() {
+        let Some(own) = row(&path) else { continue };
+        seen.insert(own);
+        for (number, line) in fs::read_to_string(&path).expect("readable").lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for module in used(code) {
+                if ROWS.iter().position(|m| *m == module).is_some_and(|other| other > own) {
+                    upward.push(format!("{}:{}: {module}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), ROWS.len(), "a row without files: has a module been renamed?");
+    assert!(upward.is_empty(), "upward imports:\n{}", upward.join("\n"));
+}
+
+#[test]
+fn no_file_is_orphaned() {
+    let mut declared = BTreeSet::from([root().join("lib.rs"), root().join("main.rs")]);
+    let mut queue: Vec<PathBuf> = declared.iter().cloned().collect();
+    while let Some(path) = queue.pop() {
+        let stem = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        let own_directory = matches!(stem.as_str(), "mod" | "lib" | "main");
+        let parent = path.parent().expect("below src");
+        let directory = if own_directory { parent.to_owned() } else { parent.join(&stem) };
+        for line in fs::read_to_string(&path).expect("readable").lines() {
+            let line = line.trim_start();
+            let bare = line.strip_prefix("pub(super) ").or_else(|| line.strip_prefix("pub(crate) "));
+            let bare = bare.or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+            let Some(name) = bare.strip_prefix("mod ").and_then(|m| m.strip_suffix(';')) else {
+                continue;
+            };
+            let file = directory.join(format!("{name}.rs"));
+            let folder = directory.join(name).join("mod.rs");
+            let found = if file.exists() { file } else { folder };
+            if declared.insert(found.clone()) {
+                queue.push(found);
+            }
+        }
+    }
+    let orphans: Vec<_> = sources().into_iter().filter(|p| !declared.contains(p)).collect();
+    assert!(orphans.is_empty(), "files in no module: {orphans:?}");
+}
+
+#[test]
+fn files_stay_short_enough_to_read() {
+    // The bound of CONTRIBUTING.md, tests and comments not counted.
+    const MAX_LINES: usize = 400;
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !path.ends_with("tests.rs"))
+        .filter_map(|path| {
+            let text = fs::read_to_string(&path).expect("readable");
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let count = code
+                .lines()
+                .map(str::trim_start)
+                .filter(|line| !line.is_empty() && !line.starts_with("//"))
+                .count();
+            (count > MAX_LINES).then(|| format!("{}: {count}", path.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "longer than {MAX_LINES} lines of code:\n{}", long.join("\n"));
+}
