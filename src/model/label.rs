@@ -12,6 +12,11 @@ impl Label {
     /// The longest label (RFC 1035 §2.3.4: "labels 63 octets or less").
     pub const MAX_LEN: usize = 63;
 
+    /// Labels that have a meaning of their own beside the apex or in Kubernetes DNS (`svc`,
+    /// `pod`) or in queries of other federations (`any`); no federation, region or availability
+    /// zone may have such a name. `*`, the fourth, is no label of this type.
+    pub const RESERVED: [&'static str; 3] = ["svc", "pod", "any"];
+
     /// Takes `text` as a label; upper case is lowered, anything else that is not a host-name
     /// label is refused.
     ///
@@ -55,6 +60,12 @@ impl Label {
         let cut = &start[..start.len().min(Self::MAX_LEN)];
         let label = cut.trim_end_matches('-');
         (!label.is_empty()).then(|| Self(label.into()))
+    }
+
+    /// Whether it is one of [`Self::RESERVED`].
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        Self::RESERVED.contains(&self.as_str())
     }
 
     /// The label as text.

@@ -7,9 +7,6 @@ use foldhash::fast::FixedState;
 use super::Settings;
 use crate::model::{ClusterId, ClusterSet, Label, Report, Topology};
 
-/// Labels beside D that are never a region or an availability zone.
-pub const RESERVED: [&str; 4] = ["svc", "pod", "any", "*"];
-
 /// The index of a region in [`Levels::region`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionId(u16);
@@ -118,7 +115,7 @@ impl Levels {
     }
 
     fn is_reserved(&self, label: &Label) -> bool {
-        RESERVED.contains(&label.as_str()) || *label == self.federation
+        label.is_reserved() || *label == self.federation
     }
 
     fn add(&mut self, topology: &Topology, clusters: &ClusterSet) {

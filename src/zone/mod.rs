@@ -10,7 +10,7 @@ mod service;
 mod statics;
 mod tree;
 
-pub use levels::{Level, Levels, RESERVED};
+pub use levels::{Level, Levels};
 pub use service::{Family, NamedPort, Service, ServiceEntry};
 pub use statics::{RrSet, StaticNode, Statics};
 pub use tree::{Lookup, Position, ServiceName, Zone};

@@ -1,0 +1,289 @@
+//! The section `clusters`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde_saphyr::Spanned;
+
+use super::notes::{At, Notes, Refused, at};
+use super::values::{Kind, all, coordinates, existing};
+use crate::cluster::{Export, Settings, Source};
+use crate::config::raw;
+use crate::model::{ClusterId, Label, Member};
+
+/// A label as it was first written.
+#[derive(Clone, Debug)]
+struct Seen {
+    text: String,
+    at: At,
+}
+
+/// Names of clusters, regions and availability zones of the file, also of clusters that have
+/// other mistakes.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    names: BTreeMap<Label, Seen>,
+    regions: BTreeMap<Label, Seen>,
+    /// By region, then availability zone.
+    zones: BTreeMap<(Label, Label), Seen>,
+    /// Whether some cluster's region is told by its nodes.
+    regions_from_nodes: bool,
+    /// Whether some cluster's availability zones are told by its nodes.
+    zones_from_nodes: bool,
+}
+
+impl Registry {
+    /// Checks every cluster but for its source, and remembers its names.
+    pub(super) fn members(
+        &mut self,
+        raw: &Spanned<Vec<raw::Cluster>>,
+        notes: &mut Notes,
+    ) -> Result<Vec<Member>, Refused> {
+        let place = at("clusters", raw);
+        let count = match raw.value.len() {
+            0 => Err(notes.mistake(&place, "is empty: a federation has at least one cluster")),
+            1..=ClusterId::MAX_CLUSTERS => Ok(()),
+            many => {
+                let reason = format!("has {many} clusters, over {}", ClusterId::MAX_CLUSTERS);
+                Err(notes.mistake(&place, reason))
+            }
+        };
+        let clusters = raw.value.iter().enumerate();
+        let members = all(clusters.map(|(index, cluster)| self.member(index, cluster, notes)));
+        count.and(members)
+    }
+
+    fn member(
+        &mut self,
+        index: usize,
+        raw: &raw::Cluster,
+        notes: &mut Notes,
+    ) -> Result<Member, Refused> {
+        let path = |key: &str| format!("clusters[{index}].{key}");
+        let name = self.name(at(path("name"), &raw.name), &raw.name.value, notes);
+        let region = raw.region.as_ref().map(|text| {
+            let at = at(path("region"), text);
+            place_label(notes, &at, "region", &text.value)
+                .and_then(|label| spelt(&mut self.regions, label.clone(), label, &at, text, notes))
+        });
+        let region = region.transpose();
+        let of_zones = region.as_ref().map(Option::as_ref).map_err(|refused| *refused);
+        let zones = self.zones(index, raw, of_zones, notes);
+        let location = raw
+            .location
+            .as_ref()
+            .map(|location| coordinates(notes, &at(path("location"), location), location.value));
+        if let Some(grace) = &raw.stale_grace {
+            // Checked here for its mistake only.
+            notes.mistake(&at(path("staleGrace"), grace), LATER);
+        }
+        self.regions_from_nodes |= raw.region.is_none();
+        self.zones_from_nodes |= raw.zones.is_empty();
+        let location = location.transpose()?;
+        Ok(Member { name: name?, region: region?, zones: zones?, location, drain: raw.drain })
+    }
+
+    fn name(&mut self, at: At, text: &str, notes: &mut Notes) -> Result<Label, Refused> {
+        let label = label(notes, &at, "cluster name", text)?;
+        if let Some(first) = self.names.get(&label) {
+            let reason = if first.text == text {
+                format!("'{text}' is already {}", first.at.path)
+            } else {
+                format!(
+                    "'{text}' and '{}' ({}) both become the label '{label}'",
+                    first.text, first.at.path
+                )
+            };
+            return Err(notes.mistake(&at, reason));
+        }
+        warn_if_changed(notes, &at, text, &label);
+        self.names.insert(label.clone(), Seen { text: text.to_owned(), at });
+        Ok(label)
+    }
+
+    fn zones(
+        &mut self,
+        index: usize,
+        raw: &raw::Cluster,
+        region: Result<Option<&Label>, Refused>,
+        notes: &mut Notes,
+    ) -> Result<BTreeSet<Label>, Refused> {
+        let mut own = BTreeSet::new();
+        let zones = raw.zones.iter().enumerate().map(|(zone, text)| {
+            let at = at(format!("clusters[{index}].zones[{zone}]"), text);
+            let label = place_label(notes, &at, "availability zone", &text.value)?;
+            if !own.insert(label.clone()) {
+                return Err(notes.mistake(&at, format!("'{label}' is listed twice")));
+            }
+            let Some(region) = region? else {
+                let reason = "stands in no region: give the cluster its 'region' too";
+                return Err(notes.mistake(&at, reason));
+            };
+            let key = (region.clone(), label.clone());
+            spelt(&mut self.zones, key, label, &at, text, notes)
+        });
+        all(zones)
+    }
+
+    /// Warns of availability zones that have no short name `S.N.F.svc.ZONE.DOMAIN` because
+    /// something else has it.
+    pub(super) fn warn_of_shared_names(&self, notes: &mut Notes) {
+        let mut regions_of: BTreeMap<&Label, &Label> = BTreeMap::new();
+        for ((region, zone), seen) in &self.zones {
+            if let Some(rival) = self.regions.get(zone) {
+                let reason = format!(
+                    "availability zone '{zone}' has the name of a region ({}): names below that \
+                     label are the region's",
+                    rival.at.path
+                );
+                notes.warn(&seen.at, reason);
+            } else if let Some(other) = regions_of.insert(zone, region) {
+                let reason = format!(
+                    "availability zone '{zone}' is also in region '{other}': it has names only \
+                     below its region"
+                );
+                notes.warn(&seen.at, reason);
+            }
+        }
+    }
+
+    /// Whether a cluster is so called.
+    pub(super) fn has_cluster(&self, name: &Label) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Whether a region is so called, or may turn out to be from the labels of nodes.
+    pub(super) fn may_have_region(&self, name: &Label) -> bool {
+        self.regions_from_nodes || self.regions.contains_key(name)
+    }
+
+    /// Whether an availability zone, of `region` where given, is so called or may turn out to be.
+    pub(super) fn may_have_zone(&self, region: Option<&Label>, name: &Label) -> bool {
+        self.zones_from_nodes
+            || self.zones.keys().any(|(r, z)| z == name && region.is_none_or(|region| region == r))
+    }
+
+    /// The key of the region or availability zone that has `label` beside the apex.
+    pub(super) fn place_named(&self, label: &[u8]) -> Option<&At> {
+        let region = self.regions.iter().find(|(region, _)| region.as_bytes() == label);
+        let zone = || self.zones.iter().find(|((_, zone), _)| zone.as_bytes() == label);
+        region.map(|(_, seen)| &seen.at).or_else(|| zone().map(|(_, seen)| &seen.at))
+    }
+
+    /// What stands between `S.N` and the apex in the longest of the federation's names, and how
+    /// many octets a name has beside `S.N` and the apex. A cluster's name stands before `S.N`.
+    pub(super) fn longest_level(&self, federation: &Label) -> (String, usize) {
+        let octets = |labels: &[&Label]| labels.iter().map(|l| l.as_bytes().len() + 1).sum();
+        let names = self.names.keys().map(|name| (octets(&[name]), String::new()));
+        let regions = self.regions.keys().map(|region| (octets(&[region]), format!(".{region}")));
+        let zones = self.zones.keys().map(|(r, z)| (octets(&[r, z]), format!(".{z}.{r}")));
+        let longest = names.chain(regions).chain(zones).max();
+        let (level, place): (usize, String) = longest.unwrap_or_default();
+        let svc = 4;
+        (format!("{federation}.svc{place}"), level + svc + octets(&[federation]))
+    }
+}
+
+const LATER: &str = "is not supported by this version yet";
+
+/// Where each cluster's objects come from.
+pub(super) fn sources(
+    raw: &Spanned<Vec<raw::Cluster>>,
+    directory: &Path,
+    notes: &mut Notes,
+) -> Result<Vec<Source>, Refused> {
+    let mut read_by: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    all(raw.value.iter().enumerate().map(|(index, cluster)| {
+        let path = |key: &str| format!("clusters[{index}].source{key}");
+        match &cluster.source.value {
+            raw::Source::Manifests(text) => {
+                let at = at(path(".manifests"), text);
+                let path = existing(notes, &at, directory, &text.value, Kind::Directory)?;
+                if let Some(first) = read_by.insert(path.clone(), index) {
+                    notes.warn(&at, format!("the directory is also that of clusters[{first}]"));
+                }
+                Ok(Source::Manifests(path))
+            }
+            raw::Source::Kubeconfig(kubeconfig) => {
+                let at = at(path(".kubeconfig.path"), &kubeconfig.path);
+                let context =
+                    kubeconfig.context.as_ref().map(|c| format!(", context '{}'", c.value));
+                let context = context.unwrap_or_default();
+                let file = &kubeconfig.path.value;
+                let reason = format!("a source by '{file}'{context} {LATER}: use 'manifests'");
+                Err(notes.mistake(&at, reason))
+            }
+            raw::Source::InCluster(_) => {
+                let at = at(path(".inCluster"), &cluster.source);
+                Err(notes.mistake(&at, format!("a source 'inCluster' {LATER}: use 'manifests'")))
+            }
+        }
+    }))
+}
+
+/// Puts together what is said of each cluster's source and of all of them.
+pub(super) fn with_names(
+    members: &[Member],
+    sources: Vec<Source>,
+    export: Export,
+    allow_nets: Vec<IpNet>,
+) -> Vec<Settings> {
+    let allow_nets: Arc<[IpNet]> = allow_nets.into();
+    let settings = |(member, source): (&Member, Source)| Settings {
+        name: member.name.clone(),
+        source,
+        export,
+        allow_nets: Arc::clone(&allow_nets),
+    };
+    members.iter().zip(sources).map(settings).collect()
+}
+
+/// A name made a label by the rule for Kubernetes names; `what` it names is for the message.
+pub(super) fn label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
+    Label::from_kubernetes(text).ok_or_else(|| {
+        notes.mistake(at, format!("'{text}' is no {what}: it has no letter or digit"))
+    })
+}
+
+fn place_label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
+    let label = label(notes, at, what, text)?;
+    if label.is_reserved() {
+        return Err(notes.mistake(at, format!("'{label}' is reserved and no {what} can have it")));
+    }
+    Ok(label)
+}
+
+/// Refuses a second spelling of what becomes one label; warns of the first where it changed.
+fn spelt<K: Ord>(
+    seen: &mut BTreeMap<K, Seen>,
+    key: K,
+    label: Label,
+    at: &At,
+    text: &raw::Text,
+    notes: &mut Notes,
+) -> Result<Label, Refused> {
+    let text = &text.value;
+    match seen.get(&key) {
+        None => {
+            warn_if_changed(notes, at, text, &label);
+            seen.insert(key, Seen { text: text.clone(), at: at.clone() });
+            Ok(label)
+        }
+        Some(first) if first.text == *text => Ok(label),
+        Some(first) => {
+            let reason = format!(
+                "'{text}' and '{}' ({}) both become the label '{label}': write them alike",
+                first.text, first.at.path
+            );
+            Err(notes.mistake(at, reason))
+        }
+    }
+}
+
+fn warn_if_changed(notes: &mut Notes, at: &At, text: &str, label: &Label) {
+    if label.as_str() != text {
+        notes.warn(at, format!("'{text}' becomes the label '{label}'"));
+    }
+}

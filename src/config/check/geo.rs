@@ -1,0 +1,129 @@
+//! The section `geo`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde_saphyr::Spanned;
+
+use super::clusters::{Registry, label};
+use super::notes::{Notes, Refused, at};
+use super::values::{Kind, all, coordinates, existing, network};
+use crate::config::raw;
+use crate::geo::{NetworkRule, Settings, Target};
+
+/// Checks databases and networks; relative paths are relative to `directory`.
+pub(super) fn settings(
+    raw: &raw::Geo,
+    registry: &Registry,
+    directory: &Path,
+    notes: &mut Notes,
+) -> Result<Settings, Refused> {
+    let databases = databases(&raw.databases, directory, notes);
+    let networks = networks(&raw.networks, registry, notes);
+    Ok(Settings { databases: databases?, networks: networks? })
+}
+
+fn databases(
+    raw: &[raw::Text],
+    directory: &Path,
+    notes: &mut Notes,
+) -> Result<Vec<PathBuf>, Refused> {
+    let mut seen = BTreeMap::new();
+    all(raw.iter().enumerate().map(|(index, text)| {
+        let at = at(format!("geo.databases[{index}]"), text);
+        let path = existing(notes, &at, directory, &text.value, Kind::File)?;
+        match seen.insert(path.clone(), index) {
+            None => Ok(path),
+            Some(first) => {
+                Err(notes
+                    .mistake(&at, format!("'{}' is already geo.databases[{first}]", text.value)))
+            }
+        }
+    }))
+}
+
+fn networks(
+    raw: &[Spanned<raw::Network>],
+    registry: &Registry,
+    notes: &mut Notes,
+) -> Result<Vec<NetworkRule>, Refused> {
+    let mut seen: BTreeMap<IpNet, usize> = BTreeMap::new();
+    all(raw.iter().enumerate().map(|(index, rule)| {
+        let target = target(index, rule, registry, notes);
+        let cidr = &rule.value.cidr;
+        let at = at(format!("geo.networks[{index}].cidr"), cidr);
+        let network = network(notes, &at, &cidr.value)?;
+        if let Some(first) = seen.get(&network) {
+            let reason = format!("{network} is already geo.networks[{first}]");
+            return Err(notes.mistake(&at, reason));
+        }
+        seen.insert(network, index);
+        Ok(NetworkRule { network, target: target? })
+    }))
+}
+
+fn target(
+    index: usize,
+    rule: &Spanned<raw::Network>,
+    registry: &Registry,
+    notes: &mut Notes,
+) -> Result<Target, Refused> {
+    let path = format!("geo.networks[{index}]");
+    let raw = &rule.value;
+    match (&raw.cluster, &raw.region, &raw.zone, &raw.location) {
+        (Some(cluster), None, None, None) => {
+            let at = at(format!("{path}.cluster"), cluster);
+            let name = label(notes, &at, "cluster name", &cluster.value)?;
+            if !registry.has_cluster(&name) {
+                return Err(notes.mistake(&at, format!("there is no cluster '{name}'")));
+            }
+            Ok(Target::Cluster(name))
+        }
+        (None, Some(region), None, None) => {
+            let at = at(format!("{path}.region"), region);
+            let name = label(notes, &at, "region", &region.value)?;
+            if !registry.may_have_region(&name) {
+                return Err(notes.mistake(&at, format!("no cluster is in a region '{name}'")));
+            }
+            Ok(Target::Region(name))
+        }
+        (None, region, Some(zone), None) => {
+            zone_target(&path, region.as_ref(), zone, registry, notes)
+        }
+        (None, None, None, Some(location)) => {
+            let at = at(format!("{path}.location"), location);
+            coordinates(notes, &at, location.value).map(Target::Coordinates)
+        }
+        (None, None, None, None) => {
+            let reason = "names no place: give 'cluster', 'region', 'zone' or 'location'";
+            Err(notes.mistake(&at(path, rule), reason))
+        }
+        _ => {
+            let reason = "names several places: give one of 'cluster', 'region', 'zone' (with its \
+                          'region') and 'location'";
+            Err(notes.mistake(&at(path, rule), reason))
+        }
+    }
+}
+
+fn zone_target(
+    path: &str,
+    region: Option<&raw::Text>,
+    zone: &raw::Text,
+    registry: &Registry,
+    notes: &mut Notes,
+) -> Result<Target, Refused> {
+    let region = region.map(|text| {
+        let at = at(format!("{path}.region"), text);
+        label(notes, &at, "region", &text.value)
+    });
+    let at = at(format!("{path}.zone"), zone);
+    let name = label(notes, &at, "availability zone", &zone.value);
+    let (region, zone) = (region.transpose()?, name?);
+    if registry.may_have_zone(region.as_ref(), &zone) {
+        return Ok(Target::Zone { region, zone });
+    }
+    let place = region.map(|region| format!(" of region '{region}'")).unwrap_or_default();
+    Err(notes.mistake(&at, format!("no cluster is in an availability zone '{zone}'{place}")))
+}

@@ -1,0 +1,74 @@
+//! From what is written to what is meant, one file a section.
+//!
+//! Every check notes its mistakes and goes on, so that one run tells all of them; the settings
+//! are put together at the end, by `?` over what each check yielded.
+
+mod clusters;
+mod domain;
+mod federation;
+mod geo;
+mod notes;
+mod rdata;
+mod records;
+mod server;
+mod values;
+
+use std::path::Path;
+use std::time::Duration;
+
+use notes::{Notes, Refused};
+
+use super::{Config, Mistake, raw};
+use crate::publisher;
+
+/// Checks the whole file; relative paths are relative to `directory`.
+///
+/// # Errors
+/// Every mistake, in the order of the file; at least one.
+pub(super) fn check(raw: &raw::File, directory: &Path) -> Result<Config, Vec<Mistake>> {
+    let mut notes = Notes::default();
+    let config = assemble(raw, directory, &mut notes);
+    let (mistakes, warnings) = notes.finish();
+    match config {
+        Ok(config) if mistakes.is_empty() => Ok(Config { warnings, ..config }),
+        _ => Err(mistakes),
+    }
+}
+
+fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Config, Refused> {
+    let mut registry = clusters::Registry::default();
+    let members = registry.members(&raw.clusters, notes);
+    registry.warn_of_shared_names(notes);
+    let sources = clusters::sources(&raw.clusters, directory, notes);
+    let federation = federation::settings(&raw.federation, &registry, notes);
+    let health = federation::health(&raw.federation, notes);
+    let export = federation::export(&raw.federation, notes);
+    let allow_nets = federation::allow_nets(&raw.federation, notes);
+    let geo = geo::settings(&raw.geo, &registry, directory, notes);
+    let identity = server::identity(&raw.dns, notes);
+    let server = server::settings(raw, notes);
+    let resolver = server::resolver(&raw.resolver, notes);
+    let startup = startup(&raw.startup, notes);
+    let members = members?;
+    let sources = clusters::with_names(&members, sources?, export?, allow_nets?);
+    Ok(Config {
+        federation: federation?,
+        health: health?,
+        geo: geo?,
+        identity: identity?,
+        server: server?,
+        members,
+        sources,
+        resolver: resolver?,
+        startup: startup?,
+        warnings: Vec::new(),
+    })
+}
+
+fn startup(raw: &raw::Startup, notes: &mut Notes) -> Result<publisher::Settings, Refused> {
+    // Longer than the first list of a large cluster takes, shorter than a rollout waits.
+    const GRACE: Duration = Duration::from_secs(30);
+    let grace = raw.grace.as_ref();
+    let startup_grace = values::duration(notes, "startup.grace", grace, GRACE, Duration::ZERO)?;
+    Ok(publisher::Settings { startup_grace })
+}

@@ -1,0 +1,233 @@
+//! The file as it is written: keys and types, nothing checked beyond them.
+//!
+//! Numbers are signed and addresses are text, so that a value out of range is a mistake with a
+//! reason, listed with all others, and not the end of reading. What a key means, its unit and its
+//! default: `docs/configuration.md`.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde_saphyr::Spanned;
+
+pub(super) type Text = Spanned<String>;
+pub(super) type Number = Spanned<i64>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct File {
+    pub federation: Federation,
+    pub listen: Listen,
+    pub clusters: Spanned<Vec<Cluster>>,
+    #[serde(default)]
+    pub geo: Geo,
+    #[serde(default)]
+    pub dns: Dns,
+    #[serde(default)]
+    pub resolver: Resolver,
+    #[serde(default)]
+    pub startup: Startup,
+    #[serde(default)]
+    pub shutdown: Shutdown,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Federation {
+    pub name: Text,
+    pub domain: Text,
+    pub nameservers: Spanned<Vec<Nameserver>>,
+    #[serde(default)]
+    pub soa: Soa,
+    pub ttl: Option<Number>,
+    pub negative_ttl: Option<Number>,
+    pub unhealthy_ttl: Option<Number>,
+    pub max_addresses: Option<Number>,
+    #[serde(default)]
+    pub allow_nets: Vec<Text>,
+    pub policy: Option<Spanned<Policy>>,
+    pub when_none_healthy: Option<Text>,
+    pub min_ready: Option<Number>,
+    pub export: Option<Spanned<Exported>>,
+    #[serde(default)]
+    pub records: Vec<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Nameserver {
+    pub name: Text,
+    #[serde(default)]
+    pub addresses: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Soa {
+    pub rname: Option<Text>,
+    pub refresh: Option<Number>,
+    pub retry: Option<Number>,
+    pub expire: Option<Number>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Record {
+    pub name: Text,
+    #[serde(rename = "type")]
+    pub rtype: Text,
+    pub ttl: Option<Number>,
+    pub data: Text,
+}
+
+/// A policy in the form of the annotation, or as a mapping.
+#[derive(Debug)]
+pub(super) enum Policy {
+    Text(String),
+    Nearest(i64),
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nearest {
+            nearest: i64,
+        }
+
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Policy;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("'all' or 'nearest: N'")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Policy, E> {
+                Ok(Policy::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Policy, A::Error> {
+                let Nearest { nearest } = Nearest::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Policy::Nearest(nearest))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Exported {
+    Label,
+    ServiceExport,
+    All,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Listen {
+    pub dns: Spanned<Vec<Text>>,
+    pub http: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Cluster {
+    pub name: Text,
+    pub region: Option<Text>,
+    #[serde(default)]
+    pub zones: Vec<Text>,
+    pub location: Option<Spanned<Location>>,
+    #[serde(default)]
+    pub drain: bool,
+    pub source: Spanned<Source>,
+    pub stale_grace: Option<Text>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Location {
+    pub latitude: f64,
+    pub longitude: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) enum Source {
+    Manifests(Text),
+    Kubeconfig(Kubeconfig),
+    InCluster(InCluster),
+}
+
+/// Read and then refused by the checks, so that a file for a later version is told so in words.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Kubeconfig {
+    pub path: Text,
+    pub context: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct InCluster {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Geo {
+    #[serde(default)]
+    pub databases: Vec<Text>,
+    #[serde(default)]
+    pub networks: Vec<Spanned<Network>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Network {
+    pub cidr: Text,
+    pub cluster: Option<Text>,
+    pub region: Option<Text>,
+    pub zone: Option<Text>,
+    pub location: Option<Spanned<Location>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Dns {
+    pub udp_payload_size: Option<Number>,
+    pub udp_workers: Option<Number>,
+    #[serde(default)]
+    pub tcp: Tcp,
+    pub version: Option<Text>,
+    pub id: Option<Text>,
+    pub nsid: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Tcp {
+    pub max_connections: Option<Number>,
+    pub max_connections_per_client: Option<Number>,
+    pub idle_timeout: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Resolver {
+    #[serde(default)]
+    pub upstreams: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Startup {
+    pub grace: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Shutdown {
+    pub drain: Option<Text>,
+}

@@ -1,0 +1,167 @@
+//! Text forms of the options that the configuration and Service annotations share.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{DomainName, Policy, WhenNoneHealthy};
+
+/// Why a text is no value of an option; says what would be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' {fault}")]
+pub struct InvalidOption {
+    text: String,
+    fault: String,
+}
+
+impl InvalidOption {
+    fn new(text: &str, fault: impl Into<String>) -> Self {
+        Self { text: text.to_owned(), fault: fault.into() }
+    }
+}
+
+/// `all`, or `nearest: N` with N from 1 to 65535; spaces round the colon do not matter.
+impl FromStr for Policy {
+    type Err = InvalidOption;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOption> {
+        if text.trim() == "all" {
+            return Ok(Self::All);
+        }
+        let Some((_, count)) = text.split_once(':').filter(|(key, _)| key.trim() == "nearest")
+        else {
+            return Err(InvalidOption::new(text, "is no policy: write 'all' or 'nearest: N'"));
+        };
+        let count = count.trim().parse::<NonZeroU16>().map_err(|_| {
+            InvalidOption::new(text, "is no policy: after 'nearest:' comes 1 to 65535")
+        })?;
+        Ok(Self::Nearest(count))
+    }
+}
+
+/// `nothing`, `all`, addresses separated by commas, or a domain name of at least two labels.
+///
+/// A name of one label is refused, because it is far more often a misspelt keyword; so is one
+/// that ends in digits only, because no top-level domain does (RFC 1123 §2.1) and it is a
+/// misspelt address.
+impl FromStr for WhenNoneHealthy {
+    type Err = InvalidOption;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOption> {
+        match text.trim() {
+            "nothing" => return Ok(Self::Nothing),
+            "all" => return Ok(Self::All),
+            _ => {}
+        }
+        let items: Vec<&str> = text.split(',').map(str::trim).collect();
+        let is_address = |item: &&str| item.parse::<IpAddr>().is_ok();
+        match &items[..] {
+            [name] if !is_address(name) => fallback_name(name).map(Self::Name),
+            _ => fallback_addresses(text, &items).map(Self::Addresses),
+        }
+    }
+}
+
+fn fallback_name(text: &str) -> Result<DomainName, InvalidOption> {
+    let fail = |fault: &str| {
+        Err(InvalidOption::new(
+            text,
+            format!("{fault}: write 'nothing', 'all', addresses, or a host name with its domain"),
+        ))
+    };
+    let name = match DomainName::parse(text) {
+        Ok(name) => name,
+        Err(error) => return fail(&format!("is no answer ({error})")),
+    };
+    match name.labels().last() {
+        Some(last) if last.iter().all(u8::is_ascii_digit) => fail("is no address"),
+        Some(_) if name.labels().nth(1).is_some() => Ok(name),
+        _ => fail("has no domain"),
+    }
+}
+
+fn fallback_addresses(text: &str, items: &[&str]) -> Result<Arc<[IpAddr]>, InvalidOption> {
+    let mut addresses = Vec::with_capacity(items.len());
+    for item in items {
+        let address: IpAddr = item.parse().map_err(|_| {
+            InvalidOption::new(text, format!("holds '{item}', which is no address"))
+        })?;
+        if let Some(kind) = unusable_address(address) {
+            return Err(InvalidOption::new(text, format!("holds {address}, {kind}")));
+        }
+        if addresses.contains(&address) {
+            return Err(InvalidOption::new(text, format!("holds {address} twice")));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses.into())
+}
+
+/// Why no host can have `address`, or `None` where one can.
+#[must_use]
+pub fn unusable_address(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("which stands for no host"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Some("an IPv4-mapped address: write the IPv4 address")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use crate::model::{DomainName, Policy, WhenNoneHealthy};
+
+    #[test]
+    fn policies() {
+        assert_eq!("all".parse(), Ok(Policy::All));
+        let two = Policy::Nearest(NonZeroU16::new(2).expect("not zero"));
+        for text in ["nearest:2", "nearest: 2", " nearest : 2 "] {
+            assert_eq!(text.parse(), Ok(two), "{text:?}");
+        }
+        for bad in ["", "All", "nearest", "nearest:", "nearest: 0", "nearest: 65536", "nearest: -1"]
+        {
+            assert!(bad.parse::<Policy>().is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn answers_when_none_is_healthy() {
+        assert_eq!("nothing".parse(), Ok(WhenNoneHealthy::Nothing));
+        assert_eq!("all".parse(), Ok(WhenNoneHealthy::All));
+        let name = DomainName::parse("sorry.example.net").expect("valid");
+        assert_eq!("sorry.example.net.".parse(), Ok(WhenNoneHealthy::Name(name)));
+        let addresses = ["192.0.2.1".parse().expect("v4"), "2001:db8::1".parse().expect("v6")];
+        assert_eq!(
+            "192.0.2.1, 2001:db8::1".parse(),
+            Ok(WhenNoneHealthy::Addresses(addresses.into()))
+        );
+    }
+
+    #[test]
+    fn misspelt_keywords_and_addresses_are_no_names() {
+        for bad in [
+            "",
+            "Nothing",
+            "none",
+            "1.2.3",
+            "192.0.2.300",
+            "a.example,b.example",
+            "0.0.0.0",
+            "192.0.2.1,",
+            "192.0.2.1,192.0.2.1",
+            "224.0.0.1",
+            "::",
+            "::ffff:192.0.2.1",
+            "a..b",
+        ] {
+            assert!(bad.parse::<WhenNoneHealthy>().is_err(), "{bad:?} must be refused");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The configuration from outside: the files that are shipped, and what is said of bad ones.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use meridian::cluster::{Export, Source};
+use meridian::config::{Config, ConfigError};
+use meridian::geo::Target;
+use meridian::model::{ClusterId, Policy, WhenNoneHealthy};
+use proptest::prelude::*;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+/// Parses `text` as if it lay in `config/`, so that its manifests are there.
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, &shipped(), "test.yaml")
+}
+
+/// A valid file: `federation` is put into that section, `rest` after all.
+fn minimal(federation: &str, rest: &str) -> String {
+    format!(
+        "federation:
+  name: myfederation
+  domain: example.com
+  nameservers: [{{name: ns.example.net}}]
+{federation}
+listen: {{dns: ['127.0.0.1:0']}}
+clusters:
+  - name: gce-us-central1-a
+    region: us-central1
+    zones: [us-central1-a]
+    source: {{manifests: clusters/gce-us-central1-a}}
+{rest}"
+    )
+}
+
+/// `path: reason` of every mistake of a file that must have some.
+fn mistakes(text: &str) -> Vec<String> {
+    match parse(text) {
+        Err(ConfigError::Mistakes { mistakes, .. }) => {
+            mistakes.iter().map(|mistake| format!("{}: {}", mistake.path, mistake.reason)).collect()
+        }
+        other => panic!("expected mistakes, got {other:?}"),
+    }
+}
+
+fn syntax(text: &str) -> (u64, u64, String) {
+    match parse(text) {
+        Err(ConfigError::Syntax { line, column, reason, .. }) => (line, column, reason),
+        other => panic!("expected a syntax error, got {other:?}"),
+    }
+}
+
+#[test]
+fn every_shipped_file_is_valid() {
+    let files: Vec<PathBuf> = std::fs::read_dir(shipped())
+        .expect("config/ is there")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    assert!(files.len() >= 2, "only {files:?} found");
+    for file in files {
+        let config = Config::load(&file).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.warnings, [], "{}", file.display());
+        assert_eq!(config.members.len(), config.sources.len());
+    }
+}
+
+#[test]
+fn the_demo_is_what_the_readme_says() {
+    let demo = Config::load(&shipped().join("demo.yaml")).expect("valid");
+    let names: Vec<String> = demo.members.iter().map(|member| member.name.to_string()).collect();
+    assert_eq!(
+        names,
+        [
+            "gce-asia-east1-a",
+            "gce-asia-east1-b",
+            "gce-europe-west1-b",
+            "gce-us-central1-a",
+            "gce-us-central1-b",
+            "gce-us-central1-c",
+            "gce-us-east1-b"
+        ]
+    );
+    for (member, source) in demo.members.iter().zip(&demo.sources) {
+        assert_eq!(member.name, source.name);
+        assert!(member.location.is_some() && member.region.is_some() && member.zones.len() == 1);
+        let Source::Manifests(directory) = &source.source;
+        assert!(directory.ends_with(format!("clusters/{}", member.name)));
+    }
+    assert_eq!(demo.federation.ttl, 180);
+    assert_eq!(demo.federation.nameservers[0].addresses.len(), 2);
+    assert_eq!(demo.server.dns.len(), 2);
+    assert!(demo.server.http.is_some());
+}
+
+/// The values that `reference.yaml` calls defaults are those of a file without them.
+#[test]
+fn the_reference_tells_the_defaults() {
+    let reference = Config::load(&shipped().join("reference.yaml")).expect("valid");
+    let bare = parse(&minimal("", "")).expect("valid");
+    let (told, real) = (&reference.federation, &bare.federation);
+    assert_eq!(told.soa, real.soa);
+    assert_eq!(
+        (told.ttl, told.negative_ttl, told.unhealthy_ttl, told.max_addresses),
+        (real.ttl, real.negative_ttl, real.unhealthy_ttl, real.max_addresses)
+    );
+    assert_eq!((told.policy, &told.when_none_healthy), (real.policy, &real.when_none_healthy));
+    assert_eq!(reference.health, bare.health);
+    assert_eq!(reference.sources[0].export, bare.sources[0].export);
+    assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
+    assert_eq!(reference.members[0].drain, bare.members[0].drain);
+    assert_eq!(reference.server.tcp, bare.server.tcp);
+    assert_eq!(reference.server.drain, bare.server.drain);
+    assert_eq!(reference.startup, bare.startup);
+    assert_eq!(reference.identity.udp_payload, bare.identity.udp_payload);
+    assert_eq!((bare.identity.version, bare.identity.id, bare.identity.nsid), (None, None, None));
+    assert_eq!((bare.server.http, bare.resolver.upstreams), (None, vec![]));
+}
+
+#[test]
+fn values_reach_the_settings() {
+    let text = minimal(
+        "  policy: {nearest: 2}
+  whenNoneHealthy: 192.0.2.9
+  minReady: 0
+  maxAddresses: 3
+  export: all
+  allowNets: [127.0.0.0/8]
+  records:
+    - {name: www, type: A, data: 192.0.2.1}
+    - {name: www.example.com., type: A, data: 192.0.2.2}
+    - {name: mail.example.com, type: AAAA, ttl: 60, data: '::1'}",
+        "dns: {udpPayloadSize: 4096, udpWorkers: 3, tcp: {maxConnections: 4, idleTimeout: 1m 30s}, nsid: a}
+startup: {grace: 0s}
+shutdown: {drain: 500ms}
+resolver: {upstreams: ['192.0.2.53', '[2001:db8::53]:5353']}
+geo:
+  networks:
+    - {cidr: 10.0.0.0/8, cluster: gce-us-central1-a}
+    - {cidr: 10.1.0.0/16, zone: us-central1-a}
+",
+    );
+    let config = parse(&text).expect("valid");
+    let zone = &config.federation;
+    assert!(matches!(zone.policy, Policy::Nearest(n) if n.get() == 2));
+    assert!(matches!(zone.when_none_healthy, WhenNoneHealthy::Addresses(_)));
+    assert_eq!((zone.max_addresses.get(), config.health.min_ready), (3, 0));
+    let records: Vec<_> =
+        zone.records.iter().map(|r| (r.owner.to_string(), r.rtype, r.ttl, r.rdata.len())).collect();
+    assert_eq!(
+        records,
+        [
+            ("www.example.com.".to_owned(), 1, 180, 4),
+            ("www.example.com.".to_owned(), 1, 180, 4),
+            ("mail.example.com.".to_owned(), 28, 60, 16)
+        ]
+    );
+    assert_eq!(config.sources[0].export, Export::All);
+    assert_eq!(config.sources[0].allow_nets.len(), 1);
+    assert_eq!(config.identity.udp_payload, 4096);
+    assert_eq!(config.identity.nsid.as_deref(), Some(&b"a"[..]));
+    assert_eq!(config.server.udp_workers.get(), 3);
+    assert_eq!(config.server.tcp.max_connections_per_client, 4);
+    assert_eq!(config.server.tcp.idle_timeout, Duration::from_secs(90));
+    assert_eq!(config.server.drain, Duration::from_millis(500));
+    assert_eq!(config.startup.startup_grace, Duration::ZERO);
+    let ports: Vec<u16> = config.resolver.upstreams.iter().map(|a| a.port()).collect();
+    assert_eq!(ports, [53, 5353]);
+    assert!(matches!(config.geo.networks[0].target, Target::Cluster(_)));
+    assert!(matches!(config.geo.networks[1].target, Target::Zone { region: None, .. }));
+}
+
+#[test]
+fn syntax_errors_have_their_place() {
+    let (line, _, reason) = syntax(&minimal("  tll: 180", ""));
+    assert!(line == 5 && reason.contains("tll"), "{line}: {reason}");
+    let (line, column, reason) = syntax(&minimal("  ttl: soon", ""));
+    assert!((line, column) == (5, 8), "{line}:{column}: {reason}");
+    let (line, _, reason) = syntax(&minimal("  policy: {furthest: 1}", ""));
+    assert!(line == 5 && reason.contains("furthest"), "{line}: {reason}");
+    let (line, _, reason) = syntax(&minimal("  policy: [all]", ""));
+    assert!(line == 5 && reason.contains("nearest"), "{line}: {reason}");
+    let (line, _, reason) = syntax(&minimal("  ttl: 1\n  ttl: 2", ""));
+    assert!(line == 6 && reason.contains("ttl"), "{line}: {reason}");
+    let (line, _, reason) = syntax(&minimal("", "geo: {networks: [{cluster: a}]}"));
+    assert!(line == 12 && reason.contains("cidr"), "{line}: {reason}");
+    let (line, _, reason) = syntax(&minimal("", "dns: {tcp: {idleTimeOut: 1s}}"));
+    assert!(line == 12 && reason.contains("idleTimeOut"), "{line}: {reason}");
+    for (bad, expected) in [
+        ("  ttl: 1.5", "a whole number"),
+        ("  soa: 1", "a mapping"),
+        ("  records: 1", "a list"),
+        ("  whenNoneHealthy: [all]", "a text"),
+    ] {
+        let (line, _, reason) = syntax(&minimal(bad, ""));
+        assert!(line == 5 && reason.contains(expected), "{line}: {reason}");
+    }
+    let (line, ..) = syntax("federation:\n\tname: f");
+    assert_eq!(line, 2);
+    let (.., reason) = syntax("");
+    assert!(!reason.is_empty());
+    let message = parse(&minimal("  tll: 180", "")).expect_err("refused").to_string();
+    assert!(message.starts_with("test.yaml:5:") && message.lines().count() == 1, "{message}");
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let missing = shipped().join("no-such-file.yaml");
+    let error = Config::load(&missing).expect_err("not there");
+    assert!(matches!(error, ConfigError::Read { .. }));
+    assert!(error.to_string().contains("no-such-file.yaml"));
+}
+
+/// One file with every mistake that can stand beside the others; each is told once, in the order
+/// of the file, with its place.
+#[test]
+fn every_mistake_is_told_in_one_run() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/mistakes.yaml");
+    let text = std::fs::read_to_string(&file).expect("readable");
+    let told = Config::parse(&text, Path::new("config"), "mistakes.yaml")
+        .expect_err("refused")
+        .to_string();
+    let expected = std::fs::read_to_string(file.with_extension("txt")).expect("readable");
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>());
+}
+
+/// Mistakes that hide others, or each other, and so need a file of their own.
+#[test]
+fn mistakes_of_their_own_file() {
+    let no_clusters = "
+federation: {name: f, domain: example.com, nameservers: []}
+listen: {dns: []}
+clusters: []
+";
+    assert_eq!(
+        mistakes(no_clusters),
+        [
+            "federation.nameservers: is empty: a zone has at least one name server",
+            "listen.dns: is empty: give at least one address to answer on",
+            "clusters: is empty: a federation has at least one cluster",
+        ]
+    );
+    let swap = |from: &str, to: &str| minimal("", "").replace(from, to);
+    for (text, expected) in [
+        (swap("domain: example.com", "domain: ."), "federation.domain: the root cannot"),
+        (
+            swap("domain: example.com", "domain: a..b"),
+            "federation.domain: 'a..b' is no domain name",
+        ),
+        (
+            swap("domain: example.com", &format!("domain: {}", vec!["a".repeat(60); 4].join("."))),
+            "federation.domain: is too long: its 245 octets leave no room for services in \
+             S.N.myfederation.svc.us-central1-a.us-central1.",
+        ),
+        (swap("name: myfederation", "name: us-central1"), "federation.name: 'us-central1' is also"),
+        (
+            swap("name: myfederation", "name: us-central1-a"),
+            "federation.name: 'us-central1-a' is a",
+        ),
+        (
+            minimal("  soa: {refresh: 10, retry: 10, expire: 19}", ""),
+            "federation.soa.expire: 19 is less than refresh and retry together (20)",
+        ),
+        (minimal("  policy: {nearest: 0}", ""), "federation.policy: 'nearest: 0' is no policy"),
+        (
+            minimal("  whenNoneHealthy: none", ""),
+            "federation.whenNoneHealthy: 'none' has no domain",
+        ),
+        (swap("name: myfederation", "name: \"a\\nb\""), "federation.name: 'a\\nb' is no DNS label"),
+        (swap("name: myfederation", "name: svc"), "federation.name: 'svc' is reserved"),
+        (swap("name: myfederation", "name: '*'"), "federation.name: '*' is no DNS label"),
+        (swap("name: myfederation", "name: a.b"), "federation.name: 'a.b' is no DNS label"),
+    ] {
+        let told = mistakes(&text);
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{told:#?}, not {expected}");
+    }
+}
+
+/// The domain's limit that is told is exact.
+#[test]
+fn a_domain_of_the_length_told_is_taken() {
+    // S.N.myfederation.svc.us-central1-a.us-central1: 4 + 13 + 4 + 14 + 12 octets beside it.
+    let domain = |octets: usize| {
+        let rest = octets - 1 - 3 * 61;
+        format!("{0}.{0}.{0}.{1}", "a".repeat(60), "b".repeat(rest - 1))
+    };
+    let with = |octets| {
+        let text =
+            minimal("", "").replace("domain: example.com", &format!("domain: {}", domain(octets)));
+        parse(&text)
+    };
+    let longest = 255 - (4 + 13 + 4 + 14 + 12);
+    let config = with(longest).expect("the longest that leaves room");
+    assert_eq!(config.federation.domain.wire().len(), longest);
+    assert!(config.federation.soa.rname.to_string().starts_with("hostmaster."));
+    let error = with(longest + 1).expect_err("one too long").to_string();
+    assert!(error.contains(&format!("it may have {longest} of the 255 octets")), "{error}");
+}
+
+/// A region that nodes may yet name is no mistake; one that cannot come is.
+#[test]
+fn rules_may_name_places_that_nodes_will_tell() {
+    let rules = "geo: {networks: [{cidr: 10.0.0.0/8, region: r}, {cidr: 10.0.0.0/9, zone: z}]}";
+    assert_eq!(mistakes(&minimal("", rules)).len(), 2);
+    let told_by_nodes = |key: &str| minimal("", rules).replace(key, "");
+    assert_eq!(mistakes(&told_by_nodes("    zones: [us-central1-a]\n")).len(), 1);
+    let neither = "    region: us-central1\n    zones: [us-central1-a]\n";
+    assert!(parse(&told_by_nodes(neither)).is_ok());
+}
+
+#[test]
+fn warnings_do_not_refuse() {
+    let text =
+        minimal("", "").replace("zones: [us-central1-a]", "zones: [Us_Central1, us-central1-a]");
+    let second = "
+  - name: Second
+    region: us-east1
+    zones: [us-central1-a]
+    source: {manifests: clusters/gce-us-central1-a}
+";
+    let config = parse(&format!("{text}{second}")).expect("valid");
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "10:13: clusters[0].zones[0]: 'Us_Central1' becomes the label 'us-central1'",
+            "10:13: clusters[0].zones[0]: availability zone 'us-central1' has the name of a region \
+             (clusters[0].region): names below that label are the region's",
+            "13:11: clusters[1].name: 'Second' becomes the label 'second'",
+            "15:13: clusters[1].zones[0]: availability zone 'us-central1-a' is also in region \
+             'us-central1': it has names only below its region",
+            "16:25: clusters[1].source.manifests: the directory is also that of clusters[0]",
+        ]
+    );
+}
+
+/// An alias is placed where it is used, not where its anchor stands.
+#[test]
+fn aliases_and_merges_work() {
+    let text = minimal("  ttl: &t 0\n  negativeTtl: *t", "");
+    let told = parse(&text).expect_err("ttl 0").to_string();
+    assert!(told.starts_with("test.yaml:5:"), "{told}");
+    let text = minimal("  negativeTtl: &t 0\n  ttl: *t", "");
+    let told = parse(&text).expect_err("ttl 0").to_string();
+    assert!(told.starts_with("test.yaml:6:"), "{told}");
+}
+
+#[test]
+fn more_clusters_than_ids_are_refused() {
+    let cluster = |index| format!("  - {{name: c{index}, source: {{manifests: clusters}}}}\n");
+    let more: String = (0..ClusterId::MAX_CLUSTERS).map(cluster).collect();
+    let error = parse(&minimal("", &more)).expect_err("one too many").to_string();
+    assert_eq!(error, "test.yaml:8:3: clusters: has 32769 clusters, over 32768");
+}
+
+proptest! {
+    /// Whatever a slip of the hand makes of a good file, the answer is a configuration or an
+    /// error with a place in the file.
+    #[test]
+    fn damaged_files_have_errors_with_places(
+        at in 0.0..1.0f64,
+        cut in 0usize..12,
+        put in r#"[-a1:@'"{}\[\], \n.*&#]{0,3}"#,
+    ) {
+        let mut text = include_str!("../config/reference.yaml").to_owned();
+        let floor = |index: usize| (0..=index).rev().find(|&i| text.is_char_boundary(i)).unwrap();
+        let start = floor((at * text.len() as f64) as usize);
+        let end = floor((start + cut).min(text.len()));
+        text.replace_range(start..end.max(start), &put);
+        let lines = text.lines().count() as u64 + 1;
+        match parse(&text) {
+            Ok(_) => {}
+            Err(ConfigError::Syntax { line, column, reason, .. }) => {
+                prop_assert!((1..=lines).contains(&line) && column > 0 && !reason.is_empty());
+            }
+            Err(ConfigError::Mistakes { mistakes, .. }) => {
+                prop_assert!(!mistakes.is_empty());
+                for mistake in mistakes {
+                    prop_assert!((1..=lines).contains(&mistake.line), "{mistake}");
+                }
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    }
+}
