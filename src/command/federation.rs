@@ -1,0 +1,95 @@
+//! From a configuration to the parts that run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use meridian::cluster::{self, Feed};
+use meridian::config::Config;
+use meridian::geo;
+use meridian::publisher::{Progress, Publisher, Reload, Settings};
+use meridian::snapshot::{Federation, SnapshotCell};
+use meridian::telemetry::Telemetry;
+use tokio::sync::Notify;
+
+/// A configuration being run: what the publisher joins, kept to compare the next one with.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    sources: Vec<cluster::Settings>,
+    feeds: Vec<Arc<Feed>>,
+    shared: cluster::Shared,
+    geo: geo::Settings,
+    atlas: Arc<geo::AtlasFeed>,
+}
+
+impl Running {
+    /// Begins to read what the configuration names, within the current tokio runtime. What runs
+    /// already with the same settings is taken over from `before`.
+    pub(crate) fn start(
+        config: &Config,
+        wake: &Arc<Notify>,
+        telemetry: &Telemetry,
+        before: Option<&Self>,
+    ) -> (Self, Reload) {
+        let shared = cluster::Shared {
+            apex: config.federation.domain.clone(),
+            resolver: config.resolver.clone(),
+            wake: wake.clone(),
+        };
+        let kept = before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
+        let feeds: Vec<_> = config
+            .sources
+            .iter()
+            .map(|settings| {
+                let old = kept.and_then(|b| {
+                    let same = b.sources.iter().position(|s| s == settings)?;
+                    Some(b.feeds[same].clone())
+                });
+                old.unwrap_or_else(|| Arc::new(cluster::spawn(settings.clone(), shared.clone())))
+            })
+            .collect();
+        let atlas = match before.filter(|b| b.geo == config.geo) {
+            Some(before) => before.atlas.clone(),
+            None => Arc::new(geo::watch(config.geo.clone(), telemetry_hook(telemetry))),
+        };
+        let federation = Federation {
+            zone: Arc::new(config.federation.clone()),
+            health: config.health.clone(),
+            networks: config.geo.networks.clone(),
+            identity: config.identity.clone(),
+            members: config.members.clone(),
+        };
+        let reload = Reload {
+            federation: Arc::new(federation),
+            feeds: feeds.clone(),
+            atlas: atlas.atlas.clone(),
+        };
+        let (sources, geo) = (config.sources.clone(), config.geo.clone());
+        (Self { sources, feeds, shared, geo, atlas }, reload)
+    }
+}
+
+/// Reads every source of a configuration once and builds its snapshot, for commands that serve
+/// nothing.
+pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let telemetry = Telemetry::new(&config.federation.domain.to_string());
+        let wake = Arc::new(Notify::new());
+        let (_running, reload) = Running::start(&config, &wake, &telemetry, None);
+        let (publisher, mut handle) = Publisher::new(reload, wake, telemetry);
+        let task = tokio::spawn(publisher.run(Settings {
+            startup_grace: config.startup.startup_grace.min(READ_LIMIT),
+        }));
+        handle
+            .progress
+            .wait_for(|progress| *progress == Progress::Started)
+            .await
+            .context("reading the sources failed")?;
+        task.abort();
+        Ok(handle.cell)
+    })
+}
+
+/// The longest that `dump` and `explain --config` wait for sources that do not answer.
+const READ_LIMIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,183 @@
+//! `meridian serve`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use meridian::answer::answer;
+use meridian::config::Config;
+use meridian::explain::{Request, explain};
+use meridian::publisher::{Handle, Progress, Publisher};
+use meridian::server::{ExplainQuery, HttpState, RunningDns, Sockets};
+use meridian::snapshot::SnapshotCell;
+use meridian::telemetry::{Readiness, Telemetry, state};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::federation::Running;
+use super::reload::Reloader;
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
+    log_to_stderr();
+    let config = Config::load(path)?;
+    for warning in &config.warnings {
+        warn!(file = %path.display(), "{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(path, config))
+}
+
+/// Logs are lines on standard error; `RUST_LOG` chooses which, `info` by default.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
+    // Signals are caught before anything runs, so that none is lost.
+    let mut signals = Signals::new()?;
+    let sockets = Sockets::bind(&config.server)?;
+    let telemetry = Telemetry::new(&config.federation.domain.to_string());
+    let wake = Arc::new(Notify::new());
+    let (running, first) = Running::start(&config, &wake, &telemetry, None);
+    let (publisher, handle) = Publisher::new(first, wake.clone(), telemetry.clone());
+    let publishing = tokio::spawn(publisher.run(config.startup.clone()));
+    let Handle { cell, mut progress, reloads } = handle;
+    let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
+    let http = match sockets.http {
+        Some(http) => Some(http.serve(pages(&cell, &telemetry, readiness_seen))?),
+        None => None,
+    };
+    let reloader = Reloader::new(path, &config, running, wake, telemetry.clone(), reloads);
+    let reloading = tokio::spawn(reloader.run(signals.hangup.take()));
+    let mut tasks = Tasks { publishing, reloading };
+
+    let dns = tokio::select! {
+        started = start(&mut progress, &readiness) => {
+            started?;
+            sockets.dns.serve(&cell, &telemetry, answer).context("starting DNS")?
+        }
+        () = signals.end() => return Ok(()),
+        died = tasks.died() => bail!(died),
+    };
+    readiness.send_replace(Readiness::Ready);
+    info!(serial = cell.load().serial, "answering DNS");
+    let outcome = answer_until_told(dns, &mut signals, &mut tasks, &readiness, &config).await;
+    if let Some(http) = http {
+        http.stop().await;
+    }
+    outcome
+}
+
+/// Keeps readiness in step with the publisher until DNS may be answered.
+async fn start(
+    progress: &mut watch::Receiver<Progress>,
+    readiness: &watch::Sender<Readiness>,
+) -> anyhow::Result<()> {
+    loop {
+        match &*progress.borrow_and_update() {
+            Progress::Started => return Ok(()),
+            Progress::Waiting(missing) => {
+                readiness.send_replace(Readiness::NotReady(missing.clone()));
+            }
+        }
+        progress.changed().await.context("the publisher ended")?;
+    }
+}
+
+/// Answers until a signal; then is not ready at once, answers on for the drain period, and stops.
+async fn answer_until_told(
+    mut dns: RunningDns,
+    signals: &mut Signals,
+    tasks: &mut Tasks,
+    readiness: &watch::Sender<Readiness>,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let died = tokio::select! {
+        () = signals.end() => None,
+        // A server that answers in part only is worse than one that is restarted.
+        died = dns.died() => Some(died),
+        died = tasks.died() => Some(died),
+    };
+    readiness.send_replace(Readiness::NotReady(vec!["stopping".to_owned()]));
+    if let Some(died) = died {
+        dns.stop().await;
+        bail!(died);
+    }
+    let drain = config.server.drain;
+    info!(?drain, "not ready any more; answering on for the drain period");
+    tokio::select! {
+        () = sleep(drain) => {}
+        // Told twice: at once.
+        () = signals.end() => {}
+    }
+    dns.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// What the HTTP pages show.
+fn pages(
+    cell: &Arc<SnapshotCell>,
+    telemetry: &Telemetry,
+    readiness: watch::Receiver<Readiness>,
+) -> HttpState {
+    let (for_state, for_explain) = (cell.clone(), cell.clone());
+    HttpState {
+        telemetry: telemetry.clone(),
+        readiness,
+        state: Arc::new(move || state::of(&for_state.load())),
+        explain: Arc::new(move |query: ExplainQuery| {
+            let ExplainQuery { name, qtype, client } = query;
+            let explanation = explain(&for_explain.load(), &Request { name, qtype, client });
+            serde_json::to_value(explanation).map_err(|error| error.to_string())
+        }),
+    }
+}
+
+/// Tasks that run as long as the server does.
+struct Tasks {
+    publishing: JoinHandle<()>,
+    reloading: JoinHandle<()>,
+}
+
+impl Tasks {
+    /// Waits until one ends that should not, and says which.
+    async fn died(&mut self) -> String {
+        tokio::select! {
+            _ = &mut self.publishing => "the publisher ended".to_owned(),
+            _ = &mut self.reloading => "the reloader ended".to_owned(),
+        }
+    }
+}
+
+/// Signals that the server obeys.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catching signals");
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hangup: Some(catch(SignalKind::hangup())?),
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
