@@ -1,0 +1,133 @@
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+
+use super::*;
+
+fn client(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    socket
+}
+
+fn receive(client: &UdpSocket) -> (Reply, SocketAddr) {
+    let mut buffer = [0; 512];
+    let (len, from) = client.recv_from(&mut buffer).unwrap();
+    (Reply::parse(&buffer[..len]), from)
+}
+
+async fn asks_and_hears(listen: &str, from: &str, family: u8) {
+    let Some(server) = start(&settings(&[listen])) else { return };
+    let client = client(from);
+    client.send_to(&query(7, ECHO), server.address).unwrap();
+    let (reply, source) = receive(&client);
+    assert_eq!((reply.id, reply.client.as_str()), (7, from));
+    assert_eq!(source, server.address);
+    let labels = format!(r#"zone="example.com.",proto="udp",family="{family}",type="A""#);
+    let series = format!("meridian_dns_requests_total{{{labels}}}");
+    assert_eq!(metric(&server.telemetry, &series), 1);
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn answers_over_ipv4() {
+    asks_and_hears("127.0.0.1:0", "127.0.0.1", 1).await;
+}
+
+#[tokio::test]
+async fn answers_over_ipv6() {
+    asks_and_hears("[::1]:0", "::1", 2).await;
+}
+
+#[tokio::test]
+async fn a_wildcard_answers_from_the_address_that_was_asked() {
+    let sockets = bind(&settings(&["0.0.0.0:0"])).unwrap();
+    let port = sockets.dns.addresses().next().unwrap().port();
+    let client = client("127.0.0.1");
+    let asked = |id: u16| SocketAddr::from(([127, 0, 0, 1 + (id % 5) as u8], port));
+    let ask = || (0..40).for_each(|id| _ = client.send_to(&query(id, ECHO), asked(id)).unwrap());
+    let hear = || {
+        let mut ids = BTreeSet::new();
+        for _ in 0..40 {
+            let (reply, source) = receive(&client);
+            assert_eq!(source, asked(reply.id));
+            ids.insert(reply.id);
+        }
+        assert_eq!(ids, (0..40).collect());
+    };
+    // Asked before anything is served, so that all are one batch with several addresses in turn.
+    ask();
+    let telemetry = Telemetry::new("example.com.");
+    let running = sockets.dns.serve(&cell(), &telemetry, stand_in).unwrap();
+    hear();
+    // Again, for the headers are used again.
+    ask();
+    hear();
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_ipv6_wildcard_answers_from_the_address_that_was_asked() {
+    let Some(server) = start(&settings(&["[::]:0"])) else { return };
+    let client = client("::1");
+    // Connected, the client takes replies from this address only.
+    client.connect(("::1", server.address.port())).unwrap();
+    for id in 0..100 {
+        client.send(&query(id, ECHO)).unwrap();
+        assert_eq!(receive(&client).0.id, id);
+    }
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn every_query_of_many_batches_has_one_reply_and_its_own_turn() {
+    let sockets = bind(&settings(&["127.0.0.1:0"])).unwrap();
+    let address = sockets.dns.addresses().next().unwrap();
+    let client = client("127.0.0.1");
+    // As many as wait in the smallest usual buffer.
+    let count = 150;
+    for id in 0..count {
+        client.send_to(&query(id, ECHO), address).unwrap();
+    }
+    let telemetry = Telemetry::new("example.com.");
+    let running = sockets.dns.serve(&cell(), &telemetry, stand_in).unwrap();
+    let replies: Vec<_> = (0..count).map(|_| receive(&client).0).collect();
+    let ids: BTreeSet<_> = replies.iter().map(|reply| reply.id).collect();
+    let turns: BTreeSet<_> = replies.iter().map(|reply| reply.turn).collect();
+    assert_eq!(ids, (0..count).collect());
+    assert_eq!(turns, (0..u32::from(count)).collect());
+    let timed = "meridian_dns_request_duration_seconds_count";
+    until(&telemetry, timed, count.into()).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn workers_share_an_address() {
+    let mut settings = settings(&["127.0.0.1:0"]);
+    settings.udp_workers = NonZeroUsize::new(4).unwrap();
+    let server = start(&settings).unwrap();
+    // The kernel chooses the worker by the client's port.
+    for id in 0..50 {
+        let client = client("127.0.0.1");
+        client.send_to(&query(id, ECHO), server.address).unwrap();
+        assert_eq!(receive(&client).0.id, id);
+    }
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn what_gets_no_reply_is_counted_and_hinders_nothing() {
+    let server = start(&settings(&["127.0.0.1:0"])).unwrap();
+    let client = client("127.0.0.1");
+    client.send_to(&query(1, SILENT), server.address).unwrap();
+    client.send_to(&[], server.address).unwrap();
+    client.send_to(&[0; 2000], server.address).unwrap();
+    client.send_to(&query(2, ECHO), server.address).unwrap();
+    assert_eq!(receive(&client).0.id, 2);
+    let dropped = |reason| {
+        let series = format!(r#"meridian_dns_dropped_total{{reason="{reason}"}}"#);
+        metric(&server.telemetry, &series)
+    };
+    assert_eq!(dropped("unanswerable"), 2);
+    assert_eq!(dropped("oversize"), 1);
+    server.running.stop().await;
+}

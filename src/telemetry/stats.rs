@@ -1,0 +1,162 @@
+//! Figures of the published snapshot and of the clusters behind it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use super::family;
+
+const GENERATION: (&str, &str) =
+    ("meridian_snapshot_generation", "Snapshots published since the start.");
+const SERIAL: (&str, &str) = ("meridian_zone_serial", "SOA serial of the zone.");
+const STATE: (&str, &str) =
+    ("meridian_cluster_state", "1 for the state that the cluster is in, 0 for the others.");
+const WATCH_AGE: (&str, &str) = (
+    "meridian_cluster_watch_age_seconds",
+    "Time since the cluster's source was last known to be current.",
+);
+const SHARDS: (&str, &str) =
+    ("meridian_shards", "Shards of federated services, by cluster and whether they are served.");
+
+/// What the publisher says of a snapshot when it has published it.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotStats {
+    /// Of the snapshot, from 1; 0 where none has been published.
+    pub generation: u64,
+    /// Apex as text and SOA serial of every zone.
+    pub zones: Vec<(String, u32)>,
+    /// Every registered cluster.
+    pub clusters: Vec<ClusterStats>,
+}
+
+/// What the publisher says of one cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterStats {
+    /// The cluster's name.
+    pub name: String,
+    /// Whether it can be relied on.
+    pub state: ClusterState,
+    /// Touched by the cluster's task; read at every scrape, also where nothing is published.
+    pub clock: Arc<WatchClock>,
+    /// How many of its shards are in each state: `served`, or the reason why not. A small fixed
+    /// vocabulary; give states without shards too, so that series do not come and go.
+    pub shards: Vec<(&'static str, u64)>,
+}
+
+/// Whether a cluster can be relied on (DESIGN: a cluster is up, stale or down).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Its source has never been read.
+    Unread,
+    /// Its view is current.
+    Up,
+    /// Its source is unreachable; the last known view is served.
+    Stale,
+    /// It is taken for lost; none of its shards is served.
+    Down,
+}
+
+impl ClusterState {
+    const ALL: [(Self, &str); 4] =
+        [(Self::Unread, "unread"), (Self::Up, "up"), (Self::Stale, "stale"), (Self::Down, "down")];
+}
+
+/// When a cluster's source was last known to be current: written by the cluster's task at every
+/// sign of life, read at scrape.
+#[derive(Debug)]
+pub struct WatchClock {
+    start: Instant,
+    /// Milliseconds from `start`; [`Self::NEVER`] before the first touch.
+    heard: AtomicU64,
+}
+
+impl WatchClock {
+    const NEVER: u64 = u64::MAX;
+
+    /// A clock that was never touched.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { start: Instant::now(), heard: AtomicU64::new(Self::NEVER) }
+    }
+
+    /// The source is current at this moment.
+    pub fn touch(&self) {
+        // 584 million years in milliseconds fit.
+        self.heard.store(self.start.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// Time since the last touch, to the millisecond; `None` before the first.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        match self.heard.load(Relaxed) {
+            Self::NEVER => None,
+            heard => Some(self.start.elapsed().saturating_sub(Duration::from_millis(heard))),
+        }
+    }
+}
+
+impl Default for WatchClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The last published figures, as a collector.
+#[derive(Clone, Debug)]
+pub(super) struct Published {
+    last: Arc<Mutex<SnapshotStats>>,
+    descriptions: Arc<[Desc]>,
+}
+
+impl Published {
+    pub(super) fn new() -> Self {
+        let descriptions = [GENERATION, SERIAL, STATE, WATCH_AGE, SHARDS].map(family::describe);
+        Self { last: Arc::default(), descriptions: descriptions.into() }
+    }
+
+    pub(super) fn set(&self, stats: SnapshotStats) {
+        *self.last() = stats;
+    }
+
+    fn last(&self) -> MutexGuard<'_, SnapshotStats> {
+        // The value is replaced by one move, so it is whole even after a panic under the lock.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Published {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let stats = self.last().clone();
+        let serials = stats
+            .zones
+            .iter()
+            .map(|(zone, serial)| family::gauge(&[("zone", zone)], (*serial).into()));
+        let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
+        for cluster in &stats.clusters {
+            let name = ("cluster", cluster.name.as_str());
+            for (state, label) in ClusterState::ALL {
+                let is = if state == cluster.state { 1.0 } else { 0.0 };
+                states.push(family::gauge(&[name, ("state", label)], is));
+            }
+            let age = cluster.clock.age();
+            ages.extend(age.map(|age| family::gauge(&[name], age.as_secs_f64())));
+            for (state, n) in &cluster.shards {
+                shards.push(family::gauge(&[name, ("state", state)], *n as f64));
+            }
+        }
+        vec![
+            family::gauges(GENERATION, vec![family::gauge(&[], stats.generation as f64)]),
+            family::gauges(SERIAL, serials.collect()),
+            family::gauges(STATE, states),
+            family::gauges(WATCH_AGE, ages),
+            family::gauges(SHARDS, shards),
+        ]
+    }
+}
