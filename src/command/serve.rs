@@ -8,7 +8,7 @@ use meridian::answer::answer;
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
 use meridian::publisher::{Handle, Progress, Publisher};
-use meridian::server::{ExplainQuery, HttpState, RunningDns, Sockets};
+use meridian::server::{HttpState, RunningDns, Sockets};
 use meridian::snapshot::SnapshotCell;
 use meridian::telemetry::{Readiness, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -132,9 +132,8 @@ fn pages(
         telemetry: telemetry.clone(),
         readiness,
         state: Arc::new(move || state::of(&for_state.load())),
-        explain: Arc::new(move |query: ExplainQuery| {
-            let ExplainQuery { name, qtype, client } = query;
-            let explanation = explain(&for_explain.load(), &Request { name, qtype, client });
+        explain: Arc::new(move |request: Request| {
+            let explanation = explain(&for_explain.load(), &request);
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         }),
     }

@@ -79,7 +79,7 @@ pub enum LocatedBy {
 #[derive(Clone, Copy, Debug)]
 pub struct Ranking<'g> {
     /// Nearest first; `None` where all clusters in question are equally near to everyone.
-    pub order: Option<&'g Order>,
+    pub order: Option<Order<'g>>,
     /// SCOPE PREFIX-LENGTH for the Client Subnet option (RFC 7871 §7.2.1), bits.
     pub scope: u8,
     /// Which address told.
@@ -120,7 +120,7 @@ impl Geography {
     /// The order for one address and the prefix length for which it holds; `None` for an address
     /// that says nothing of a place.
     #[inline]
-    fn place<'g>(&self, table: &'g GeoTable, address: IpAddr) -> (Option<&'g Order>, u8) {
+    fn place<'g>(&self, table: &'g GeoTable, address: IpAddr) -> (Option<Order<'g>>, u8) {
         let beside_pods = match self.pods.lookup(address) {
             PodLookup::Inside { cluster, scope } => return (Some(table.own(cluster)), scope),
             PodLookup::Outside { scope } => scope,

@@ -14,11 +14,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use hickory_resolver::proto::rr::RecordType;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use ipnet::IpNet;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -27,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use super::STOP_LIMIT;
 use super::stop::{Stop, StopSource};
-use crate::model::DomainName;
+use crate::explain::Request;
 use crate::telemetry::{Readiness, Telemetry};
 
 /// Connections at once; more wait in the backlog.
@@ -57,25 +55,13 @@ pub struct HttpState {
     /// Makes `/state`; may take long.
     pub state: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Makes `/explain`; an error is a question that has no answer, in words for who asked.
-    pub explain: Arc<dyn Fn(ExplainQuery) -> Result<Value, String> + Send + Sync>,
+    pub explain: Arc<dyn Fn(Request) -> Result<Value, String> + Send + Sync>,
 }
 
 impl fmt::Debug for HttpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpState").field("readiness", &self.readiness).finish_non_exhaustive()
     }
-}
-
-/// What is to be explained: the answer to a question from a client.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExplainQuery {
-    /// QNAME.
-    pub name: DomainName,
-    /// QTYPE.
-    pub qtype: u16,
-    /// Where the client is: its address (as a full-length prefix), or the prefix that a resolver
-    /// would send for it.
-    pub client: IpNet,
 }
 
 /// The HTTP socket, bound.
@@ -246,8 +232,8 @@ async fn explain(
 ) -> Result<Json<Value>, Response> {
     let refuse = |reason: String| (StatusCode::BAD_REQUEST, reason + "\n").into_response();
     let Query(raw) = raw.map_err(|rejection| refuse(rejection.body_text()))?;
-    let query = ExplainQuery::try_from(raw).map_err(refuse)?;
-    shared.walk(|state| (state.explain)(query)).await?.map(Json).map_err(refuse)
+    let request = raw.request().map_err(refuse)?;
+    shared.walk(|state| (state.explain)(request)).await?.map(Json).map_err(refuse)
 }
 
 /// The parameters of `/explain` as text.
@@ -260,27 +246,13 @@ struct RawExplain {
     client: Option<String>,
 }
 
-impl TryFrom<RawExplain> for ExplainQuery {
-    type Error = String;
-
-    fn try_from(raw: RawExplain) -> Result<Self, String> {
-        let name = raw.name.ok_or("name= is missing: the name to ask for")?;
-        let name = DomainName::parse(&name).map_err(|error| format!("name=: {error}"))?;
-        let qtype = record_type(raw.qtype.as_deref().unwrap_or("A"))?;
-        let client = raw.client.ok_or(
+impl RawExplain {
+    fn request(&self) -> Result<Request, String> {
+        let name = self.name.as_deref().ok_or("name= is missing: the name to ask for")?;
+        let client = self.client.as_deref().ok_or(
             "client= is missing: an address or a prefix, such as 192.0.2.7 or 192.0.2.0/24",
         )?;
-        let prefix = client.parse().or_else(|_| client.parse().map(std::net::IpAddr::into));
-        let client = prefix.map_err(|_| format!("client={client}: neither address nor prefix"))?;
-        Ok(Self { name, qtype, client })
+        let qtype = self.qtype.as_deref().unwrap_or("A");
+        Request::parse(name, qtype, client).map_err(|error| error.to_string())
     }
-}
-
-/// A type by its mnemonic, in either case, or as `TYPE65280` (RFC 3597 §5).
-fn record_type(text: &str) -> Result<u16, String> {
-    let upper = text.to_ascii_uppercase();
-    let number = upper.strip_prefix("TYPE").and_then(|number| number.parse().ok());
-    number
-        .or_else(|| upper.parse::<RecordType>().ok().map(u16::from))
-        .ok_or_else(|| format!("type={text}: no record type, such as A, AAAA, SRV or TYPE65280"))
 }

@@ -30,7 +30,7 @@ use crate::snapshot::Snapshot;
 
 pub use bind::{BindError, Sockets};
 pub use dns::{DnsSockets, RunningDns};
-pub use http::{ExplainQuery, HttpSocket, HttpState, RunningHttp};
+pub use http::{HttpSocket, HttpState, RunningHttp};
 
 /// What the configuration says of sockets.
 #[derive(Clone, Debug, PartialEq)]

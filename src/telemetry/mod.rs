@@ -9,6 +9,7 @@ mod collector;
 mod counters;
 mod family;
 mod readiness;
+pub mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use prometheus::{
 
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use readiness::Readiness;
-pub use stats::{ClusterState, ClusterStats, SnapshotStats, WatchClock};
+pub use stats::{ClusterStats, SnapshotStats, WatchClock};
 
 use collector::Workers;
 use stats::Published;

@@ -8,6 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::family;
+use crate::health::ClusterState;
 
 const GENERATION: (&str, &str) =
     ("meridian_snapshot_generation", "Snapshots published since the start.");
@@ -46,23 +47,13 @@ pub struct ClusterStats {
     pub shards: Vec<(&'static str, u64)>,
 }
 
-/// Whether a cluster can be relied on (DESIGN: a cluster is up, stale or down).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClusterState {
-    /// Its source has never been read.
-    Unread,
-    /// Its view is current.
-    Up,
-    /// Its source is unreachable; the last known view is served.
-    Stale,
-    /// It is taken for lost; none of its shards is served.
-    Down,
-}
-
-impl ClusterState {
-    const ALL: [(Self, &str); 4] =
-        [(Self::Unread, "unread"), (Self::Up, "up"), (Self::Stale, "stale"), (Self::Down, "down")];
-}
+/// Every state with its label value.
+const STATES: [(ClusterState, &str); 4] = [
+    (ClusterState::Unread, "unread"),
+    (ClusterState::Up, "up"),
+    (ClusterState::Stale, "stale"),
+    (ClusterState::Down, "down"),
+];
 
 /// When a cluster's source was last known to be current: written by the cluster's task at every
 /// sign of life, read at scrape.
@@ -141,7 +132,7 @@ impl Collector for Published {
         let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
         for cluster in &stats.clusters {
             let name = ("cluster", cluster.name.as_str());
-            for (state, label) in ClusterState::ALL {
+            for (state, label) in STATES {
                 let is = if state == cluster.state { 1.0 } else { 0.0 };
                 states.push(family::gauge(&[name, ("state", label)], is));
             }

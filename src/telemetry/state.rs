@@ -1,0 +1,144 @@
+//! `/state`: everything that is known, for people and scripts.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::health::{self, ClusterState};
+use crate::model::{ClusterId, Coordinates, Endpoints, Refusal, Report};
+use crate::snapshot::{Snapshot, Tally};
+
+/// The state of the federation as it is answered from.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State<'s> {
+    version: &'static str,
+    generation: u64,
+    serial: u32,
+    /// Equal on replicas that know the same.
+    digest: String,
+    federation: &'s str,
+    domain: String,
+    /// Whether every source has been read.
+    complete: bool,
+    clusters: Vec<Cluster<'s>>,
+    services: BTreeMap<String, Service<'s>>,
+    reports: Vec<&'s Report>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cluster<'s> {
+    name: &'s str,
+    state: ClusterState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excluded: Option<String>,
+    locations: Vec<String>,
+    coordinates: Option<Coordinates>,
+    shards: Shards,
+    reports: Vec<&'s Report>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shards {
+    served: u64,
+    no_address: u64,
+    not_ready: u64,
+    drained: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Service<'s> {
+    ttl: u32,
+    policy: crate::model::Policy,
+    when_none_healthy: &'s crate::model::WhenNoneHealthy,
+    shards: BTreeMap<&'s str, Shard<'s>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shard<'s> {
+    served: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excluded: Option<String>,
+    addresses: &'s [std::net::IpAddr],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    hostnames: &'s [Box<str>],
+    endpoints: Endpoints,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    refused: &'s [Refusal],
+}
+
+/// The state that a snapshot was built from, with the reason for each exclusion.
+#[must_use]
+pub fn of(snapshot: &Snapshot) -> Value {
+    let inputs = &snapshot.inputs;
+    let state = State {
+        version: env!("CARGO_PKG_VERSION"),
+        generation: snapshot.generation,
+        serial: snapshot.serial,
+        digest: format!("{:016x}", snapshot.digest),
+        federation: inputs.federation.zone.federation.as_str(),
+        domain: snapshot.zone.apex().to_string(),
+        complete: snapshot.complete,
+        clusters: (0..inputs.federation.members.len())
+            .map(|index| cluster(snapshot, ClusterId::new(index)))
+            .collect(),
+        services: snapshot
+            .zone
+            .services()
+            .iter()
+            .map(|entry| (entry.service.key.to_string(), service(snapshot, &entry.service)))
+            .collect(),
+        reports: snapshot.reports.iter().collect(),
+    };
+    // Only strings, numbers and maps with string keys: nothing that JSON cannot hold.
+    serde_json::to_value(state).unwrap_or_default()
+}
+
+fn cluster(snapshot: &Snapshot, id: ClusterId) -> Cluster<'_> {
+    let inputs = &snapshot.inputs;
+    let (member, state) = (&inputs.federation.members[id.index()], inputs.states[id.index()]);
+    let site = &snapshot.geography.compiled.sites[id.index()];
+    let Tally { served, no_address, not_ready, drained } = snapshot.tallies[id.index()];
+    let reports = inputs.views[id.index()].iter().flat_map(|view| view.reports.iter());
+    Cluster {
+        name: member.name.as_str(),
+        state,
+        excluded: health::judge_cluster(member, state).err().map(|e| e.to_string()),
+        locations: site.topologies.iter().map(ToString::to_string).collect(),
+        coordinates: site.coordinates,
+        shards: Shards { served, no_address, not_ready, drained },
+        reports: reports.collect(),
+    }
+}
+
+fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Service<'s> {
+    let inputs = &snapshot.inputs;
+    let shards = service.clusters.iter().filter_map(|id| {
+        let view = inputs.views[id.index()].as_ref()?;
+        let entry = view.shards.find(service.key.hash()).find(|e| e.key == service.key)?;
+        let member = &inputs.federation.members[id.index()];
+        let excluded = health::judge_cluster(member, inputs.states[id.index()])
+            .and_then(|()| health::judge(&entry.shard, &inputs.federation.health))
+            .err();
+        let shard = Shard {
+            served: excluded.is_none(),
+            excluded: excluded.map(|e| e.to_string()),
+            addresses: &entry.shard.addresses,
+            hostnames: &entry.shard.hostnames,
+            endpoints: entry.shard.endpoints,
+            refused: &entry.shard.refused,
+        };
+        Some((member.name.as_str(), shard))
+    });
+    Service {
+        ttl: service.ttl,
+        policy: service.policy,
+        when_none_healthy: &service.when_none_healthy,
+        shards: shards.collect(),
+    }
+}
