@@ -16,4 +16,6 @@ pub use inputs::{Federation, Identity, Inputs, places};
 pub use state::{Live, Reports, Snapshot, Tally};
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,158 @@
+//! Federations made by hand, for tests.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use super::{Federation, Identity, Inputs, Snapshot, build};
+use crate::geo::{Atlas, NetworkRule, Target};
+use crate::health::{self, ClusterState};
+use crate::model::{
+    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
+    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, WhenNoneHealthy,
+};
+use crate::zone::{self, Nameserver, SoaSettings};
+
+pub(crate) fn label(text: &str) -> Label {
+    Label::parse(text).expect("a label")
+}
+
+pub(crate) fn name(text: &str) -> DomainName {
+    DomainName::parse(text).expect("a name")
+}
+
+/// A federation `fed` in `example.com` in the making.
+#[derive(Clone)]
+pub(crate) struct Fixture {
+    pub(crate) zone: zone::Settings,
+    pub(crate) networks: Vec<NetworkRule>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) shards: Vec<Vec<ShardEntry>>,
+    pub(crate) read: Vec<bool>,
+    pub(crate) states: Vec<ClusterState>,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let zone = zone::Settings {
+            federation: label("fed"),
+            domain: name("example.com"),
+            nameservers: vec![Nameserver {
+                name: name("ns1.example.com"),
+                addresses: vec![IpAddr::from([192, 0, 2, 53])],
+            }],
+            soa: SoaSettings {
+                rname: name("hostmaster.example.com"),
+                refresh: 3600,
+                retry: 600,
+                expire: 604_800,
+            },
+            ttl: 180,
+            negative_ttl: 60,
+            unhealthy_ttl: 5,
+            max_addresses: NonZeroU16::new(8).expect("not zero"),
+            policy: Policy::All,
+            when_none_healthy: WhenNoneHealthy::Nothing,
+            records: Vec::new(),
+        };
+        Self {
+            zone,
+            networks: Vec::new(),
+            members: Vec::new(),
+            shards: Vec::new(),
+            read: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+
+    /// Registers a cluster in `zones` of `region`, at a point where one is given.
+    pub(crate) fn cluster(
+        mut self,
+        cluster: &str,
+        region: &str,
+        zones: &[&str],
+        at: Option<(f64, f64)>,
+    ) -> Self {
+        self.members.push(Member {
+            name: label(cluster),
+            region: (!region.is_empty()).then(|| label(region)),
+            zones: zones.iter().map(|zone| label(zone)).collect(),
+            location: at.map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe")),
+            drain: false,
+        });
+        self.shards.push(Vec::new());
+        self.read.push(true);
+        self.states.push(ClusterState::Up);
+        self
+    }
+
+    /// Gives cluster `cluster` a shard of `service` (`namespace/name`) with a port `http`/TCP 80.
+    pub(crate) fn shard(
+        mut self,
+        cluster: usize,
+        service: &str,
+        addresses: &[&str],
+        ready: u32,
+        options: ServiceOptions,
+    ) -> Self {
+        let (namespace, service) = service.split_once('/').expect("namespace/name");
+        let key = ServiceKey::new(&label(namespace), &label(service));
+        let addresses: Vec<IpAddr> =
+            addresses.iter().map(|a| a.parse().expect("an address")).collect();
+        let port = Port { name: label("http"), protocol: Protocol::Tcp, number: 80 };
+        let shard = Shard {
+            addresses: addresses.into(),
+            ports: Arc::new([port]),
+            endpoints: Endpoints { ready, total: ready },
+            options: Some(Box::new(options)),
+            ..Shard::default()
+        };
+        self.shards[cluster].push(ShardEntry::new(key, Arc::new(shard)));
+        self
+    }
+
+    /// Places clients of `network` at a point.
+    pub(crate) fn network(mut self, network: &str, (lat, lon): (f64, f64)) -> Self {
+        let target = Target::Coordinates(Coordinates::new(lat, lon).expect("on the globe"));
+        let rule = NetworkRule::new(network.parse().expect("a network"), target);
+        self.networks.push(rule.expect("a rule"));
+        self
+    }
+
+    pub(crate) fn inputs(&self) -> Inputs {
+        let federation = Federation {
+            zone: Arc::new(self.zone.clone()),
+            health: health::Settings { min_ready: 1 },
+            networks: self.networks.clone(),
+            identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
+            members: self.members.clone(),
+        };
+        let view = |(shards, read): (&Vec<ShardEntry>, &bool)| {
+            let shards = Buckets::from_items(shards.iter().cloned());
+            read.then(|| Arc::new(ClusterView { shards, ..ClusterView::default() }))
+        };
+        Inputs {
+            federation: Arc::new(federation),
+            views: self.shards.iter().zip(&self.read).map(view).collect(),
+            states: self.states.clone(),
+            atlas: Arc::new(Atlas::build(&[], &self.networks)),
+            compiled: None,
+            now: 1_700_000_000,
+        }
+    }
+
+    /// The snapshot with every geographic table compiled.
+    pub(crate) fn build(&self) -> Snapshot {
+        settle(build(None, self.inputs()))
+    }
+}
+
+/// The same snapshot with every table compiled that it wants.
+pub(crate) fn settle(snapshot: Snapshot) -> Snapshot {
+    if snapshot.is_settled() {
+        return snapshot;
+    }
+    let compiled = snapshot.geography.compiled.with_sets(&snapshot.wanted_tables());
+    let inputs = Inputs { compiled: Some(Arc::new(compiled)), ..snapshot.inputs.clone() };
+    build(Some(&snapshot), inputs)
+}
