@@ -16,12 +16,25 @@ use ipnet::IpNet;
 
 use crate::model::{Coordinates, Label};
 
+mod clamp;
+mod countries;
+mod database;
 mod networks;
+mod order;
 mod overlay;
 mod ranges;
+mod record;
+mod regions;
 mod space;
+mod sphere;
+#[cfg(test)]
+mod testing;
 
+pub use database::{Database, DatabaseError, Summary};
+pub use order::{Order, Ranked, Site};
+pub use regions::{CloudRegion, SAME_PLACE_KM, ambiguities_of, coordinates_of};
 pub use space::Block;
+pub use sphere::distance_km;
 
 /// What the configuration says of geography.
 #[derive(Clone, Debug, Default, PartialEq)]
