@@ -16,25 +16,31 @@ use ipnet::IpNet;
 
 use crate::model::{Coordinates, Label};
 
+mod atlas;
 mod clamp;
 mod countries;
 mod database;
 mod networks;
 mod order;
 mod overlay;
+mod pods;
 mod ranges;
 mod record;
 mod regions;
 mod space;
 mod sphere;
+mod table;
 #[cfg(test)]
 mod testing;
 
+pub use atlas::{Atlas, Located, Place, Source};
 pub use database::{Database, DatabaseError, Summary};
 pub use order::{Order, Ranked, Site};
+pub use pods::{Conflict, PodLookup, PodNetworks};
 pub use regions::{CloudRegion, SAME_PLACE_KM, ambiguities_of, coordinates_of};
 pub use space::Block;
 pub use sphere::distance_km;
+pub use table::{GeoTable, Lookup};
 
 /// What the configuration says of geography.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -130,5 +136,28 @@ impl fmt::Display for Target {
             Self::Zone { region: None, zone } => write!(f, "zone {zone}"),
             Self::Coordinates(point) => write!(f, "{point}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::label;
+    use super::{NetworkRule, Target};
+
+    #[test]
+    fn networks_that_cannot_be_placed_say_why() {
+        let refused = |text: &str| {
+            let network = text.parse().expect("a network");
+            NetworkRule::new(network, Target::Region(label("eu"))).expect_err("refused").to_string()
+        };
+        assert_eq!(
+            refused("10.8.0.1/16"),
+            "10.8.0.1/16 has bits set behind its prefix; write 10.8.0.0/16 or a longer prefix"
+        );
+        assert_eq!(
+            refused("2002:a08::/32"),
+            "2002:a08::/32 lies in 2002::/16 (6to4, RFC 3056), whose addresses embed IPv4; \
+             write the IPv4 network"
+        );
     }
 }

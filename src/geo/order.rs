@@ -155,6 +155,11 @@ impl<'a> Ranker<'a> {
         }
     }
 
+    /// The order for clients inside the cluster of this name.
+    pub(super) fn inside(&self, cluster: &Label) -> Vec<Ranked> {
+        self.toward(&Target::Cluster(cluster.clone()))
+    }
+
     fn spots_by_distance(&self, point: Coordinates) -> impl Iterator<Item = usize> + use<> {
         let here = Direction::of(point);
         let mut spots: Vec<(Remoteness, u16)> = self

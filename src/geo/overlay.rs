@@ -20,9 +20,13 @@ pub(super) fn paint<V: Copy>(
     networks: impl IntoIterator<Item = (IpNet, V)>,
     outside: V,
 ) -> Vec<(u128, V)> {
+    let mut end = u128::MAX;
     let mut networks: Vec<(u128, u128, V)> = networks
         .into_iter()
         .map(|(network, value)| {
+            if let IpNet::V4(_) = network {
+                end = u32::MAX.into();
+            }
             let (first, last) = bounds(network);
             (first, last, value)
         })
@@ -41,6 +45,7 @@ pub(super) fn paint<V: Copy>(
         around.push((last, value));
     }
     leave(&mut around, None, outside, &mut ranges);
+    ranges.pop_if(|(start, _)| *start > end);
     ranges
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::Site;
+use super::{NetworkRule, Site, Target};
 use crate::model::{Coordinates, Label, Topology};
 
 /// A label.
@@ -242,4 +242,9 @@ fn assemble(nodes: &[[Branch; 2]], data: &[u8], version: u16, kind: &'static str
     ]);
     Value::Map(fields.into_iter().collect()).write(&mut out);
     out
+}
+
+/// A network of the operator's.
+pub(super) fn rule(network: &str, target: Target) -> NetworkRule {
+    NetworkRule::new(network.parse().expect("a network"), target).expect("a rule")
 }

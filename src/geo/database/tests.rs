@@ -159,10 +159,19 @@ fn says_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
-fn a_tree_that_runs_in_circles_ends() {
-    let mut bytes = database(Tree::V6, "City", &[("2a00::/12", city(1.0, 1.0))]);
+fn trees_that_would_take_for_ever_are_refused() {
+    let whole = database(Tree::V6, "City", &[("2a00::/40", city(1.0, 1.0))]);
     // Both branches of the second node lead back to it.
-    bytes[6..12].copy_from_slice(&[0, 0, 1, 0, 0, 1]);
-    let said = parse(&bytes).expect_err("a circle").to_string();
-    assert!(said.contains("corrupt"), "{said}");
+    let mut circle = whole.clone();
+    circle[6..12].copy_from_slice(&[0, 0, 1, 0, 0, 1]);
+    // Both branches of every node but the last lead to the next one: 2^39 leaves.
+    let mut ladder = whole;
+    for node in 0..39 {
+        let next = [0, 0, node + 1];
+        ladder[usize::from(node) * 6..][..6].copy_from_slice(&[next, next].concat());
+    }
+    for bytes in [circle, ladder] {
+        let said = parse(&bytes).expect_err("endless").to_string();
+        assert!(said.contains("corrupt"), "{said}");
+    }
 }
