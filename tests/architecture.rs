@@ -8,8 +8,19 @@ use std::path::{Path, PathBuf};
 /// Modules from the top row down; each may use those before it. `main` and its commands come last
 /// and may use all.
 const ROWS: [&str; 13] = [
-    "model", "wire", "zone", "health", "geo", "snapshot", "answer", "explain", "telemetry",
-    "cluster", "publisher", "server", "config",
+    "model",
+    "wire",
+    "zone",
+    "health",
+    "geo",
+    "snapshot",
+    "answer",
+    "explain",
+    "telemetry",
+    "cluster",
+    "publisher",
+    "server",
+    "config",
 ];
 
 fn sources() -> Vec<PathBuf> {
@@ -80,7 +91,8 @@ fn no_file_is_orphaned() {
         let directory = if own_directory { parent.to_owned() } else { parent.join(&stem) };
         for line in fs::read_to_string(&path).expect("readable").lines() {
             let line = line.trim_start();
-            let bare = line.strip_prefix("pub(super) ").or_else(|| line.strip_prefix("pub(crate) "));
+            let bare =
+                line.strip_prefix("pub(super) ").or_else(|| line.strip_prefix("pub(crate) "));
             let bare = bare.or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
             let Some(name) = bare.strip_prefix("mod ").and_then(|m| m.strip_suffix(';')) else {
                 continue;

@@ -36,7 +36,8 @@ impl Running {
             resolver: config.resolver.clone(),
             wake: wake.clone(),
         };
-        let kept = before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
+        let kept =
+            before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
         let feeds: Vec<_> = config
             .sources
             .iter()
@@ -78,9 +79,9 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let wake = Arc::new(Notify::new());
         let (_running, reload) = Running::start(&config, &wake, &telemetry, None);
         let (publisher, mut handle) = Publisher::new(reload, wake, telemetry);
-        let task = tokio::spawn(publisher.run(Settings {
-            startup_grace: config.startup.startup_grace.min(READ_LIMIT),
-        }));
+        let task = tokio::spawn(
+            publisher.run(Settings { startup_grace: config.startup.startup_grace.min(READ_LIMIT) }),
+        );
         handle
             .progress
             .wait_for(|progress| *progress == Progress::Started)

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Eligible, End, Path, ranking, resolve, visit};
-use crate::geo;
+use crate::geo::Located;
 use crate::health::{self, Exclusion};
 use crate::model::{ClusterId, DomainName, ServiceKey};
 use crate::snapshot::Snapshot;
@@ -156,7 +156,7 @@ pub struct ClusterStory {
 #[must_use]
 pub fn explain(snapshot: &Snapshot, request: &Request) -> Explanation {
     let name = QuestionName::from_domain(&request.name);
-    let located = snapshot.geography.explain(request.client.addr());
+    let located = snapshot.geography.locate(request.client.addr());
     let (found, service) = match snapshot.zone.contains(&name) {
         None => ("outside of our zones".to_owned(), None),
         Some(above) => match snapshot.zone.lookup(&name, above) {
@@ -197,7 +197,7 @@ fn story(
     snapshot: &Snapshot,
     request: &Request,
     name: &ServiceName<'_>,
-    located: &geo::Located<'_>,
+    located: &Located,
 ) -> ServiceStory {
     let live = snapshot.live(name.position);
     let path = resolve(snapshot, live, name);
@@ -242,7 +242,7 @@ fn story(
 fn cluster_story(
     snapshot: &Snapshot,
     name: &ServiceName<'_>,
-    located: &geo::Located<'_>,
+    located: &Located,
     id: ClusterId,
     rank: Option<u32>,
     excluded: Option<String>,

@@ -6,8 +6,13 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::{Atlas, GeoTable, Lookup, Order, PodLookup, PodNetworks, Site};
-use crate::model::ClusterSet;
+use ipnet::IpNet;
+
+use super::{
+    Atlas, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Site, Source, Target,
+    distance_km, order,
+};
+use crate::model::{ClusterId, ClusterSet, Coordinates};
 
 /// Tables of one atlas and one set of places, as far as they are compiled.
 #[derive(Clone, Debug)]
@@ -102,7 +107,7 @@ impl Geography {
         source: IpAddr,
     ) -> Ranking<'g> {
         let Some(subnet) = subnet else {
-            let (order, _) = self.place(table, source);
+            let order = self.place(table, source).0.or(Some(table.unknown()));
             // "tailored by the resolver's address" says nothing of networks: no scope.
             return Ranking { order, scope: 0, by: LocatedBy::Source };
         };
@@ -111,7 +116,7 @@ impl Geography {
             // RFC 7871 §11.3: private addresses are not used; the resolver's is, and the scope
             // covers the whole private block.
             (None, scope) => {
-                let (order, _) = self.place(table, source);
+                let order = self.place(table, source).0.or(Some(table.unknown()));
                 Ranking { order, scope, by: LocatedBy::Source }
             }
         }
@@ -121,13 +126,40 @@ impl Geography {
     /// that says nothing of a place.
     #[inline]
     fn place<'g>(&self, table: &'g GeoTable, address: IpAddr) -> (Option<Order<'g>>, u8) {
-        let beside_pods = match self.pods.lookup(address) {
-            PodLookup::Inside { cluster, scope } => return (Some(table.own(cluster)), scope),
-            PodLookup::Outside { scope } => scope,
-        };
-        match table.lookup(address) {
-            Lookup::Found { order, scope } => (Some(order), scope.max(beside_pods)),
-            Lookup::UseResolver { scope } => (None, scope.max(beside_pods)),
+        match table.lookup_with_pods(&self.pods, address) {
+            Lookup::Found { order, scope } => (Some(order), scope),
+            Lookup::UseResolver { scope } => (None, scope),
         }
+    }
+
+    /// Where an address is and who says so: the operator's networks, the pods', the databases.
+    #[must_use]
+    pub fn locate(&self, address: IpAddr) -> Located {
+        let located = self.compiled.atlas.locate(address);
+        match self.pods.lookup(address) {
+            PodLookup::Inside { cluster, scope } => {
+                let site = &self.compiled.sites[cluster.index()];
+                Located {
+                    place: Place::At(Target::Cluster(site.name.clone())),
+                    source: Source::Pods,
+                    network: IpNet::new(address, scope).unwrap_or(located.network).trunc(),
+                }
+            }
+            PodLookup::Outside { .. } => located,
+        }
+    }
+
+    /// Kilometres between a client's place and a cluster, where both are known.
+    #[must_use]
+    pub fn distance_km(&self, client: &Located, cluster: ClusterId) -> Option<f64> {
+        let site = &self.compiled.sites[cluster.index()];
+        let from = self.point(&client.place)?;
+        Some(distance_km(from, site.coordinates?))
+    }
+
+    /// The point that a place stands for: that of the clusters in it.
+    fn point(&self, place: &Place) -> Option<Coordinates> {
+        let Place::At(target) = place else { return None };
+        order::point_of(&self.compiled.sites, target)
     }
 }

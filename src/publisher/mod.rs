@@ -91,11 +91,8 @@ impl Publisher {
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(waiting(&config)));
         let (reloads_sender, reloads) = mpsc::channel(1);
-        let handle = Handle {
-            cell: cell.clone(),
-            progress: progress_seen,
-            reloads: reloads_sender,
-        };
+        let handle =
+            Handle { cell: cell.clone(), progress: progress_seen, reloads: reloads_sender };
         let publisher = Self {
             cell,
             telemetry,

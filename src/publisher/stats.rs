@@ -19,8 +19,11 @@ pub(super) fn of(snapshot: &Snapshot, feeds: &[Arc<Feed>]) -> SnapshotStats {
             Ok(()) => {}
             Err(exclusion) => {
                 by_shard = Default::default();
-                *(if exclusion == Exclusion::ClusterDown { &mut down } else { &mut cluster_drained }) =
-                    all;
+                *(if exclusion == Exclusion::ClusterDown {
+                    &mut down
+                } else {
+                    &mut cluster_drained
+                }) = all;
             }
         }
         ClusterStats {

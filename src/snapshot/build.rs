@@ -8,7 +8,7 @@ use foldhash::quality::FixedState;
 
 use super::state::{Placements, Reports, Tally};
 use super::{Inputs, Live, Snapshot, places};
-use crate::geo::{Compiled, Geography, PodNetworks, Site, regions};
+use crate::geo::{Compiled, Geography, PodNetworks, Site, coordinates_of};
 use crate::health;
 use crate::model::{BUCKETS, Buckets, ClusterView, Topology};
 use crate::zone::{Service, Zone};
@@ -74,8 +74,8 @@ fn sites(inputs: &Inputs) -> Vec<Site> {
         .map(|(member, view)| {
             let topologies = places(member, view.as_deref());
             let by_name = |t: &Topology| {
-                let zone = t.zone.as_ref().and_then(|z| regions::coordinates_of(z.as_str()));
-                regions::coordinates_of(t.region.as_str()).or(zone)
+                let zone = t.zone.as_ref().and_then(|z| coordinates_of(z.as_str()));
+                coordinates_of(t.region.as_str()).or(zone)
             };
             let coordinates = member.location.or_else(|| topologies.iter().find_map(by_name));
             Site { name: member.name.clone(), topologies, coordinates }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::answer::{Answered, LocatedBy, ZoneKind};
+use crate::health::ClusterState;
 
 const ZONE: &str = "example.com.";
 

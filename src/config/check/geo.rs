@@ -59,7 +59,7 @@ fn networks(
             return Err(notes.mistake(&at, reason));
         }
         seen.insert(network, index);
-        Ok(NetworkRule { network, target: target? })
+        NetworkRule::new(network, target?).map_err(|error| notes.mistake(&at, error.to_string()))
     }))
 }
 

@@ -20,7 +20,7 @@ fn start() -> Pages {
     let address = socket.address();
     let missing = vec!["cluster a: never read".to_owned(), "cluster b: never read".to_owned()];
     let (readiness, receiver) = watch::channel(Readiness::NotReady(missing));
-    let explain = |query: ExplainQuery| match query.qtype {
+    let explain = |query: Request| match query.qtype {
         99 => Err("no such type here".to_owned()),
         qtype => Ok(json!({
             "name": query.name.to_string(),

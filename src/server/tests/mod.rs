@@ -79,7 +79,7 @@ fn query(id: u16, what: u8) -> [u8; 3] {
 }
 
 fn cell() -> Arc<SnapshotCell> {
-    Arc::new(SnapshotCell::new(Snapshot { generation: 1 }))
+    Arc::new(SnapshotCell::new(crate::snapshot::testing::Fixture::new().build()))
 }
 
 fn settings(dns: &[&str]) -> Settings {

@@ -1,0 +1,85 @@
+use super::*;
+use crate::snapshot::testing::Fixture;
+
+const WEB: &str = "web.ns.fed.svc.example.com";
+
+fn federation() -> Fixture {
+    Fixture::new()
+        .cluster("near", "eu", &["eu-1"], Some((50.0, 8.0)))
+        .cluster("far", "us", &["us-1"], Some((40.0, -90.0)))
+        .cluster("idle", "asia", &["asia-1"], Some((35.0, 139.0)))
+        .cluster("none", "asia", &["asia-2"], Some((35.0, 139.0)))
+        .shard(0, "ns/web", &["192.0.2.1"], 1, Default::default())
+        .shard(1, "ns/web", &["192.0.2.2", "2001:db8::2"], 1, Default::default())
+        .shard(2, "ns/web", &["192.0.2.3"], 0, Default::default())
+        .network("198.18.0.0/24", (48.0, 2.0))
+        .network("198.18.1.0/24", (41.0, -88.0))
+}
+
+fn story(name: &str, qtype: &str, client: &str) -> Explanation {
+    let request = Request::parse(name, qtype, client).expect("a request");
+    explain(&federation().build(), &request)
+}
+
+#[test]
+fn tells_order_distance_and_reasons() {
+    let told = story(WEB, "a", "198.18.0.7");
+    assert_eq!(told.location.source, "network 198.18.0.0/24");
+    assert_eq!(told.scope, "198.18.0.0/24");
+    assert_eq!(told.answer.len(), 2);
+    assert!(told.answer[0].ends_with("192.0.2.1"), "{:?}", told.answer);
+    let service = told.service.expect("a service");
+    let names: Vec<_> = service.clusters.iter().map(|c| (c.cluster.as_str(), c.rank)).collect();
+    assert_eq!(names, [("near", Some(1)), ("far", Some(2)), ("idle", None), ("none", None)]);
+    let km = service.clusters[0].distance_km.expect("both are placed");
+    assert!((400.0..600.0).contains(&km), "{km}");
+    assert_eq!(service.clusters[2].excluded.as_deref(), Some("0 of 1 needed endpoints ready"));
+    assert_eq!(service.clusters[3].excluded.as_deref(), Some("does not export the service"));
+}
+
+#[test]
+fn tells_the_path_up_and_the_missing_family() {
+    let told = story("web.ns.fed.svc.asia-1.asia.example.com", "AAAA", "198.18.1.0/24");
+    let service = told.service.expect("a service");
+    let path = [
+        "web.ns.fed.svc.asia-1.asia.example.com.",
+        "web.ns.fed.svc.asia.example.com.",
+        "web.ns.fed.svc.example.com.",
+    ];
+    assert_eq!(service.path, path);
+    assert_eq!((service.clusters[0].cluster.as_str(), service.clusters[0].rank), ("far", Some(1)));
+    let near = service.clusters.iter().find(|c| c.cluster == "near").expect("registered");
+    assert_eq!(near.excluded.as_deref(), Some("has no address of the family asked for"));
+}
+
+#[test]
+fn prints_a_table_and_survives_json() {
+    let told = story(WEB, "TYPE1", "198.18.1.0/24");
+    let json = serde_json::to_string(&told).expect("JSON");
+    assert_eq!(serde_json::from_str::<Explanation>(&json).expect("the same"), told);
+    let table = told.to_string();
+    assert!(table.contains("1  far"), "{table}");
+    assert!(table.contains("0 of 1 needed endpoints ready"), "{table}");
+}
+
+#[test]
+fn refuses_what_it_cannot_understand() {
+    assert!(matches!(Request::parse("a..b", "A", "::1"), Err(InvalidRequest::Name(_))));
+    assert!(matches!(Request::parse("a.b", "NONE", "::1"), Err(InvalidRequest::Type(_))));
+    assert!(matches!(Request::parse("a.b", "A", "1.2.3"), Err(InvalidRequest::Client(_))));
+}
+
+#[test]
+fn dumps_every_name_once() {
+    let mut text = String::new();
+    dump::dump(&federation().build(), &mut text).expect("a string takes all");
+    let lines = |start: &str| text.lines().filter(|l| l.starts_with(start)).count();
+    assert_eq!(lines("web.ns.fed.svc.example.com. 180 IN A "), 2);
+    assert_eq!(lines("web.ns.fed.svc.example.com. 180 IN AAAA 2001:db8::2"), 1);
+    let cname = "web.ns.fed.svc.asia-1.asia.example.com. 180 IN CNAME \
+                 web.ns.fed.svc.asia.example.com.";
+    assert_eq!(lines(cname), 1, "{text}");
+    assert_eq!(lines("_http._tcp.web.ns.fed.svc.eu.example.com. 180 IN SRV 0 1 80 near.web"), 1);
+    assert_eq!(lines("ns1.example.com. 180 IN A 192.0.2.53"), 1);
+    assert_eq!(lines("; idle.web.ns.fed.svc.example.com."), 1);
+}

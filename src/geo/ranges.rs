@@ -1,0 +1,325 @@
+//! Gap-free ranges of keys and the table that finds a key's range.
+//!
+//! *Owns*: [`Ranges`], the growing list; [`RangeTable`], the frozen one with a first-level index;
+//! [`ExactRanges`], the frozen one for few ranges. *Guarantees*: a look-up neither allocates nor
+//! fails, and the scope it gives is the shortest prefix length that stays within the key's range.
+//! *Does not*: know what keys and values mean.
+
+use std::fmt;
+
+/// An address, or the part of it that tells networks apart.
+pub(super) trait Key: Copy + Ord + fmt::Debug {
+    /// How many bits a key has.
+    const BITS: u8;
+
+    /// The key as the low bits of a number.
+    fn to_bits(self) -> u128;
+
+    /// The key before this one.
+    fn previous(self) -> Option<Self>;
+
+    /// How many leading bits two keys have in common.
+    fn common_bits(self, other: Self) -> u8;
+}
+
+macro_rules! key {
+    ($($int:ty),*) => {$(
+        impl Key for $int {
+            const BITS: u8 = <$int>::BITS as u8;
+
+            fn to_bits(self) -> u128 {
+                self.into()
+            }
+
+            fn previous(self) -> Option<Self> {
+                self.checked_sub(1)
+            }
+
+            fn common_bits(self, other: Self) -> u8 {
+                (self ^ other).leading_zeros() as u8
+            }
+        }
+    )*};
+}
+key!(u32, u64, u128);
+
+/// A key that splits into a bucket, its top sixteen bits, and the rest.
+pub(super) trait Indexed: Key {
+    /// The rest. For IPv4 two octets, which makes an entry a third smaller than a whole address.
+    type Low: Copy + Ord + fmt::Debug;
+
+    /// Bucket and rest.
+    fn split(self) -> (usize, Self::Low);
+
+    /// The key with this bucket and rest.
+    fn join(bucket: usize, low: Self::Low) -> Self;
+}
+
+impl Indexed for u32 {
+    type Low = u16;
+
+    fn split(self) -> (usize, u16) {
+        ((self >> 16) as usize, self as u16)
+    }
+
+    fn join(bucket: usize, low: u16) -> Self {
+        (bucket as u32) << 16 | u32::from(low)
+    }
+}
+
+impl Indexed for u64 {
+    /// Whole: there is no integer of six octets.
+    type Low = u64;
+
+    fn split(self) -> (usize, u64) {
+        ((self >> 48) as usize, self)
+    }
+
+    fn join(_: usize, low: u64) -> Self {
+        low
+    }
+}
+
+/// The length of the widest prefix around `key` that lies in `start..next` (to the end of all
+/// keys where there is no `next`).
+///
+/// A prefix leaves the range as soon as it holds the key before `start` or `next` itself, so it
+/// must be one bit longer than what `key` shares with either (GEO notes §0, decision 2).
+fn scope_within<K: Key>(key: K, start: K, next: Option<K>) -> u8 {
+    let beyond = |outside: K| 1 + key.common_bits(outside);
+    let before = start.previous().map_or(0, beyond);
+    before.max(next.map_or(0, beyond))
+}
+
+/// A growing list of ranges in ascending order: each begins at its start and ends before the
+/// next one's. Neighbours always differ in value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ranges<K, V> {
+    starts: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K, V> Default for Ranges<K, V> {
+    fn default() -> Self {
+        Self { starts: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl<K: Key, V: Copy + Eq> Ranges<K, V> {
+    /// From `start` on the value is `value`. Starts ascend from zero; a repeated start replaces
+    /// what was said of it before.
+    pub(super) fn push(&mut self, start: K, value: V) {
+        debug_assert!(self.starts.last().map_or(start.to_bits() == 0, |&last| last <= start));
+        if self.starts.last() == Some(&start) {
+            self.starts.pop();
+            self.values.pop();
+        }
+        if self.values.last() != Some(&value) {
+            self.starts.push(start);
+            self.values.push(value);
+        }
+    }
+
+    /// The ranges' starts and values in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
+        self.starts.iter().copied().zip(self.values.iter().copied())
+    }
+
+    /// How many ranges there are.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Gives back the room that growing left over.
+    pub(super) fn shrink(&mut self) {
+        self.starts.shrink_to_fit();
+        self.values.shrink_to_fit();
+    }
+}
+
+/// How many buckets the first-level index has. At 2^16 a bucket of the IPv4 Internet holds about
+/// a dozen ranges, one or two cache lines, and the index itself stays within a second-level cache.
+const BUCKETS: usize = 1 << 16;
+
+/// Frozen ranges that cover every key, found through a first-level index.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RangeTable<K: Indexed, V> {
+    /// For each bucket the first range that begins in it or after it, then the number of ranges.
+    index: Box<[u32]>,
+    lows: Box<[K::Low]>,
+    values: Box<[V]>,
+}
+
+impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
+    /// Freezes ranges that begin at zero.
+    pub(super) fn new(ranges: Ranges<K, V>) -> Self {
+        debug_assert!(ranges.starts.first().is_some_and(|start| start.to_bits() == 0));
+        let mut index = vec![0u32; BUCKETS + 1];
+        for start in &ranges.starts {
+            index[start.split().0 + 1] += 1;
+        }
+        for bucket in 0..BUCKETS {
+            index[bucket + 1] += index[bucket];
+        }
+        Self {
+            index: index.into(),
+            lows: ranges.starts.iter().map(|start| start.split().1).collect(),
+            values: ranges.values.into(),
+        }
+    }
+
+    /// The value of `key` and the length of the widest prefix around it that has this one value.
+    pub(super) fn lookup(&self, key: K) -> (V, u8) {
+        let (bucket, low) = key.split();
+        let first = self.index[bucket] as usize;
+        let end = self.index[bucket + 1] as usize;
+        let next = first + self.lows[first..end].partition_point(|&start| start <= low);
+        // The first range begins at zero, so there is one at or before every key.
+        let at = next - 1;
+        let start = if at >= first { K::join(bucket, self.lows[at]) } else { self.start(at) };
+        let next = match self.lows.get(next) {
+            Some(&low) if next < end => Some(K::join(bucket, low)),
+            Some(_) => Some(self.start(next)),
+            None => None,
+        };
+        (self.values[at], scope_within(key, start, next))
+    }
+
+    /// The start of the range at `position`, whose bucket has to be searched for.
+    fn start(&self, position: usize) -> K {
+        let after = self.index.partition_point(|&first| first as usize <= position);
+        K::join(after - 1, self.lows[position])
+    }
+
+    /// The ranges' starts and values in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
+        (0..BUCKETS).flat_map(move |bucket| {
+            (self.index[bucket] as usize..self.index[bucket + 1] as usize)
+                .map(move |at| (K::join(bucket, self.lows[at]), self.values[at]))
+        })
+    }
+
+    /// Octets of memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.index) + size_of_val(&*self.lows) + size_of_val(&*self.values)
+    }
+}
+
+/// Frozen ranges without an index, for the few that need exact addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ExactRanges<K, V> {
+    ranges: Ranges<K, V>,
+}
+
+impl<K: Key, V: Copy + Eq> ExactRanges<K, V> {
+    /// Freezes ranges that begin at zero.
+    pub(super) fn new(mut ranges: Ranges<K, V>) -> Self {
+        debug_assert!(ranges.starts.first().is_some_and(|start| start.to_bits() == 0));
+        ranges.shrink();
+        Self { ranges }
+    }
+
+    /// The value of `key` and the length of the widest prefix around it that has this one value.
+    pub(super) fn lookup(&self, key: K) -> (V, u8) {
+        let next = self.ranges.starts.partition_point(|&start| start <= key);
+        // The first range begins at zero, so there is one at or before every key.
+        let at = next - 1;
+        let next = self.ranges.starts.get(next).copied();
+        (self.ranges.values[at], scope_within(key, self.ranges.starts[at], next))
+    }
+
+    /// The ranges' starts and values in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
+        self.ranges.iter()
+    }
+
+    /// Octets of memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.ranges.starts) + size_of_val(&*self.ranges.values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{ExactRanges, Indexed, RangeTable, Ranges};
+
+    /// Keys whose borders fall on, beside and far from the borders of buckets.
+    fn key() -> impl Strategy<Value = u32> {
+        (any::<u32>(), 0u32..=32, any::<bool>()).prop_map(|(key, zeros, ones)| {
+            let low = u32::MAX.checked_shr(32 - zeros).unwrap_or(0);
+            if ones { key | low } else { key & !low }
+        })
+    }
+
+    fn ranges() -> impl Strategy<Value = Vec<(u32, u16)>> {
+        let starts = proptest::collection::btree_map(key(), 0u16..4, 0..40);
+        (0u16..4, starts).prop_map(|(first, mut starts)| {
+            starts.insert(0, first);
+            starts.into_iter().collect()
+        })
+    }
+
+    fn naive(ranges: &[(u32, u16)], key: u32) -> u16 {
+        ranges.iter().rev().find(|(start, _)| *start <= key).expect("begins at zero").1
+    }
+
+    /// Whether every key of a prefix has one value: the value at its start and no other start
+    /// with another value inside.
+    fn uniform(ranges: &[(u32, u16)], key: u32, len: u8) -> bool {
+        let low = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+        let (first, last) = (key & !low, key | low);
+        let value = naive(ranges, first);
+        ranges.iter().all(|(start, v)| *start <= first || *start > last || *v == value)
+    }
+
+    fn frozen<K: Indexed>(ranges: &[(u32, u16)], key: impl Fn(u32) -> K) -> RangeTable<K, u16> {
+        let mut list = Ranges::default();
+        for &(start, value) in ranges {
+            list.push(key(start), value);
+        }
+        RangeTable::new(list)
+    }
+
+    proptest! {
+        #[test]
+        fn finds_the_value_and_the_widest_prefix(
+            ranges in ranges(),
+            keys in proptest::collection::vec(key(), 1..40),
+        ) {
+            let v4 = frozen(&ranges, |start| start);
+            // The same ranges in the top half of IPv6 keys: all scopes stay as they are.
+            let v6 = frozen(&ranges, |start| u64::from(start) << 32);
+            let mut list = Ranges::default();
+            for &(start, value) in &ranges {
+                list.push(u128::from(start) << 96, value);
+            }
+            let exact = ExactRanges::new(list);
+            for key in keys.into_iter().chain(ranges.iter().map(|r| r.0)) {
+                let (value, scope) = v4.lookup(key);
+                prop_assert_eq!(value, naive(&ranges, key));
+                prop_assert!(uniform(&ranges, key, scope), "not of one value");
+                prop_assert!(scope == 0 || !uniform(&ranges, key, scope - 1), "not the widest");
+                prop_assert_eq!(v6.lookup(u64::from(key) << 32), (value, scope));
+                prop_assert_eq!(exact.lookup(u128::from(key) << 96), (value, scope));
+            }
+        }
+
+        #[test]
+        fn iterates_over_merged_ranges(ranges in ranges()) {
+            let mut merged = ranges.clone();
+            merged.dedup_by_key(|range| range.1);
+            prop_assert_eq!(frozen(&ranges, |s| s).iter().collect::<Vec<_>>(), merged);
+        }
+    }
+
+    #[test]
+    fn repeated_start_replaces_and_merges() {
+        let mut ranges = Ranges::default();
+        for (start, value) in [(0u32, 'a'), (5, 'b'), (5, 'a'), (9, 'c'), (9, 'd'), (12, 'd')] {
+            ranges.push(start, value);
+        }
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [(0, 'a'), (9, 'd')]);
+    }
+}

@@ -1,0 +1,377 @@
+//! Stage two: for a set of clusters, the order in which each client gets them.
+//!
+//! *Owns*: [`GeoTable`]. *Guarantees*: a table is a function of the atlas, the sites and the set;
+//! the scope of a look-up is the widest prefix whose clients all get the same order, and scopes do
+//! not overlap (RFC 7871 §7.2.1: "the network described by the addresses ... MUST NOT overlap").
+//! *Does not*: know health; a cluster that is out is skipped in the order.
+//!
+//! Orders are made for places, not for networks, and only for places that some address has; then
+//! one pass over the atlas merges neighbours with the same order.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use foldhash::fast::FixedState;
+
+use super::atlas::{Atlas, BLOCKS, PlaceId, PlaceRef};
+use super::networks::{Builder, Networks, Value};
+use super::order::{Order, Ranked, Ranker, Site};
+use super::pods::{PodLookup, PodNetworks};
+use crate::model::{ClusterId, ClusterSet, Coordinates};
+
+/// Orders of one set of clusters for every client; immutable.
+#[derive(Debug, PartialEq)]
+pub struct GeoTable {
+    orders: Orders,
+    clients: Clients,
+    unknown: Code,
+    /// For each cluster of the registry the order for clients inside it.
+    own: Box<[Code]>,
+    /// Whether clients inside some cluster get another order than all others do.
+    own_differs: bool,
+    /// For each cluster of the registry a number that it shares with those that stand beside it
+    /// in one group in every order of `clients`.
+    classes: Box<[u16]>,
+    grid: Grid,
+}
+
+/// What a client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// These clusters, nearest first.
+    Found {
+        /// The order.
+        order: Order<'a>,
+        /// The widest prefix, bits of the client's address family, that has this order.
+        scope: u8,
+    },
+    /// The address is not global and tells nothing: what the resolver's own address gets.
+    UseResolver {
+        /// The widest prefix, bits of the client's address family, for which this is so.
+        scope: u8,
+    },
+}
+
+#[derive(Debug, PartialEq)]
+enum Clients {
+    /// All get this order.
+    Alike(Code),
+    /// The order depends on the network.
+    ByNetwork(Networks<Code>),
+}
+
+/// An order, or one of the blocks whose clients are placed by their resolver. Two octets keep a
+/// table of forty places below 8 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Code(u16);
+
+impl Value for Code {
+    const FINE: Self = Self(u16::MAX);
+}
+
+impl Code {
+    /// Blocks have codes of their own, so that no scope reaches from one into the next.
+    const FIRST_BLOCK: u16 = u16::MAX - BLOCKS;
+    /// The most orders of a table.
+    const MAX_ORDERS: usize = Self::FIRST_BLOCK as usize;
+}
+
+/// The grid to which points of databases are moved, degrees; zero leaves them where they are.
+type Grid = f64;
+
+/// Grids in the order in which they are tried. Distinct orders grow with the clusters and with
+/// the points; up to about a hundred places of clusters all points stay exact. The last grid has
+/// a thousand cells.
+const GRIDS: [Grid; 6] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0];
+
+/// The most clusters that the orders of a table may list, all in all: 8 MiB, about what the ranges
+/// of a City database take. Forty places need 0.6 million.
+const MAX_RANKED: usize = 4 << 20;
+
+impl GeoTable {
+    /// The orders of those of `sites` that are `members`, for every client of the atlas.
+    ///
+    /// Where exact points would need more orders than a table holds, clients are moved to the
+    /// middle of cells of a grid, the finest that suffices; [`GeoTable::grid_degrees`] tells.
+    #[must_use]
+    pub fn compile(atlas: &Atlas, sites: &[Site], members: &ClusterSet) -> Self {
+        let ranker = Ranker::new(sites, members);
+        let attempt = |grid| Compilation::new(&ranker, atlas, grid).run(sites);
+        GRIDS.into_iter().map(attempt).find(|table| !table.orders.overflow).unwrap_or_else(|| {
+            // Not even the coarsest grid suffices, which takes thousands of clusters: every
+            // client gets the order of unknown ones, and the grid of a whole globe tells so.
+            let mut orders = Orders::new(ranker.len());
+            let unknown = orders.intern(&ranker.unknown());
+            let own = vec![unknown; sites.len()].into();
+            let clients = Clients::Alike(unknown);
+            let classes = classes([&*ranker.unknown()], sites.len());
+            Self { orders, clients, unknown, own, own_differs: false, classes, grid: 360.0 }
+        })
+    }
+
+    /// What the client at an address gets, by its network alone.
+    #[must_use]
+    pub fn lookup(&self, client: IpAddr) -> Lookup<'_> {
+        match &self.clients {
+            Clients::Alike(code) => Lookup::Found { order: self.order(*code), scope: 0 },
+            Clients::ByNetwork(networks) => match networks.lookup(client) {
+                (Code(code), scope) if code >= Code::FIRST_BLOCK => Lookup::UseResolver { scope },
+                (code, scope) => Lookup::Found { order: self.order(code), scope },
+            },
+        }
+    }
+
+    /// What the client at an address gets, where pods are placed in their clusters.
+    #[must_use]
+    pub fn lookup_with_pods(&self, pods: &PodNetworks, client: IpAddr) -> Lookup<'_> {
+        if let Some(order) = self.single() {
+            return Lookup::Found { order, scope: 0 };
+        }
+        match pods.lookup(client) {
+            PodLookup::Inside { cluster, scope } => {
+                Lookup::Found { order: self.own(cluster), scope }
+            }
+            PodLookup::Outside { scope: beside_pods } => match self.lookup(client) {
+                Lookup::Found { order, scope } => {
+                    Lookup::Found { order, scope: scope.max(beside_pods) }
+                }
+                Lookup::UseResolver { scope } => {
+                    Lookup::UseResolver { scope: scope.max(beside_pods) }
+                }
+            },
+        }
+    }
+
+    /// Whether the order depends on the client's network; where not, every scope is 0.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        matches!(self.clients, Clients::ByNetwork(_))
+    }
+
+    /// The order that every client gets, inside and outside of clusters, where there is only one.
+    #[must_use]
+    pub fn single(&self) -> Option<Order<'_>> {
+        match self.clients {
+            Clients::Alike(code) if !self.own_differs => Some(self.order(code)),
+            _ => None,
+        }
+    }
+
+    /// The order for clients inside a cluster, of the set or not.
+    #[must_use]
+    pub fn own(&self, cluster: ClusterId) -> Order<'_> {
+        self.order(self.own.get(cluster.index()).copied().unwrap_or(self.unknown))
+    }
+
+    /// The order for clients of whom nothing is known.
+    #[must_use]
+    pub fn unknown(&self) -> Order<'_> {
+        self.order(self.unknown)
+    }
+
+    /// A number that a cluster of the set shares with those that are as near as it to every
+    /// client outside of clusters.
+    #[must_use]
+    #[inline]
+    pub fn class(&self, cluster: ClusterId) -> u16 {
+        self.classes.get(cluster.index()).copied().unwrap_or(0)
+    }
+
+    /// How far, in degrees of latitude and longitude, cells are apart in whose middle points of
+    /// databases were taken to be; 0 where they are exact.
+    #[must_use]
+    pub fn grid_degrees(&self) -> f64 {
+        self.grid
+    }
+
+    /// How many distinct orders there are.
+    #[must_use]
+    pub fn order_count(&self) -> usize {
+        self.orders.count
+    }
+
+    /// Octets of memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let clients = match &self.clients {
+            Clients::Alike(_) => 0,
+            Clients::ByNetwork(networks) => networks.bytes(),
+        };
+        clients + size_of_val(&*self.orders.ranked) + size_of_val(&*self.own)
+    }
+
+    fn order(&self, Code(code): Code) -> Order<'_> {
+        let start = usize::from(code) * self.orders.width;
+        Order(&self.orders.ranked[start..start + self.orders.width])
+    }
+}
+
+/// Distinct orders, one behind the other; all have every member once, so all are as long.
+#[derive(Debug, PartialEq)]
+struct Orders {
+    width: usize,
+    count: usize,
+    ranked: Vec<Ranked>,
+    /// Whether there were more than a table holds.
+    overflow: bool,
+}
+
+impl Orders {
+    fn new(width: usize) -> Self {
+        Self { width, count: 0, ranked: Vec::new(), overflow: false }
+    }
+
+    /// Adds an order that is not there yet.
+    fn intern(&mut self, order: &[Ranked]) -> Code {
+        self.overflow |=
+            self.count == Code::MAX_ORDERS || self.ranked.len() + self.width > MAX_RANKED;
+        if self.overflow {
+            return Code(0);
+        }
+        self.ranked.extend_from_slice(order);
+        self.count += 1;
+        Code((self.count - 1) as u16)
+    }
+}
+
+/// A table in the making.
+struct Compilation<'a> {
+    ranker: &'a Ranker<'a>,
+    atlas: &'a Atlas,
+    grid: Grid,
+    orders: Orders,
+    known: HashMap<Box<[Ranked]>, Code, FixedState>,
+    unknown: Code,
+    /// The code of each place, `FINE` until it is needed.
+    codes: Vec<Code>,
+}
+
+impl<'a> Compilation<'a> {
+    fn new(ranker: &'a Ranker<'a>, atlas: &'a Atlas, grid: Grid) -> Self {
+        let mut new = Self {
+            ranker,
+            atlas,
+            grid,
+            orders: Orders::new(ranker.len()),
+            known: HashMap::default(),
+            unknown: Code::FINE,
+            codes: vec![Code::FINE; atlas.place_count()],
+        };
+        new.unknown = new.intern(ranker.unknown());
+        new
+    }
+
+    fn run(mut self, sites: &[Site]) -> GeoTable {
+        let mut builder = Builder::default();
+        let mut orders_used = OrdersUsed::None;
+        let places = self.atlas.places();
+        for (start, place) in places.iter_v4() {
+            let code = self.code(place);
+            orders_used.add(code);
+            builder.push_v4(start, code);
+        }
+        for (start, place) in places.iter_v6() {
+            let code = self.code(place);
+            orders_used.add(code);
+            builder.push_v6(start, code);
+        }
+        let clients = match orders_used {
+            OrdersUsed::None => Clients::Alike(self.unknown),
+            OrdersUsed::One(code) => Clients::Alike(code),
+            OrdersUsed::Several => Clients::ByNetwork(builder.finish()),
+        };
+        // Clients inside clusters are left out: a pod network makes its own cluster nearer only
+        // where the clusters are not all in one place, lest every node narrow every scope.
+        let classes = classes(self.known.keys().map(|order| &**order), sites.len());
+        let own: Box<[Code]> =
+            sites.iter().map(|site| self.intern(self.ranker.inside(&site.name))).collect();
+        let own_differs = match clients {
+            Clients::Alike(code) => own.iter().any(|own| *own != code),
+            Clients::ByNetwork(_) => true,
+        };
+        self.orders.ranked.shrink_to_fit();
+        let (orders, unknown, grid) = (self.orders, self.unknown, self.grid);
+        GeoTable { orders, clients, unknown, own, own_differs, classes, grid }
+    }
+
+    fn code(&mut self, place: PlaceId) -> Code {
+        let known = self.codes[place.index()];
+        if known != Code::FINE || self.orders.overflow {
+            return known;
+        }
+        let code = match self.atlas.place(place) {
+            PlaceRef::Unknown => self.unknown,
+            PlaceRef::Block(at) => Code(Code::FIRST_BLOCK + at),
+            PlaceRef::Rule(rule) => self.intern(self.ranker.toward(rule.target())),
+            PlaceRef::Point(database, at) => {
+                self.intern(self.ranker.near(snap(database.points()[at], self.grid)))
+            }
+        };
+        self.codes[place.index()] = code;
+        code
+    }
+
+    fn intern(&mut self, order: Vec<Ranked>) -> Code {
+        if let Some(&code) = self.known.get(order.as_slice()) {
+            return code;
+        }
+        let code = self.orders.intern(&order);
+        self.known.insert(order.into(), code);
+        code
+    }
+}
+
+/// Parts the clusters by the groups that they stand in: two are in one class where every order
+/// has them in one group.
+fn classes<'o>(orders: impl IntoIterator<Item = &'o [Ranked]>, sites: usize) -> Box<[u16]> {
+    let mut classes: Vec<u16> = vec![0; sites];
+    let mut groups: Vec<u16> = vec![0; sites];
+    for order in orders {
+        let mut group = 0;
+        for ranked in order {
+            // There are fewer groups and classes than clusters, whose ids fit 15 bits.
+            group += u16::from(ranked.starts_group());
+            groups[ranked.cluster().index()] = group;
+        }
+        let mut seen: HashMap<(u16, u16), u16, FixedState> = HashMap::default();
+        for (class, group) in classes.iter_mut().zip(&groups) {
+            let next = seen.len() as u16;
+            *class = *seen.entry((*class, *group)).or_insert(next);
+        }
+    }
+    classes.into()
+}
+
+/// How many different orders networks have; blocks have none.
+enum OrdersUsed {
+    None,
+    One(Code),
+    Several,
+}
+
+impl OrdersUsed {
+    fn add(&mut self, code: Code) {
+        match self {
+            _ if code.0 >= Code::FIRST_BLOCK => {}
+            Self::None => *self = Self::One(code),
+            Self::One(other) if *other != code => *self = Self::Several,
+            Self::One(_) | Self::Several => {}
+        }
+    }
+}
+
+/// The middle of the grid's cell in which a point lies.
+fn snap(point: Coordinates, grid: Grid) -> Coordinates {
+    if grid == 0.0 {
+        return point;
+    }
+    let middle = |degrees: f64, limit: f64| {
+        ((degrees / grid).floor() * grid + grid / 2.0).clamp(-limit, limit)
+    };
+    let (latitude, longitude) = (point.latitude(), point.longitude());
+    // Clamped to the globe, so there is always a middle.
+    Coordinates::new(middle(latitude, 90.0), middle(longitude, 180.0)).unwrap_or(point)
+}
+
+#[cfg(test)]
+mod tests;
