@@ -9,6 +9,7 @@ mod buckets;
 mod cluster;
 mod label;
 mod name;
+mod options;
 mod set;
 mod shard;
 
@@ -16,6 +17,7 @@ pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
 pub use label::{InvalidLabel, Label};
 pub use name::{DomainName, InvalidName};
+pub use options::InvalidOption;
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
     Endpoints, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry,
