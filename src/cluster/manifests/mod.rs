@@ -49,6 +49,9 @@ pub(super) struct Scanner {
     files: BTreeMap<OsString, File>,
     /// Looks in a row at which a file's metadata differed.
     restless: HashMap<OsString, u8>,
+    /// What is wrong with the files, as of the last that was read.
+    faults: BTreeSet<Report>,
+    /// What was last reported.
     reports: BTreeSet<Report>,
 }
 
@@ -69,6 +72,7 @@ impl Scanner {
             last: Listing::new(),
             files: BTreeMap::new(),
             restless: HashMap::new(),
+            faults: BTreeSet::new(),
             reports: BTreeSet::new(),
         }
     }
@@ -88,7 +92,9 @@ impl Scanner {
             }
         };
         let mut touched = HashSet::new();
-        for name in self.due(&listing) {
+        let due = self.due(&listing);
+        let any_due = !due.is_empty();
+        for name in due {
             match listing.get(&name) {
                 Some(stamp) => {
                     let path = self.directory.join(&name);
@@ -100,6 +106,10 @@ impl Scanner {
                     touched.extend(file.iter().flat_map(File::keys));
                 }
             }
+        }
+        if any_due {
+            self.faults = self.files.values().flat_map(File::reports).collect();
+            self.faults.extend(self.hidden());
         }
         self.last = listing;
         let mut events = match std::mem::replace(&mut self.progress, Progress::Read) {
@@ -193,8 +203,7 @@ impl Scanner {
             // There is no view yet that could show it.
             warn!(subject = %trouble.subject, reason = %trouble.reason, "waiting for manifests");
         }
-        let mut reports: BTreeSet<Report> = self.files.values().flat_map(File::reports).collect();
-        reports.extend(self.hidden());
+        let mut reports = self.faults.clone();
         reports.extend(trouble);
         if reports == self.reports {
             return Vec::new();
