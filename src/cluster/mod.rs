@@ -1,4 +1,22 @@
-//! Sources of cluster state.
+//! Sources of cluster state: everything between Kubernetes objects and [`ClusterView`].
+//!
+//! *Owns*: one task for each cluster, which reads its source, resolves its load balancers' host
+//! names, and reduces both to a view. *Guarantees*: a view is published only after the first
+//! complete list, and only where it differs from the one before; it is never emptied because a
+//! source broke. *Does not*: decide what is served, or join clusters; that is the publisher's.
+//!
+//! | part | role |
+//! |---|---|
+//! | `narrow` | Kubernetes objects to plain values, at the border |
+//! | `state` | the pure reducer of one cluster |
+//! | `manifests` | a directory as a source |
+//! | `resolver` | host names of load balancers |
+
+mod feed;
+mod manifests;
+mod narrow;
+mod resolver;
+mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +25,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::model::Label;
+
+pub use feed::{Feed, Shared, Update, spawn};
+pub use resolver::ResolverSettings;
 
 /// How one cluster is read.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,175 @@
+//! The task of one cluster, and what it hands on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::manifests::{self, Scanner};
+use super::narrow::Rules;
+use super::resolver::{self, ResolverSettings};
+use super::state::{Changed, ClusterState, Event, HostChange};
+use super::{Settings, Source};
+use crate::model::{ClusterView, DomainName};
+
+/// What the clusters of a federation have in common.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The apex of the federation's zone: no name within it is resolved.
+    pub apex: DomainName,
+    /// How load balancers' host names are resolved.
+    pub resolver: ResolverSettings,
+    /// Notified after each new view, so that one publisher can wait for all clusters.
+    pub wake: Arc<Notify>,
+}
+
+/// A new view of a cluster.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The cluster as it is.
+    pub view: Arc<ClusterView>,
+    /// When the change came in that made it.
+    pub changed_at: Instant,
+}
+
+/// A cluster that is being read; dropping it ends that.
+#[derive(Debug)]
+pub struct Feed {
+    /// The last view; `None` until the first list of every kind is complete. Closed when the task
+    /// has ended, which it does by itself only by a panic.
+    pub view: watch::Receiver<Option<Update>>,
+    _task: AbortOnDrop,
+}
+
+/// Begins to read a cluster, within the current tokio runtime. The task ends when the feed, or
+/// every receiver made of it, is dropped.
+#[must_use]
+pub fn spawn(settings: Settings, shared: Shared) -> Feed {
+    let (sender, view) = watch::channel(None);
+    let span = info_span!("cluster", name = %settings.name);
+    let task = AbortOnDrop(tokio::spawn(run(settings, shared, sender).instrument(span)));
+    Feed { view, _task: task }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Events that came in together.
+struct Batch {
+    events: Vec<Event>,
+    at: Instant,
+}
+
+/// Answers of the resolver that may wait for the reducer; those that wait make one view.
+const ANSWERS: usize = 64;
+
+async fn run(settings: Settings, shared: Shared, sender: watch::Sender<Option<Update>>) {
+    let Shared { apex, resolver, wake } = shared;
+    let rules = Arc::new(Rules::new(settings.export, settings.allow_nets, apex.clone()));
+    let (batches, mut source) = mpsc::channel(1);
+    let (hosts, wanted) = mpsc::unbounded_channel();
+    let (answers, mut answered) = mpsc::channel(ANSWERS);
+    // Children end with this task: their handles are dropped with it.
+    let Source::Manifests(directory) = settings.source;
+    let scanner = Scanner::new(directory, rules.clone());
+    let _source = AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches).in_current_span()));
+    let resolver = resolver::run(resolver, apex, wanted, answers);
+    let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
+    let mut reducer = Reducer { state: ClusterState::new(rules), hosts, sender, wake };
+    let mut events = Vec::with_capacity(ANSWERS);
+    loop {
+        let batch = tokio::select! {
+            () = reducer.sender.closed() => return,
+            batch = source.recv() => match batch {
+                Some(batch) => batch,
+                // It has panicked: closing the feed tells.
+                None => return,
+            },
+            1.. = answered.recv_many(&mut events, ANSWERS) => {
+                Batch { events: std::mem::take(&mut events), at: Instant::now() }
+            }
+        };
+        reducer.take(batch);
+    }
+}
+
+/// The state of a cluster with those who listen to it.
+struct Reducer {
+    state: ClusterState,
+    hosts: mpsc::UnboundedSender<HostChange>,
+    sender: watch::Sender<Option<Update>>,
+    wake: Arc<Notify>,
+}
+
+impl Reducer {
+    /// Takes in a batch and publishes what it changes, at most one view.
+    fn take(&mut self, batch: Batch) {
+        let mut changed = Changed::Nothing;
+        for event in batch.events {
+            if self.state.apply(event) == Changed::View {
+                changed = Changed::View;
+            }
+        }
+        for change in self.state.take_host_changes() {
+            // A resolver that has ended leaves its names unresolved; nothing else is touched.
+            let _ = self.hosts.send(change);
+        }
+        let view = match changed {
+            Changed::View => self.state.view(),
+            Changed::Nothing => None,
+        };
+        let Some(view) = view else { return };
+        self.log_reports(&view);
+        self.sender.send_replace(Some(Update { view, changed_at: batch.at }));
+        // `notify_one` keeps a permit while the publisher is busy; it is the only one that waits.
+        self.wake.notify_one();
+    }
+
+    /// Logs each report once, when it is first made.
+    fn log_reports(&self, view: &ClusterView) {
+        let before = self.sender.borrow();
+        let before = before.as_ref().map(|update| update.view.reports.clone()).unwrap_or_default();
+        if Arc::ptr_eq(&before, &view.reports) {
+            return;
+        }
+        for report in view.reports.difference(&before) {
+            warn!(subject = %report.subject, reason = %report.reason, "not served as asked");
+        }
+        for report in before.difference(&view.reports) {
+            debug!(subject = %report.subject, reason = %report.reason, "no longer so");
+        }
+    }
+}
+
+/// Looks at a directory for ever, off the threads that serve: a file system may hang.
+async fn watch_manifests(mut scanner: Scanner, batches: mpsc::Sender<Batch>) {
+    loop {
+        let at = Instant::now();
+        let scan = tokio::task::spawn_blocking(move || {
+            let events = scanner.scan();
+            (scanner, events)
+        });
+        let events;
+        (scanner, events) = match scan.await {
+            Ok(done) => done,
+            // Only a panic, which the runtime has logged, or the runtime's end.
+            Err(_) => return,
+        };
+        if !events.is_empty() && batches.send(Batch { events, at }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(manifests::PERIOD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! EndpointSlices.
+
+use std::hash::BuildHasher;
+
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+
+use super::{ObjectId, Rules, Unnamed, has_federate_label, label, names};
+use crate::cluster::Export;
+
+/// An EndpointSlice, narrowed.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::cluster) struct NarrowSlice {
+    /// Which slice.
+    pub(in crate::cluster) id: ObjectId,
+    /// The Service it belongs to, by its label; `None` where it has none.
+    pub(in crate::cluster) service: Option<ObjectId>,
+    /// Its endpoints.
+    pub(in crate::cluster) endpoints: Box<[EndpointMark]>,
+    /// Whether a watch by label would see it.
+    pub(in crate::cluster) federate: FederateLabel,
+}
+
+/// Whether a slice carries the label by which it would be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum FederateLabel {
+    /// It does, or no label is asked for.
+    Satisfied,
+    /// `meridian.dev/federate: "true"` is asked for and missing.
+    Missing,
+}
+
+/// One endpoint in eight octets: a hash of who it is, whose lowest bit is its readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::cluster) struct EndpointMark(u64);
+
+impl EndpointMark {
+    fn new(identity: u64, ready: bool) -> Self {
+        Self(identity & !1 | u64::from(ready))
+    }
+
+    /// Who it is: equal for the same endpoint in several slices.
+    pub(in crate::cluster) fn identity(self) -> u64 {
+        self.0 >> 1
+    }
+
+    /// Whether its conditions call it ready.
+    pub(in crate::cluster) fn is_ready(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// The label that names a slice's Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+impl Rules {
+    /// Narrows an EndpointSlice of any address type: even where its addresses are host names,
+    /// its endpoints are ready or not.
+    ///
+    /// # Errors
+    /// [`Unnamed`].
+    pub(in crate::cluster) fn slice(&self, object: &EndpointSlice) -> Result<NarrowSlice, Unnamed> {
+        let (namespace, name) = names(&object.metadata)?;
+        let service = label(&object.metadata, SERVICE_NAME).filter(|service| !service.is_empty());
+        let endpoints = object.endpoints.iter().flatten();
+        let federate = match self.export {
+            Export::Label if !has_federate_label(&object.metadata) => FederateLabel::Missing,
+            Export::Label | Export::All => FederateLabel::Satisfied,
+        };
+        Ok(NarrowSlice {
+            id: self.id(namespace, name),
+            service: service.map(|service| self.id(namespace, service)),
+            endpoints: endpoints
+                .map(|endpoint| EndpointMark::new(self.identity(endpoint), is_ready(endpoint)))
+                .collect(),
+            federate,
+        })
+    }
+
+    /// Who an endpoint is, the same in the IPv4 and the IPv6 slice of its Service: the object
+    /// behind it, else its host name (of which the API says that equal ones are fungible), else
+    /// its node and address.
+    fn identity(&self, endpoint: &Endpoint) -> u64 {
+        if let Some(target) = &endpoint.target_ref {
+            if let Some(uid) = target.uid.as_deref().filter(|uid| !uid.is_empty()) {
+                return self.hasher.hash_one(("uid", uid));
+            }
+            if target.name.is_some() {
+                return self.hasher.hash_one((
+                    "object",
+                    &target.kind,
+                    &target.namespace,
+                    &target.name,
+                ));
+            }
+        }
+        match endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
+            Some(hostname) => self.hasher.hash_one(("hostname", hostname)),
+            None => {
+                self.hasher.hash_one(("address", &endpoint.node_name, endpoint.addresses.first()))
+            }
+        }
+    }
+}
+
+/// Whether an endpoint takes new traffic. `ready` already says "serving and not terminating", and
+/// the API adds: "a nil value should be interpreted as true". The other two conditions tell how
+/// an endpoint that is not ready goes down; they make none ready.
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+}

@@ -1,0 +1,241 @@
+//! Each kind, as API servers write it.
+
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{Policy, Protocol, ServiceOptions, WhenNoneHealthy};
+
+fn rules(export: Export) -> Rules {
+    let apex = DomainName::parse("example.com").unwrap();
+    Rules::new(export, ["127.0.1.0/24".parse().unwrap()].into(), apex)
+}
+
+/// A Service with the label, `spec`, `status.loadBalancer.ingress` and annotations.
+fn service(spec: Value, ingress: Value, annotations: Value) -> NarrowService {
+    let object: Service = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "namespace": "ns", "name": "web", "labels": {FEDERATE: "true"},
+            "annotations": annotations,
+        },
+        "spec": spec, "status": {"loadBalancer": {"ingress": ingress}},
+    }))
+    .unwrap();
+    rules(Export::Label).service(&object).unwrap()
+}
+
+fn exported(service: &NarrowService) -> &ExportedService {
+    service.export.as_ref().expect("exported")
+}
+
+fn addresses(service: &NarrowService) -> Vec<String> {
+    exported(service).shard.addresses.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn addresses_come_from_ingress_external_ips_and_the_annotation() {
+    let found = service(
+        json!({"type": "LoadBalancer", "externalIPs": ["198.51.100.7", "192.0.2.1"]}),
+        json!([
+            {"ip": "192.0.2.1", "hostname": "both.example.net"},
+            {"hostname": "LB.example.net."},
+            {"hostname": "203.0.113.5"},
+            {"ip": "::ffff:192.0.2.9"},
+            {},
+        ]),
+        json!({"meridian.dev/addresses": " 2001:db8::1 , other.example.net,"}),
+    );
+    assert_eq!(
+        addresses(&found),
+        ["192.0.2.1", "192.0.2.9", "198.51.100.7", "203.0.113.5", "2001:db8::1"]
+    );
+    let hostnames = &exported(&found).shard.hostnames;
+    assert_eq!(**hostnames, ["lb.example.net".into(), "other.example.net".into()]);
+    assert!(found.reasons.is_empty() && exported(&found).shard.refused.is_empty());
+}
+
+#[test]
+fn unusable_addresses_are_refused_with_reasons() {
+    let found = service(
+        json!({"externalIPs": ["010.0.0.1", "127.0.1.9", "127.0.0.1"]}),
+        json!([{"ip": "fe80::1"}, {"hostname": "web.ns.svc.EXAMPLE.com"}, {"hostname": "a b"}]),
+        json!({"meridian.dev/addresses": "0.0.0.0, ., web_1..x"}),
+    );
+    assert_eq!(addresses(&found), ["127.0.1.9"], "allowNets lets it through");
+    let refused: Vec<&str> =
+        exported(&found).shard.refused.iter().map(|refusal| &*refusal.address).collect();
+    let expected = [
+        "fe80::1",
+        "web.ns.svc.EXAMPLE.com",
+        "a b",
+        "010.0.0.1",
+        "127.0.0.1",
+        "0.0.0.0",
+        ".",
+        "web_1..x",
+    ];
+    assert_eq!(refused, expected);
+    assert!(exported(&found).shard.hostnames.is_empty());
+    assert_eq!(found.reasons.len(), 1, "{:?}", found.reasons);
+    assert!(found.reasons[0].contains("own zone"));
+}
+
+#[test]
+fn a_service_without_addresses_is_exported_all_the_same() {
+    let found = service(json!({"clusterIP": "10.0.0.1"}), Value::Null, json!({}));
+    assert_eq!(addresses(&found), <[&str; 0]>::default());
+}
+
+#[test]
+fn ports_are_the_named_ones() {
+    let found = service(
+        json!({"ports": [
+            {"name": "https", "port": 443, "targetPort": 8443, "nodePort": 30443},
+            {"port": 80},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+            {"name": "bad", "port": 70000},
+            {"name": "odd", "port": 1, "protocol": "ICMP"},
+        ]}),
+        Value::Null,
+        json!({}),
+    );
+    let ports: Vec<_> = exported(&found)
+        .shard
+        .ports
+        .iter()
+        .map(|port| (port.name.as_str(), port.protocol, port.number))
+        .collect();
+    assert_eq!(ports, [("dns", Protocol::Udp, 53), ("https", Protocol::Tcp, 443)]);
+    assert_eq!(found.reasons.len(), 2, "{:?}", found.reasons);
+}
+
+#[test]
+fn annotations_are_read_or_reported() {
+    let found = service(
+        json!({"publishNotReadyAddresses": true}),
+        Value::Null,
+        json!({
+            "meridian.dev/ttl": "30", "meridian.dev/policy": "nearest: 2",
+            "meridian.dev/when-none-healthy": "192.0.2.99", "meridian.dev/min-ready": "0",
+            "meridian.dev/drain": "true", "other.dev/ttl": "x",
+        }),
+    );
+    let expected = ServiceOptions {
+        ttl: Some(30),
+        policy: Some(Policy::Nearest(2.try_into().unwrap())),
+        when_none_healthy: Some(WhenNoneHealthy::Addresses(["192.0.2.99".parse().unwrap()].into())),
+        min_ready: Some(0),
+        drain: true,
+    };
+    assert_eq!(exported(&found).shard.options.as_deref(), Some(&expected));
+    assert_eq!(exported(&found).readiness, Readiness::Ignored);
+    let bad = service(
+        json!({}),
+        Value::Null,
+        json!({
+            "meridian.dev/ttl": "2147483648", "meridian.dev/policy": "random",
+            "meridian.dev/when-none-healthy": "?", "meridian.dev/min-ready": "-1",
+            "meridian.dev/drain": "yes",
+        }),
+    );
+    assert_eq!(exported(&bad).shard.options, None);
+    assert_eq!(bad.reasons.len(), 5);
+    for reason in &bad.reasons {
+        assert!(reason.contains("is ignored") && reason.contains("write"), "{reason}");
+    }
+}
+
+#[test]
+fn what_is_exported() {
+    let narrow = |export, metadata: Value, spec: Value| {
+        let object: Service =
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+        rules(export).service(&object)
+    };
+    let labelled = |value: &str| json!({"name": "web", "labels": {FEDERATE: value}});
+    let is_exported =
+        |export, metadata, spec| narrow(export, metadata, spec).expect("named").export.is_some();
+    assert!(is_exported(Export::Label, labelled("true"), json!({})));
+    assert!(!is_exported(Export::Label, labelled("false"), json!({})));
+    assert!(!is_exported(Export::Label, json!({"name": "web"}), json!({})));
+    assert!(is_exported(Export::All, json!({"name": "web"}), json!({})));
+    let deleted = json!({"name": "web", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    assert!(!is_exported(Export::All, deleted, json!({})));
+    let external = narrow(Export::All, json!({"name": "web"}), json!({"type": "ExternalName"}));
+    let external = external.unwrap();
+    assert!(external.export.is_none() && external.reasons.len() == 1);
+    assert_eq!(&*external.name, "default/web");
+    let renamed = narrow(Export::All, json!({"namespace": "A_b", "name": "Web"}), json!({}));
+    let renamed = renamed.unwrap();
+    assert_eq!(exported(&renamed).key.to_string(), "a-b/web");
+    assert!(renamed.reasons[0].contains("a-b/web"));
+    let nothing = narrow(Export::All, json!({"name": "..."}), json!({})).unwrap();
+    assert!(nothing.export.is_none() && nothing.reasons.len() == 1);
+    assert_eq!(narrow(Export::All, json!({}), json!({})), Err(Unnamed));
+}
+
+#[test]
+fn endpoints_are_told_apart_and_judged() {
+    let rules = rules(Export::Label);
+    let slice = |labels: Value, endpoints: Value| {
+        let object: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "web-abc", "labels": labels},
+            "addressType": "IPv4", "endpoints": endpoints,
+        }))
+        .unwrap();
+        rules.slice(&object).unwrap()
+    };
+    let found = slice(
+        json!({"kubernetes.io/service-name": "web"}),
+        json!([
+            {"addresses": ["10.0.0.1"], "targetRef": {"uid": "1"}, "conditions": {"ready": true}},
+            {"addresses": ["fd00::1"], "targetRef": {"uid": "1"}, "conditions": {"ready": false}},
+            {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod", "name": "a"}},
+            {"addresses": ["10.0.0.3"], "hostname": "db-0", "conditions": {}},
+            {"addresses": ["10.0.0.4"], "hostname": "db-0"},
+            {"addresses": ["10.0.0.5"], "nodeName": "n",
+             "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["10.0.0.6"], "nodeName": "n"},
+        ]),
+    );
+    let identities: Vec<u64> = found.endpoints.iter().map(|mark| mark.identity()).collect();
+    let same = |a: usize, b: usize| identities[a] == identities[b];
+    assert!(same(0, 1) && same(3, 4));
+    assert!(!same(1, 2) && !same(2, 3) && !same(4, 5) && !same(5, 6));
+    let ready: Vec<bool> = found.endpoints.iter().map(|mark| mark.is_ready()).collect();
+    assert_eq!(ready, [true, false, true, true, true, false, true]);
+    assert_eq!(found.service, Some(rules.id("ns", "web")));
+    assert_eq!(found.federate, FederateLabel::Missing);
+    let stray = slice(json!({FEDERATE: "true"}), Value::Null);
+    assert_eq!((stray.service, stray.federate), (None, FederateLabel::Satisfied));
+}
+
+#[test]
+fn nodes() {
+    let node = |labels: Value, spec: Value| {
+        let metadata = json!({"name": "n1", "labels": labels});
+        let object: Node =
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+        rules(Export::All).node(&object).unwrap()
+    };
+    let place = |node: &NarrowNode| node.topology.as_ref().map(ToString::to_string);
+    let found = node(
+        json!({
+            "topology.kubernetes.io/region": "RegionOne",
+            "failure-domain.beta.kubernetes.io/region": "old",
+            "failure-domain.beta.kubernetes.io/zone": "nova",
+        }),
+        json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd00:1::/64", "x"]}),
+    );
+    assert_eq!(place(&found).as_deref(), Some("nova.regionone"));
+    assert_eq!(*found.networks, ["10.1.0.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()]);
+    assert_eq!((found.reasons.len(), found.changed.len()), (1, 1));
+    let old = node(json!({}), json!({"podCIDR": "10.1.0.7/24"}));
+    assert_eq!((place(&old), old.reasons.len()), (None, 0));
+    assert_eq!(*old.networks, ["10.1.0.0/24".parse().unwrap()]);
+    let zone_only = node(json!({"topology.kubernetes.io/zone": "a"}), Value::Null);
+    assert_eq!((place(&zone_only), zone_only.reasons.len()), (None, 1));
+}

@@ -1,0 +1,120 @@
+//! Host names of load balancers, who wants them, and what they resolved to.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use smallvec::SmallVec;
+
+use crate::cluster::narrow::ObjectId;
+
+/// What came of looking a host name up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum HostAnswer {
+    /// Addresses, of both families.
+    Resolved {
+        /// The addresses.
+        addresses: Box<[IpAddr]>,
+        /// How long they may be believed, seconds.
+        ttl: u32,
+    },
+    /// None; what was known before is kept.
+    Failed {
+        /// Why, for people.
+        reason: Box<str>,
+    },
+}
+
+/// A host name is to be resolved from now on, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum HostChange {
+    /// Some service has it.
+    Wanted(Box<str>),
+    /// No service has it any longer.
+    Unwanted(Box<str>),
+}
+
+/// The host names of one cluster.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    hosts: HashMap<Box<str>, Host>,
+    changes: Vec<HostChange>,
+}
+
+/// One host name.
+#[derive(Debug, Default)]
+struct Host {
+    /// The services that have it: nearly always one.
+    users: SmallVec<[ObjectId; 1]>,
+    answer: Option<Resolution>,
+    failure: Option<Box<str>>,
+}
+
+/// What a host name resolved to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Resolution {
+    /// The addresses.
+    pub(super) addresses: Box<[IpAddr]>,
+    /// Seconds.
+    pub(super) ttl: u32,
+}
+
+impl Hosts {
+    /// Notes that `user` has `hostname`.
+    pub(super) fn claim(&mut self, hostname: &str, user: ObjectId) {
+        let host = self.hosts.entry(hostname.into()).or_insert_with(|| {
+            self.changes.push(HostChange::Wanted(hostname.into()));
+            Host::default()
+        });
+        if !host.users.contains(&user) {
+            host.users.push(user);
+        }
+    }
+
+    /// Notes that `user` has `hostname` no longer.
+    pub(super) fn release(&mut self, hostname: &str, user: ObjectId) {
+        let Some(host) = self.hosts.get_mut(hostname) else { return };
+        host.users.retain(|other| *other != user);
+        if host.users.is_empty() {
+            self.hosts.remove(hostname);
+            self.changes.push(HostChange::Unwanted(hostname.into()));
+        }
+    }
+
+    /// Takes in an answer; returns the services that it changes. One for a name that nobody wants
+    /// any longer changes nothing.
+    pub(super) fn answered(
+        &mut self,
+        hostname: &str,
+        answer: HostAnswer,
+    ) -> SmallVec<[ObjectId; 1]> {
+        let Some(host) = self.hosts.get_mut(hostname) else { return SmallVec::new() };
+        let (resolution, failure) = match answer {
+            HostAnswer::Resolved { mut addresses, ttl } => {
+                addresses.sort_unstable();
+                (Some(Resolution { addresses, ttl }), None)
+            }
+            HostAnswer::Failed { reason } => (host.answer.clone(), Some(reason)),
+        };
+        if host.answer == resolution && host.failure == failure {
+            return SmallVec::new();
+        }
+        host.answer = resolution;
+        host.failure = failure;
+        host.users.clone()
+    }
+
+    /// What a host name last resolved to.
+    pub(super) fn resolution(&self, hostname: &str) -> Option<&Resolution> {
+        self.hosts.get(hostname)?.answer.as_ref()
+    }
+
+    /// Why the last look-up of a host name failed, where it did.
+    pub(super) fn failure(&self, hostname: &str) -> Option<&str> {
+        self.hosts.get(hostname)?.failure.as_deref()
+    }
+
+    /// The names that became wanted or unwanted since the last call, in order.
+    pub(super) fn take_changes(&mut self) -> Vec<HostChange> {
+        std::mem::take(&mut self.changes)
+    }
+}

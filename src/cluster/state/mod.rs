@@ -1,0 +1,277 @@
+//! The pure reducer of one cluster: events in, [`ClusterView`] out.
+//!
+//! *Owns*: everything known of one cluster, narrowed. *Guarantees*: no view until the first list
+//! of every kind is complete; a list replaces what was known only when it is complete itself; the
+//! state depends on the objects, never on the order in which they came; one object's change
+//! recomputes its service alone and touches one bucket; a view is new only where it differs.
+//! *Does not*: wait, log, or know kube or time.
+
+mod hosts;
+mod lists;
+mod nodes;
+mod ports;
+mod reports;
+mod services;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::narrow::{NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules};
+use crate::model::{Buckets, ClusterView, Report, ServiceKey, ShardEntry};
+
+use hosts::Hosts;
+pub(super) use hosts::{HostAnswer, HostChange};
+pub(super) use lists::Change;
+use lists::{List, Replacement};
+use nodes::Nodes;
+use reports::Reports;
+use services::Services;
+
+/// One thing that happened to a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Event {
+    /// To a Service.
+    Service(Change<NarrowService>),
+    /// To an EndpointSlice.
+    Slice(Change<NarrowSlice>),
+    /// To a Node.
+    Node(Change<NarrowNode>),
+    /// A load balancer's host name was looked up.
+    Host {
+        /// The name, as in `Shard::hostnames`.
+        hostname: Box<str>,
+        /// What came of it.
+        answer: HostAnswer,
+    },
+    /// All that the source itself has to report; replaces what it reported before.
+    Source(BTreeSet<Report>),
+}
+
+/// What an event did to the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Nothing that anyone could see.
+    Nothing,
+    /// There is a new view to publish.
+    View,
+}
+
+/// All that is known of one cluster.
+#[derive(Debug)]
+pub(super) struct ClusterState {
+    services: Services,
+    nodes: Nodes,
+    hosts: Hosts,
+    service_list: List<NarrowService>,
+    slice_list: List<NarrowSlice>,
+    node_list: List<NarrowNode>,
+    reports: Reports,
+    source_reports: BTreeSet<Report>,
+    shards: Shards,
+    dirty: bool,
+}
+
+impl ClusterState {
+    /// A cluster of which nothing is known yet.
+    pub(super) fn new(rules: Arc<Rules>) -> Self {
+        Self {
+            services: Services::new(rules),
+            nodes: Nodes::default(),
+            hosts: Hosts::default(),
+            service_list: List::default(),
+            slice_list: List::default(),
+            node_list: List::default(),
+            reports: Reports::default(),
+            source_reports: BTreeSet::new(),
+            shards: Shards::Gathering,
+            dirty: false,
+        }
+    }
+
+    /// Takes in one event.
+    #[must_use]
+    pub(super) fn apply(&mut self, event: Event) -> Changed {
+        match event {
+            Event::Service(change) => self.apply_service(change),
+            Event::Slice(change) => self.apply_slice(change),
+            Event::Node(change) => self.apply_node(change),
+            Event::Host { hostname, answer } => {
+                for id in self.hosts.answered(&hostname, answer) {
+                    self.refresh(id);
+                }
+            }
+            Event::Source(reports) => {
+                self.dirty |= self.reports.replace(&self.source_reports, &reports);
+                self.source_reports = reports;
+            }
+        }
+        if matches!(self.shards, Shards::Gathering) && self.is_complete() {
+            self.shards = Shards::Complete(Buckets::from_items(self.services.entries()));
+            self.dirty = true;
+        }
+        match &self.shards {
+            Shards::Complete(_) if std::mem::take(&mut self.dirty) => Changed::View,
+            _ => Changed::Nothing,
+        }
+    }
+
+    /// The cluster as it is now; `None` until the first list of every kind is complete. Cheap:
+    /// it shares all but the array of buckets with the views before it.
+    pub(super) fn view(&self) -> Option<Arc<ClusterView>> {
+        let Shards::Complete(shards) = &self.shards else { return None };
+        Some(Arc::new(ClusterView {
+            shards: shards.clone(),
+            topologies: self.nodes.topologies(),
+            pod_networks: self.nodes.networks(),
+            reports: self.reports.all(),
+        }))
+    }
+
+    /// The host names that became wanted or unwanted since the last call.
+    pub(super) fn take_host_changes(&mut self) -> Vec<HostChange> {
+        self.hosts.take_changes()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.service_list.is_complete()
+            && self.slice_list.is_complete()
+            && self.node_list.is_complete()
+    }
+
+    fn apply_service(&mut self, change: Change<NarrowService>) {
+        match change {
+            Change::Init => self.service_list.begin(),
+            Change::InitApply(service) => self.service_list.push(service),
+            Change::InitDone => {
+                let known = self.services.service_ids();
+                let Replacement { gone, items } =
+                    self.service_list.finish(known, |service| service.id);
+                // New ones first, lest a host name that changes hands be forgotten between.
+                items.into_iter().for_each(|service| self.put_service(service));
+                gone.into_iter().for_each(|id| self.delete_service(id));
+                self.services.prune();
+            }
+            Change::Apply(service) => {
+                self.service_list.amend(|| service.clone());
+                self.put_service(service);
+            }
+            Change::Delete(id) => {
+                self.service_list.strike(|service| service.id == id);
+                self.delete_service(id);
+            }
+        }
+    }
+
+    fn apply_slice(&mut self, change: Change<NarrowSlice>) {
+        match change {
+            Change::Init => self.slice_list.begin(),
+            Change::InitApply(slice) => self.slice_list.push(slice),
+            Change::InitDone => {
+                let known = self.services.slice_ids();
+                let Replacement { gone, items } = self.slice_list.finish(known, |slice| slice.id);
+                // New slices first: a slice that takes another's place must not leave its
+                // service without endpoints for a moment.
+                items.into_iter().for_each(|slice| self.put_slice(slice));
+                gone.into_iter().for_each(|id| self.delete_slice(id));
+            }
+            Change::Apply(slice) => {
+                self.slice_list.amend(|| slice.clone());
+                self.put_slice(slice);
+            }
+            Change::Delete(id) => {
+                self.slice_list.strike(|slice| slice.id == id);
+                self.delete_slice(id);
+            }
+        }
+    }
+
+    fn apply_node(&mut self, change: Change<NarrowNode>) {
+        match change {
+            Change::Init => self.node_list.begin(),
+            Change::InitApply(node) => self.node_list.push(node),
+            Change::InitDone => {
+                let Replacement { gone, items } =
+                    self.node_list.finish(self.nodes.ids(), |node| node.id);
+                self.nodes.change(items, gone, &mut self.reports, &mut self.dirty);
+            }
+            Change::Apply(node) => {
+                self.node_list.amend(|| node.clone());
+                self.nodes.change([node], [], &mut self.reports, &mut self.dirty);
+            }
+            Change::Delete(id) => {
+                self.node_list.strike(|node| node.id == id);
+                self.nodes.change([], [id], &mut self.reports, &mut self.dirty);
+            }
+        }
+    }
+
+    fn put_service(&mut self, service: NarrowService) {
+        let id = service.id;
+        let settled = self.services.put(service, &mut self.hosts);
+        settled.iter().for_each(|key| self.publish(key));
+        self.report(id);
+    }
+
+    fn delete_service(&mut self, id: ObjectId) {
+        let settled = self.services.remove(id, &mut self.hosts, &mut self.reports, &mut self.dirty);
+        settled.iter().for_each(|key| self.publish(key));
+    }
+
+    fn put_slice(&mut self, slice: NarrowSlice) {
+        let touched = self.services.put_slice(slice);
+        touched.into_iter().flatten().for_each(|id| self.refresh(id));
+    }
+
+    fn delete_slice(&mut self, id: ObjectId) {
+        if let Some(service) = self.services.remove_slice(id) {
+            self.refresh(service);
+        }
+    }
+
+    /// Recomputes one service after its slices or the addresses of its host names changed.
+    fn refresh(&mut self, id: ObjectId) {
+        if let Some(key) = self.services.refresh(id, &self.hosts) {
+            self.publish(&key);
+        }
+        self.report(id);
+    }
+
+    /// Brings what the view shows under `key` up to date.
+    fn publish(&mut self, key: &ServiceKey) {
+        let winner = self.services.winner(key);
+        for loser in self.services.claimants(key) {
+            self.report(loser);
+        }
+        let Shards::Complete(buckets) = &mut self.shards else { return };
+        let hash = key.hash();
+        let shown = buckets.find(hash).find(|entry| entry.key == *key);
+        match winner.and_then(|id| self.services.shard(id)) {
+            Some((key, shard)) => {
+                if shown.is_none_or(|shown| shown.shard != *shard) {
+                    let entry = ShardEntry { key: key.clone(), hash, shard: shard.clone() };
+                    buckets.upsert(entry, |old| old.key == *key);
+                    self.dirty = true;
+                }
+            }
+            None => self.dirty |= buckets.remove(hash, |old| old.key == *key),
+        }
+    }
+
+    /// Brings the reports on one service up to date.
+    fn report(&mut self, id: ObjectId) {
+        self.dirty |= self.services.report(id, &self.hosts, &mut self.reports);
+    }
+}
+
+/// The shards of the view.
+#[derive(Debug)]
+enum Shards {
+    /// Some list is not complete: they are made at one stroke when it is, which at 100,000
+    /// services is far cheaper than one by one.
+    Gathering,
+    /// They follow each event.
+    Complete(Buckets<ShardEntry>),
+}
+
+#[cfg(test)]
+mod tests;
