@@ -150,9 +150,7 @@ impl Atlas {
         let (place, source) = match self.place(id) {
             PlaceRef::Unknown => (Place::Unknown, Source::Nobody),
             PlaceRef::Block(at) => (Place::NonGlobal(block(at)), Source::Registry),
-            PlaceRef::Rule(rule) => {
-                (Place::At(rule.target.clone()), Source::Rule(rule.network))
-            }
+            PlaceRef::Rule(rule) => (Place::At(rule.target.clone()), Source::Rule(rule.network)),
             PlaceRef::Point(database, point) => (
                 Place::At(Target::Coordinates(database.points()[point])),
                 Source::Database(database.file().clone()),

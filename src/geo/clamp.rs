@@ -96,7 +96,8 @@ impl<K: Key + TryFrom<u128>, V: Copy + Eq> Clamp<K, V> {
         self.push(first, value);
         let spare = u32::from(self.family.bits - len);
         let after = 1_u128.checked_shl(spare).and_then(|size| first.checked_add(size));
-        self.cursor = after.filter(|after| self.family.bits == 128 || after >> self.family.bits == 0);
+        self.cursor =
+            after.filter(|after| self.family.bits == 128 || after >> self.family.bits == 0);
     }
 
     fn push(&mut self, start: u128, value: V) {
@@ -120,7 +121,7 @@ mod tests {
     /// Splits a network in halves at random, as a search tree does, into leaves.
     fn leaves(seed: &mut impl Iterator<Item = u8>, first: u128, len: u8, out: &mut Vec<Leaf>) {
         let choice = seed.next().unwrap_or(0);
-        if len < TINY.bits && choice % 3 != 0 {
+        if len < TINY.bits && !choice.is_multiple_of(3) {
             leaves(seed, first, len + 1, out);
             leaves(seed, first + (1 << (TINY.bits - len - 1)), len + 1, out);
         } else if choice < 200 {

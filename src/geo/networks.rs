@@ -56,7 +56,8 @@ impl<V: Value> Networks<V> {
         let mut fine = self.fine.iter().filter(|(_, value)| *value != V::FINE).peekable();
         std::iter::from_fn(move || {
             let next = whole.peek().map(|(start, _)| *start);
-            fine.next_if(|(start, _)| next.is_none_or(|next| *start < next)).or_else(|| whole.next())
+            fine.next_if(|(start, _)| next.is_none_or(|next| *start < next))
+                .or_else(|| whole.next())
         })
     }
 

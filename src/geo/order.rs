@@ -189,9 +189,10 @@ impl<'a> Ranker<'a> {
             Some(point) => self.spots_by_distance(point).collect(),
             None => (0..self.spots.len()).collect(),
         };
-        let placed = spots.iter().enumerate().flat_map(|(rank, &spot)| {
-            self.spots[spot].1.iter().map(move |&id| (rank, id))
-        });
+        let placed = spots
+            .iter()
+            .enumerate()
+            .flat_map(|(rank, &spot)| self.spots[spot].1.iter().map(move |&id| (rank, id)));
         let all = placed.chain(self.unplaced.iter().map(|&id| (usize::MAX, id)));
         let mut ranked: Vec<_> = all
             .map(|(rank, id)| {

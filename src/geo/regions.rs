@@ -57,9 +57,8 @@ pub fn coordinates_of(name: &str) -> Option<Coordinates> {
 pub fn ambiguities_of(name: &str) -> Option<(CloudRegion, Vec<CloudRegion>)> {
     let candidates = candidates(name);
     let (&taken, others) = candidates.split_first()?;
-    let far = |other: &&&CloudRegion| {
-        distance_km(taken.coordinates, other.coordinates) > SAME_PLACE_KM
-    };
+    let far =
+        |other: &&&CloudRegion| distance_km(taken.coordinates, other.coordinates) > SAME_PLACE_KM;
     let others: Vec<CloudRegion> = others.iter().filter(far).map(|other| **other).collect();
     (!others.is_empty()).then_some((*taken, others))
 }
@@ -124,7 +123,8 @@ mod tests {
             assert!(coordinates_of(region).is_some(), "{region}");
             assert_eq!(coordinates_of(zone), coordinates_of(region), "{zone}");
         }
-        for unknown in ["", "us", "us-central1-", "us-central1-aa", "westeurope-a", "fsn1-dc", "x"] {
+        for unknown in ["", "us", "us-central1-", "us-central1-aa", "westeurope-a", "fsn1-dc", "x"]
+        {
             assert_eq!(coordinates_of(unknown), None, "{unknown}");
         }
     }

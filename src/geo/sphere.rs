@@ -42,8 +42,7 @@ pub fn distance_km(a: Coordinates, b: Coordinates) -> f64 {
     let half_sine = |a: f64, b: f64| libm::sin((b - a).to_radians() / 2.0);
     let across = half_sine(a.longitude(), b.longitude());
     let along = half_sine(a.latitude(), b.latitude());
-    let cosines =
-        libm::cos(a.latitude().to_radians()) * libm::cos(b.latitude().to_radians());
+    let cosines = libm::cos(a.latitude().to_radians()) * libm::cos(b.latitude().to_radians());
     let haversine = along * along + cosines * across * across;
     2.0 * EARTH_RADIUS_KM * libm::asin(haversine.sqrt().min(1.0))
 }
@@ -56,9 +55,8 @@ mod tests {
     use crate::model::Coordinates;
 
     fn point() -> impl Strategy<Value = Coordinates> {
-        (-90.0..=90.0, -180.0..=180.0).prop_map(|(lat, lon)| {
-            Coordinates::new(lat, lon).expect("on the globe")
-        })
+        (-90.0..=90.0, -180.0..=180.0)
+            .prop_map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe"))
     }
 
     #[test]

@@ -27,7 +27,11 @@ fn atlas() -> Atlas {
     let second = load(
         "second",
         Tree::V6WithAliases,
-        &[("1.0.0.0/8", city(2.0, 2.0)), ("10.0.0.0/8", city(2.0, 2.0)), ("2a00::/12", city(3.0, 3.0))],
+        &[
+            ("1.0.0.0/8", city(2.0, 2.0)),
+            ("10.0.0.0/8", city(2.0, 2.0)),
+            ("2a00::/12", city(3.0, 3.0)),
+        ],
     );
     let rules = [
         rule("1.0.5.0/25", Target::Cluster(label("home"))),

@@ -66,10 +66,7 @@ fn reads_both_families_and_leaves_aliases_out() {
     // A database of IPv6 alone, with a record that covers the place where IPv4 would be.
     let read = parse(&database(Tree::V6, "City", &networks[2..])).expect("a database");
     assert_eq!(named(&read, read.iter_v4()), [(0, None)]);
-    assert_eq!(
-        named(&read, read.iter_v6()),
-        [(0, Some(at(3.0, 3.0))), (1 << 127, None)]
-    );
+    assert_eq!(named(&read, read.iter_v6()), [(0, Some(at(3.0, 3.0))), (1 << 127, None)]);
 }
 
 #[test]
@@ -101,11 +98,7 @@ fn clamps_to_24_and_48() {
     let half = 0x2a00_u128 << 112;
     assert_eq!(
         named(&read, read.iter_v6())[1..],
-        [
-            (half, Some(at(1.0, 1.0))),
-            (half | 1 << 80, Some(at(3.0, 3.0))),
-            (half | 2 << 80, None),
-        ]
+        [(half, Some(at(1.0, 1.0))), (half | 1 << 80, Some(at(3.0, 3.0))), (half | 2 << 80, None),]
     );
 }
 
@@ -118,11 +111,8 @@ fn coordinates_off_the_globe_fall_back_to_the_country() {
             ("longitude", Value::Float(0.0)),
         ])
     };
-    let bytes = database(
-        Tree::V4,
-        "City",
-        &[("1.0.0.0/24", wrong("FI")), ("1.0.1.0/24", wrong("??"))],
-    );
+    let bytes =
+        database(Tree::V4, "City", &[("1.0.0.0/24", wrong("FI")), ("1.0.1.0/24", wrong("??"))]);
     let read = parse(&bytes).expect("a database");
     assert_eq!((read.summary().places, read.summary().off_globe), (1, 1));
 }

@@ -118,7 +118,8 @@ fn v4_network(longest: u8) -> impl Strategy<Value = IpNet> {
 
 fn v6_network(longest: u8) -> impl Strategy<Value = IpNet> {
     (any::<u128>(), 8..=longest).prop_map(|(bits, len)| {
-        let bits = if bits % 2 == 0 { bits >> 3 | 1 << 125 } else { bits % 4096 | 0x2a00 << 112 };
+        let bits =
+            if bits % 2 == 0 { (bits >> 3) | (1 << 125) } else { (bits % 4096) | (0x2a00 << 112) };
         IpNet::new(Ipv6Addr::from(bits).into(), len).expect("a length").trunc()
     })
 }
@@ -169,9 +170,8 @@ fn alike(world: &World, borders: &[IpAddr], client: IpAddr, len: u8) -> bool {
     });
     let inside = borders.iter().copied().chain(embedded).chain(sides(prefix));
     let expected = world.answer(client);
-    let in_embedding = |address: &IpAddr| {
-        EMBEDDING.iter().position(|block| block.network.contains(address))
-    };
+    let in_embedding =
+        |address: &IpAddr| EMBEDDING.iter().position(|block| block.network.contains(address));
     inside.filter(|address| prefix.contains(address)).all(|address| {
         world.answer(address) == expected && in_embedding(&address) == in_embedding(&client)
     })
@@ -293,8 +293,9 @@ fn more_orders_than_a_table_holds_are_bought_with_a_grid() {
     let spread = |at: usize| (((at * 37) % 170) as f64 - 85.0, ((at * 101) % 359) as f64 - 179.0);
     let sites: Vec<_> =
         (0..400).map(|at| site(&format!("c{at}"), &[("r", None)], Some(spread(at)))).collect();
-    let networks: Vec<String> =
-        (0..12_000).map(|n: u32| format!("{}.{}.{}.0/24", 20 + n / 65_536, n / 256, n % 256)).collect();
+    let networks: Vec<String> = (0..12_000)
+        .map(|n: u32| format!("{}.{}.{}.0/24", 20 + n / 65_536, n / 256, n % 256))
+        .collect();
     let networks: Vec<_> = networks
         .iter()
         .enumerate()
@@ -324,10 +325,7 @@ fn more_orders_than_a_table_holds_are_bought_with_a_grid() {
 #[test]
 fn conformance_rfc_7871_section_10_private_blocks_keep_to_themselves() {
     let world = World {
-        sites: vec![
-            site("a", &[], Some((50.1, 8.7))),
-            site("b", &[], Some((39.0, -77.5))),
-        ],
+        sites: vec![site("a", &[], Some((50.1, 8.7))), site("b", &[], Some((39.0, -77.5)))],
         members: ClusterSet::first(2),
         rules: vec![rule("10.8.0.0/16", Target::Cluster(label("b")))],
         located: Vec::new(),
