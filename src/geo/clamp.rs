@@ -121,7 +121,7 @@ mod tests {
     /// Splits a network in halves at random, as a search tree does, into leaves.
     fn leaves(seed: &mut impl Iterator<Item = u8>, first: u128, len: u8, out: &mut Vec<Leaf>) {
         let choice = seed.next().unwrap_or(0);
-        if len < TINY.bits && choice % 3 != 0 {
+        if len < TINY.bits && !choice.is_multiple_of(3) {
             leaves(seed, first, len + 1, out);
             leaves(seed, first + (1 << (TINY.bits - len - 1)), len + 1, out);
         } else if choice < 200 {

@@ -7,7 +7,7 @@
 //!
 //! *Owns*: databases, networks, coordinates, orders of clusters, pod networks. *Guarantees*: a
 //! table is a function of its inputs, the same bits on every machine; look-ups neither allocate
-//! nor fail. *Does not*: know health or DNS. Only one file, `watch`, does I/O.
+//! nor fail. *Does not*: know health or DNS. Only [`watch`] does I/O.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,6 +33,7 @@ mod sphere;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod watch;
 
 pub use atlas::{Atlas, Located, Place, Source};
 pub use database::{Database, DatabaseError, Summary};

@@ -9,9 +9,6 @@ use std::fmt;
 
 /// An address, or the part of it that tells networks apart.
 pub(super) trait Key: Copy + Ord + fmt::Debug {
-    /// How many bits a key has.
-    const BITS: u8;
-
     /// The key as the low bits of a number.
     fn to_bits(self) -> u128;
 
@@ -25,8 +22,6 @@ pub(super) trait Key: Copy + Ord + fmt::Debug {
 macro_rules! key {
     ($($int:ty),*) => {$(
         impl Key for $int {
-            const BITS: u8 = <$int>::BITS as u8;
-
             fn to_bits(self) -> u128 {
                 self.into()
             }
@@ -45,7 +40,7 @@ key!(u32, u64, u128);
 
 /// A key that splits into a bucket, its top sixteen bits, and the rest.
 pub(super) trait Indexed: Key {
-    /// The rest. For IPv4 two octets, which makes an entry a third smaller than a whole address.
+    /// The rest, in as few octets as it takes: tables are millions of these.
     type Low: Copy + Ord + fmt::Debug;
 
     /// Bucket and rest.
@@ -68,15 +63,37 @@ impl Indexed for u32 {
 }
 
 impl Indexed for u64 {
-    /// Whole: there is no integer of six octets.
-    type Low = u64;
+    type Low = Low48;
 
-    fn split(self) -> (usize, u64) {
-        ((self >> 48) as usize, self)
+    fn split(self) -> (usize, Low48) {
+        ((self >> 48) as usize, Low48([(self >> 32) as u16, (self >> 16) as u16, self as u16]))
     }
 
-    fn join(_: usize, low: u64) -> Self {
-        low
+    fn join(bucket: usize, low: Low48) -> Self {
+        (bucket as u64) << 48 | low.to_bits()
+    }
+}
+
+/// Forty-eight bits in six octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Low48([u16; 3]);
+
+impl Low48 {
+    fn to_bits(self) -> u64 {
+        let [high, middle, low] = self.0.map(u64::from);
+        high << 32 | middle << 16 | low
+    }
+}
+
+impl Ord for Low48 {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.to_bits().cmp(&other.to_bits())
+    }
+}
+
+impl PartialOrd for Low48 {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -289,8 +306,10 @@ mod tests {
             keys in proptest::collection::vec(key(), 1..40),
         ) {
             let v4 = frozen(&ranges, |start| start);
-            // The same ranges in the top half of IPv6 keys: all scopes stay as they are.
+            // The same ranges in the top half of IPv6 keys, where all scopes stay as they are, and
+            // in the bottom half, where they grow by what is put before them.
             let v6 = frozen(&ranges, |start| u64::from(start) << 32);
+            let low = frozen(&ranges, u64::from);
             let mut list = Ranges::default();
             for &(start, value) in &ranges {
                 list.push(u128::from(start) << 96, value);
@@ -302,6 +321,8 @@ mod tests {
                 prop_assert!(uniform(&ranges, key, scope), "not of one value");
                 prop_assert!(scope == 0 || !uniform(&ranges, key, scope - 1), "not the widest");
                 prop_assert_eq!(v6.lookup(u64::from(key) << 32), (value, scope));
+                let grown = if scope == 0 { 0 } else { scope + 32 };
+                prop_assert_eq!(low.lookup(u64::from(key)), (value, grown));
                 prop_assert_eq!(exact.lookup(u128::from(key) << 96), (value, scope));
             }
         }

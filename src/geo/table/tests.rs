@@ -118,7 +118,8 @@ fn v4_network(longest: u8) -> impl Strategy<Value = IpNet> {
 
 fn v6_network(longest: u8) -> impl Strategy<Value = IpNet> {
     (any::<u128>(), 8..=longest).prop_map(|(bits, len)| {
-        let bits = if bits % 2 == 0 { bits >> 3 | 1 << 125 } else { bits % 4096 | 0x2a00 << 112 };
+        let bits =
+            if bits % 2 == 0 { (bits >> 3) | (1 << 125) } else { (bits % 4096) | (0x2a00 << 112) };
         IpNet::new(Ipv6Addr::from(bits).into(), len).expect("a length").trunc()
     })
 }
