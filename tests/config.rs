@@ -169,8 +169,8 @@ geo:
     assert_eq!(config.startup.startup_grace, Duration::ZERO);
     let ports: Vec<u16> = config.resolver.upstreams.iter().map(|a| a.port()).collect();
     assert_eq!(ports, [53, 5353]);
-    assert!(matches!(config.geo.networks[0].target, Target::Cluster(_)));
-    assert!(matches!(config.geo.networks[1].target, Target::Zone { region: None, .. }));
+    assert!(matches!(config.geo.networks[0].target(), Target::Cluster(_)));
+    assert!(matches!(config.geo.networks[1].target(), Target::Zone { region: None, .. }));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::resolver::{self, ResolverSettings};
 use super::state::{Changed, ClusterState, Event, HostChange};
 use super::{Settings, Source};
 use crate::model::{ClusterView, DomainName};
+use crate::telemetry::WatchClock;
 
 /// What the clusters of a federation have in common.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Feed {
     /// The last view; `None` until the first list of every kind is complete. Closed when the task
     /// has ended, which it does by itself only by a panic.
     pub view: watch::Receiver<Option<Update>>,
+    /// When the source was last known to be current.
+    pub clock: Arc<WatchClock>,
     _task: AbortOnDrop,
 }
 
@@ -49,8 +52,9 @@ pub struct Feed {
 pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let (sender, view) = watch::channel(None);
     let span = info_span!("cluster", name = %settings.name);
-    let task = AbortOnDrop(tokio::spawn(run(settings, shared, sender).instrument(span)));
-    Feed { view, _task: task }
+    let clock = Arc::new(WatchClock::new());
+    let task = run(settings, shared, sender, clock.clone()).instrument(span);
+    Feed { view, clock, _task: AbortOnDrop(tokio::spawn(task)) }
 }
 
 /// A task that ends with its owner.
@@ -72,7 +76,12 @@ struct Batch {
 /// Answers of the resolver that may wait for the reducer; those that wait make one view.
 const ANSWERS: usize = 64;
 
-async fn run(settings: Settings, shared: Shared, sender: watch::Sender<Option<Update>>) {
+async fn run(
+    settings: Settings,
+    shared: Shared,
+    sender: watch::Sender<Option<Update>>,
+    clock: Arc<WatchClock>,
+) {
     let Shared { apex, resolver, wake } = shared;
     let rules = Arc::new(Rules::new(settings.export, settings.allow_nets, apex.clone()));
     let (batches, mut source) = mpsc::channel(1);
@@ -81,7 +90,8 @@ async fn run(settings: Settings, shared: Shared, sender: watch::Sender<Option<Up
     // Children end with this task: their handles are dropped with it.
     let Source::Manifests(directory) = settings.source;
     let scanner = Scanner::new(directory, rules.clone());
-    let _source = AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches).in_current_span()));
+    let _source =
+        AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock).in_current_span()));
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut reducer = Reducer { state: ClusterState::new(rules), hosts, sender, wake };
@@ -151,7 +161,11 @@ impl Reducer {
 }
 
 /// Looks at a directory for ever, off the threads that serve: a file system may hang.
-async fn watch_manifests(mut scanner: Scanner, batches: mpsc::Sender<Batch>) {
+async fn watch_manifests(
+    mut scanner: Scanner,
+    batches: mpsc::Sender<Batch>,
+    clock: Arc<WatchClock>,
+) {
     loop {
         let at = Instant::now();
         let scan = tokio::task::spawn_blocking(move || {
@@ -164,6 +178,9 @@ async fn watch_manifests(mut scanner: Scanner, batches: mpsc::Sender<Batch>) {
             // Only a panic, which the runtime has logged, or the runtime's end.
             Err(_) => return,
         };
+        if scanner.is_current() {
+            clock.touch();
+        }
         if !events.is_empty() && batches.send(Batch { events, at }).await.is_err() {
             return;
         }

@@ -18,7 +18,6 @@ mod narrow;
 mod resolver;
 mod state;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -56,11 +55,4 @@ pub enum Export {
     Label,
     /// All.
     All,
-}
-
-/// How host names of load balancers are resolved.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResolverSettings {
-    /// Recursive resolvers to ask, in this order; the system's configuration where empty.
-    pub upstreams: Vec<SocketAddr>,
 }

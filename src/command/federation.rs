@@ -7,10 +7,10 @@ use anyhow::Context;
 use meridian::cluster::{self, Feed};
 use meridian::config::Config;
 use meridian::geo;
-use meridian::publisher::{Progress, Publisher, Reload, Settings};
+use meridian::publisher::{AtlasReceiver, Progress, Publisher, Reload, Settings};
 use meridian::snapshot::{Federation, SnapshotCell};
 use meridian::telemetry::Telemetry;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// A configuration being run: what the publisher joins, kept to compare the next one with.
 #[derive(Clone, Debug)]
@@ -18,8 +18,27 @@ pub(crate) struct Running {
     sources: Vec<cluster::Settings>,
     feeds: Vec<Arc<Feed>>,
     shared: cluster::Shared,
-    geo: geo::Settings,
-    atlas: Arc<geo::AtlasFeed>,
+    geo: Arc<Geography>,
+}
+
+/// The task that reads databases; it runs as long as the server and is told of new settings.
+#[derive(Debug)]
+pub(crate) struct Geography {
+    settings: watch::Sender<geo::Settings>,
+    /// Address space to places.
+    pub(crate) atlas: AtlasReceiver,
+    /// What became of the configured databases.
+    pub(crate) status: watch::Receiver<geo::watch::Status>,
+}
+
+impl Geography {
+    fn start(settings: geo::Settings) -> Self {
+        let (settings, settings_seen) = watch::channel(settings);
+        let (atlas, atlas_seen) = watch::channel(None);
+        let (status, status_seen) = watch::channel(geo::watch::Status::default());
+        tokio::spawn(geo::watch::run(settings_seen, geo::watch::Channels { atlas, status }));
+        Self { settings, atlas: atlas_seen, status: status_seen }
+    }
 }
 
 impl Running {
@@ -28,7 +47,6 @@ impl Running {
     pub(crate) fn start(
         config: &Config,
         wake: &Arc<Notify>,
-        telemetry: &Telemetry,
         before: Option<&Self>,
     ) -> (Self, Reload) {
         let shared = cluster::Shared {
@@ -49,9 +67,16 @@ impl Running {
                 old.unwrap_or_else(|| Arc::new(cluster::spawn(settings.clone(), shared.clone())))
             })
             .collect();
-        let atlas = match before.filter(|b| b.geo == config.geo) {
-            Some(before) => before.atlas.clone(),
-            None => Arc::new(geo::watch(config.geo.clone(), telemetry_hook(telemetry))),
+        let geo = match before {
+            Some(before) => {
+                before.geo.settings.send_if_modified(|settings| {
+                    let changed = *settings != config.geo;
+                    settings.clone_from(&config.geo);
+                    changed
+                });
+                before.geo.clone()
+            }
+            None => Arc::new(Geography::start(config.geo.clone())),
         };
         let federation = Federation {
             zone: Arc::new(config.federation.clone()),
@@ -60,13 +85,13 @@ impl Running {
             identity: config.identity.clone(),
             members: config.members.clone(),
         };
-        let reload = Reload {
-            federation: Arc::new(federation),
-            feeds: feeds.clone(),
-            atlas: atlas.atlas.clone(),
-        };
-        let (sources, geo) = (config.sources.clone(), config.geo.clone());
-        (Self { sources, feeds, shared, geo, atlas }, reload)
+        let reload = Reload { federation: Arc::new(federation), feeds: feeds.clone() };
+        (Self { sources: config.sources.clone(), feeds, shared, geo }, reload)
+    }
+
+    /// The task that reads databases.
+    pub(crate) fn geography(&self) -> &Arc<Geography> {
+        &self.geo
     }
 }
 
@@ -77,8 +102,9 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
     runtime.block_on(async {
         let telemetry = Telemetry::new(&config.federation.domain.to_string());
         let wake = Arc::new(Notify::new());
-        let (_running, reload) = Running::start(&config, &wake, &telemetry, None);
-        let (publisher, mut handle) = Publisher::new(reload, wake, telemetry);
+        let (running, reload) = Running::start(&config, &wake, None);
+        let atlas = running.geography().atlas.clone();
+        let (publisher, mut handle) = Publisher::new(reload, atlas, wake, telemetry);
         let task = tokio::spawn(
             publisher.run(Settings { startup_grace: config.startup.startup_grace.min(READ_LIMIT) }),
         );

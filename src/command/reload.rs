@@ -114,8 +114,7 @@ impl Reloader {
         if config.server != self.sockets {
             warn!("listen, dns.udpWorkers, dns.tcp and shutdown take effect at the next start");
         }
-        let (running, reload) =
-            Running::start(&config, &self.wake, &self.telemetry, Some(&self.running));
+        let (running, reload) = Running::start(&config, &self.wake, Some(&self.running));
         self.running = running;
         if self.reloads.send(reload).await.is_ok() {
             info!(file = %self.path.display(), "configuration reloaded");

@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use meridian::answer::answer;
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
+use meridian::geo;
 use meridian::publisher::{Handle, Progress, Publisher};
 use meridian::server::{HttpState, RunningDns, Sockets};
 use meridian::snapshot::SnapshotCell;
-use meridian::telemetry::{Readiness, Telemetry, state};
+use meridian::telemetry::{Outcome, Readiness, Reload, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +19,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::federation::Running;
+use super::federation::{Geography, Running};
 use super::reload::Reloader;
 
 /// Serves until SIGTERM or SIGINT.
@@ -44,18 +45,23 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&config.server)?;
     let telemetry = Telemetry::new(&config.federation.domain.to_string());
     let wake = Arc::new(Notify::new());
-    let (running, first) = Running::start(&config, &wake, &telemetry, None);
-    let (publisher, handle) = Publisher::new(first, wake.clone(), telemetry.clone());
+    let (running, first) = Running::start(&config, &wake, None);
+    let geography = running.geography().clone();
+    let atlas = geography.atlas.clone();
+    let (publisher, handle) = Publisher::new(first, atlas, wake.clone(), telemetry.clone());
     let publishing = tokio::spawn(publisher.run(config.startup.clone()));
     let Handle { cell, mut progress, reloads } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
-        Some(http) => Some(http.serve(pages(&cell, &telemetry, readiness_seen))?),
+        Some(http) => {
+            Some(http.serve(pages(&cell, &telemetry, readiness_seen, geography.clone()))?)
+        }
         None => None,
     };
     let reloader = Reloader::new(path, &config, running, wake, telemetry.clone(), reloads);
     let reloading = tokio::spawn(reloader.run(signals.hangup.take()));
-    let mut tasks = Tasks { publishing, reloading };
+    let counting = tokio::spawn(count_databases(geography.status.clone(), telemetry.clone()));
+    let mut tasks = Tasks { publishing, reloading, counting };
 
     let dns = tokio::select! {
         started = start(&mut progress, &readiness) => {
@@ -126,12 +132,13 @@ fn pages(
     cell: &Arc<SnapshotCell>,
     telemetry: &Telemetry,
     readiness: watch::Receiver<Readiness>,
+    geography: Arc<Geography>,
 ) -> HttpState {
     let (for_state, for_explain) = (cell.clone(), cell.clone());
     HttpState {
         telemetry: telemetry.clone(),
         readiness,
-        state: Arc::new(move || state::of(&for_state.load())),
+        state: Arc::new(move || state::of(&for_state.load(), &geography.status.borrow())),
         explain: Arc::new(move |request: Request| {
             let explanation = explain(&for_explain.load(), &request);
             serde_json::to_value(explanation).map_err(|error| error.to_string())
@@ -139,10 +146,22 @@ fn pages(
     }
 }
 
+/// Counts what becomes of databases, until nobody reads them any more.
+async fn count_databases(mut status: watch::Receiver<geo::watch::Status>, telemetry: Telemetry) {
+    let mut failures = 0;
+    while status.changed().await.is_ok() {
+        let now = status.borrow_and_update().failures;
+        let outcome = if now > failures { Outcome::Failure } else { Outcome::Success };
+        telemetry.reloaded(Reload::Database, outcome);
+        failures = now;
+    }
+}
+
 /// Tasks that run as long as the server does.
 struct Tasks {
     publishing: JoinHandle<()>,
     reloading: JoinHandle<()>,
+    counting: JoinHandle<()>,
 }
 
 impl Tasks {
@@ -151,6 +170,7 @@ impl Tasks {
         tokio::select! {
             _ = &mut self.publishing => "the publisher ended".to_owned(),
             _ = &mut self.reloading => "the reloader ended".to_owned(),
+            _ = &mut self.counting => "reading of databases ended".to_owned(),
         }
     }
 }

@@ -43,9 +43,10 @@ pub struct Reload {
     pub federation: Arc<Federation>,
     /// Its clusters, in the same order as the members.
     pub feeds: Vec<Arc<Feed>>,
-    /// Its geography.
-    pub atlas: watch::Receiver<Arc<Atlas>>,
 }
+
+/// Address space to places; `None` until every database has been tried once.
+pub type AtlasReceiver = watch::Receiver<Option<Arc<Atlas>>>;
 
 /// How far the start has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,9 @@ pub struct Publisher {
     cell: Arc<SnapshotCell>,
     telemetry: Telemetry,
     config: Reload,
+    atlas: AtlasReceiver,
+    /// Stands in for the atlas until there is one.
+    no_atlas: Arc<Atlas>,
     wake: Arc<Notify>,
     reloads: mpsc::Receiver<Reload>,
     progress: watch::Sender<Progress>,
@@ -86,10 +90,17 @@ impl Publisher {
     /// A publisher over `config`, which is told of changed views by `wake`. The first snapshot
     /// holds what is known now.
     #[must_use]
-    pub fn new(config: Reload, wake: Arc<Notify>, telemetry: Telemetry) -> (Self, Handle) {
-        let first = build(None, inputs(&config, None));
+    pub fn new(
+        config: Reload,
+        atlas: AtlasReceiver,
+        wake: Arc<Notify>,
+        telemetry: Telemetry,
+    ) -> (Self, Handle) {
+        let no_atlas = Arc::new(Atlas::default());
+        let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
+        let first = build(None, inputs(&config, place, None));
         let cell = Arc::new(SnapshotCell::new(first));
-        let (progress, progress_seen) = watch::channel(Progress::Waiting(waiting(&config)));
+        let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
         let (reloads_sender, reloads) = mpsc::channel(1);
         let handle =
             Handle { cell: cell.clone(), progress: progress_seen, reloads: reloads_sender };
@@ -97,6 +108,8 @@ impl Publisher {
             cell,
             telemetry,
             config,
+            atlas,
+            no_atlas,
             wake,
             reloads,
             progress,
@@ -118,7 +131,7 @@ impl Publisher {
         loop {
             tokio::select! {
                 () = self.wake.notified() => self.publish().await,
-                Ok(()) = self.config.atlas.changed() => self.publish().await,
+                Ok(()) = self.atlas.changed() => self.publish().await,
                 compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
                 reload = self.reloads.recv() => match reload {
                     None => return,
@@ -145,7 +158,8 @@ impl Publisher {
     /// Builds on top of the present snapshot, off the async threads, and swaps.
     async fn publish(&mut self) {
         let changed_at = self.oldest_change();
-        let inputs = inputs(&self.config, self.compiled.clone());
+        let atlas = self.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
+        let inputs = inputs(&self.config, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
         if unchanged(&previous.inputs, &inputs) {
             return;
@@ -208,10 +222,11 @@ impl Publisher {
             return;
         }
         let snapshot = self.cell.load();
-        let next = if snapshot.complete && snapshot.is_settled() {
+        let placed = self.atlas.borrow().is_some();
+        let next = if snapshot.complete && placed && snapshot.is_settled() {
             Progress::Started
         } else {
-            Progress::Waiting(waiting(&self.config))
+            Progress::Waiting(self.waiting())
         };
         self.progress.send_if_modified(|now| {
             let changed = *now != next;
@@ -220,25 +235,30 @@ impl Publisher {
         });
     }
 
+    /// What is still missing, for people.
+    fn waiting(&self) -> Vec<String> {
+        let members = self.config.federation.members.iter().zip(&self.config.feeds);
+        let unread = members.filter(|(_, feed)| feed.view.borrow().is_none());
+        let mut missing: Vec<_> =
+            unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
+        if self.atlas.borrow().is_none() {
+            missing.push("geography: databases not read yet".to_owned());
+        } else if missing.is_empty() {
+            missing.push("geography: tables not compiled yet".to_owned());
+        }
+        missing
+    }
+
     fn give_up_waiting(&self) {
         if *self.progress.borrow() != Progress::Started {
-            let missing = waiting(&self.config).join("; ");
+            let missing = self.waiting().join("; ");
             info!(missing, "the start-up grace is over; answering with what is known");
             self.progress.send_replace(Progress::Started);
         }
     }
 }
 
-/// What is still to be read, for people.
-fn waiting(config: &Reload) -> Vec<String> {
-    let members = config.federation.members.iter().zip(&config.feeds);
-    members
-        .filter(|(_, feed)| feed.view.borrow().is_none())
-        .map(|(member, _)| format!("cluster {}: not read yet", member.name))
-        .collect()
-}
-
-fn inputs(config: &Reload, compiled: Option<Arc<Compiled>>) -> Inputs {
+fn inputs(config: &Reload, atlas: Arc<Atlas>, compiled: Option<Arc<Compiled>>) -> Inputs {
     let views: Vec<_> = config
         .feeds
         .iter()
@@ -249,7 +269,7 @@ fn inputs(config: &Reload, compiled: Option<Arc<Compiled>>) -> Inputs {
         federation: config.federation.clone(),
         states: views.iter().map(|view| state(view.is_some())).collect(),
         views,
-        atlas: config.atlas.borrow().clone(),
+        atlas,
         compiled,
         now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     }

@@ -176,11 +176,9 @@ impl Work {
     /// Brings the counts of shards by state up to what a bucket holds now.
     fn tally(&mut self, index: usize, before: Option<&Inputs>, now: &Inputs) {
         let health = &now.federation.health;
-        for inputs in before {
-            for (id, view) in inputs.read_views() {
-                for entry in view.shards.bucket(index) {
-                    *self.tallies[id.index()].of(health::judge(&entry.shard, health)) -= 1;
-                }
+        for (id, view) in before.into_iter().flat_map(Inputs::read_views) {
+            for entry in view.shards.bucket(index) {
+                *self.tallies[id.index()].of(health::judge(&entry.shard, health)) -= 1;
             }
         }
         for (id, view) in now.read_views() {

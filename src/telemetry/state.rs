@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::geo;
 use crate::health::{self, ClusterState};
 use crate::model::{ClusterId, Coordinates, Endpoints, Refusal, Report};
 use crate::snapshot::{Snapshot, Tally};
@@ -25,6 +26,7 @@ struct State<'s> {
     clusters: Vec<Cluster<'s>>,
     services: BTreeMap<String, Service<'s>>,
     reports: Vec<&'s Report>,
+    geography: &'s geo::watch::Status,
 }
 
 #[derive(Serialize)]
@@ -72,9 +74,10 @@ struct Shard<'s> {
     refused: &'s [Refusal],
 }
 
-/// The state that a snapshot was built from, with the reason for each exclusion.
+/// The state that a snapshot was built from, with the reason for each exclusion, and what became
+/// of the databases.
 #[must_use]
-pub fn of(snapshot: &Snapshot) -> Value {
+pub fn of(snapshot: &Snapshot, databases: &geo::watch::Status) -> Value {
     let inputs = &snapshot.inputs;
     let state = State {
         version: env!("CARGO_PKG_VERSION"),
@@ -94,6 +97,7 @@ pub fn of(snapshot: &Snapshot) -> Value {
             .map(|entry| (entry.service.key.to_string(), service(snapshot, &entry.service)))
             .collect(),
         reports: snapshot.reports.iter().collect(),
+        geography: databases,
     };
     // Only strings, numbers and maps with string keys: nothing that JSON cannot hold.
     serde_json::to_value(state).unwrap_or_default()

@@ -71,7 +71,7 @@ async fn a_directory_becomes_views() {
 async fn a_dropped_feed_ends_its_task() {
     let home = tempfile::tempdir().unwrap();
     let (feed, wake) = start(home.path());
-    let Feed { mut view, _task: task } = feed;
+    let Feed { mut view, _task: task, .. } = feed;
     timeout(Duration::from_secs(30), wake.notified()).await.expect("an empty view");
     view.mark_unchanged();
     drop(task);

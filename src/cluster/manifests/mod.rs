@@ -45,6 +45,8 @@ pub(super) struct Scanner {
     directory: PathBuf,
     rules: Arc<Rules>,
     progress: Progress,
+    /// Whether the last look could read the directory.
+    current: bool,
     last: Listing,
     files: BTreeMap<OsString, File>,
     /// Looks in a row at which a file's metadata differed.
@@ -69,12 +71,18 @@ impl Scanner {
             directory,
             rules,
             progress: Progress::NeverRead,
+            current: false,
             last: Listing::new(),
             files: BTreeMap::new(),
             restless: HashMap::new(),
             faults: BTreeSet::new(),
             reports: BTreeSet::new(),
         }
+    }
+
+    /// Whether the last look could read the directory.
+    pub(super) fn is_current(&self) -> bool {
+        self.current
     }
 
     /// Looks at the directory once, and reads what has changed and stands still. Blocks on the
@@ -84,6 +92,7 @@ impl Scanner {
         let listing = match file::list(&self.directory) {
             Ok(listing) => listing,
             Err(error) => {
+                self.current = false;
                 let subject = self.directory.display().to_string().into();
                 let reason = format!(
                     "the directory cannot be read: {error}; what was last read stays in force"

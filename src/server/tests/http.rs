@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
+use crate::explain::Request;
 use crate::telemetry::Readiness;
 
 struct Pages {
