@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use super::Request;
 use crate::answer::{Client, MAX_MESSAGE, Transport, answer};
 use crate::snapshot::Snapshot;
-use crate::wire::number::class;
+use crate::wire::number::{class, rcode};
 
 /// A reply in words.
 pub(super) struct Words {
@@ -55,6 +55,21 @@ fn query(request: &Request) -> Vec<u8> {
     wire
 }
 
+/// The mnemonic of a response code, as `dig` prints it.
+fn rcode(code: u16) -> String {
+    let mnemonic = match code {
+        rcode::NOERROR => "NOERROR",
+        rcode::FORMERR => "FORMERR",
+        rcode::SERVFAIL => "SERVFAIL",
+        rcode::NXDOMAIN => "NXDOMAIN",
+        rcode::NOTIMP => "NOTIMP",
+        rcode::REFUSED => "REFUSED",
+        rcode::BADVERS => "BADVERS",
+        other => return format!("RCODE{other}"),
+    };
+    mnemonic.to_owned()
+}
+
 fn words(message: &Message, request: &Request) -> Words {
     let lines = |records: &[Record]| records.iter().map(ToString::to_string).collect();
     let subnet = message.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet));
@@ -64,7 +79,7 @@ fn words(message: &Message, request: &Request) -> Words {
     };
     let covered = ipnet::IpNet::new(request.client.addr(), scope).map(|net| net.trunc());
     Words {
-        rcode: message.metadata.response_code.to_str().to_owned(),
+        rcode: rcode(message.metadata.response_code.into()),
         answer: lines(&message.answers),
         authority: lines(&message.authorities),
         additional: lines(&message.additionals),

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::answer::{Eligible, End, Path, ranking, resolve, visit};
 use crate::geo::Located;
 use crate::health::{self, Exclusion};
-use crate::model::{ClusterId, DomainName, ServiceKey};
+use crate::model::{ClusterId, DomainName, Label, ServiceKey};
 use crate::snapshot::Snapshot;
 use crate::wire::QuestionName;
 use crate::wire::number::rtype;
@@ -250,11 +250,16 @@ fn cluster_story(
     let site = &snapshot.geography.compiled.sites[id.index()];
     let v4 = name.service.v4(id).iter().map(|octets| IpAddr::from(*octets));
     let v6 = name.service.v6(id).iter().map(|octets| IpAddr::from(*octets));
-    let places: Vec<_> = site.topologies.iter().map(ToString::to_string).collect();
+    // A region is told by its zones, where there are any.
+    let zoned =
+        |region: &Label| site.topologies.iter().any(|t| t.zone.is_some() && t.region == *region);
+    let named = site.topologies.iter().filter(|t| t.zone.is_some() || !zoned(&t.region));
+    let places: Vec<_> = named.map(ToString::to_string).collect();
     ClusterStory {
         cluster: site.name.to_string(),
         location: places.join(", "),
-        distance_km: snapshot.geography.distance_km(located, id),
+        // Places are known to kilometres at best.
+        distance_km: snapshot.geography.distance_km(located, id).map(f64::round),
         addresses: v4.chain(v6).map(|address| address.to_string()).collect(),
         rank,
         excluded,

@@ -80,8 +80,9 @@ impl Code {
 type Grid = f64;
 
 /// Grids in the order in which they are tried. Distinct orders grow with the clusters and with
-/// the points; up to about a hundred places of clusters all points stay exact. The last grid has
-/// a thousand cells.
+/// the points. Measured with City databases, all points stay exact up to sixty to eighty places of
+/// clusters; from there on half a degree, by which no client moves more than 40 km, suffices well
+/// beyond all regions of all clouds. The last grid has a thousand cells.
 const GRIDS: [Grid; 6] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0];
 
 /// The most clusters that the orders of a table may list, all in all: 8 MiB, about what the ranges
@@ -96,12 +97,12 @@ impl GeoTable {
     #[must_use]
     pub fn compile(atlas: &Atlas, sites: &[Site], members: &ClusterSet) -> Self {
         let ranker = Ranker::new(sites, members);
-        let attempt = |grid| Compilation::new(&ranker, atlas, grid).run(sites);
-        GRIDS.into_iter().map(attempt).find(|table| !table.orders.overflow).unwrap_or_else(|| {
+        let attempt = |grid| Compilation::new(&ranker, atlas, grid)?.run(sites);
+        GRIDS.into_iter().find_map(attempt).unwrap_or_else(|| {
             // Not even the coarsest grid suffices, which takes thousands of clusters: every
-            // client gets the order of unknown ones, and the grid of a whole globe tells so.
-            let mut orders = Orders::new(ranker.len());
-            let unknown = orders.intern(&ranker.unknown());
+            // client gets the order of unknown ones, and a grid of one cell tells so.
+            let unknown = Code(0);
+            let orders = Orders { width: ranker.len(), count: 1, ranked: ranker.unknown() };
             let own = vec![unknown; sites.len()].into();
             let clients = Clients::Alike(unknown);
             let classes = classes([&*ranker.unknown()], sites.len());
@@ -212,25 +213,17 @@ struct Orders {
     width: usize,
     count: usize,
     ranked: Vec<Ranked>,
-    /// Whether there were more than a table holds.
-    overflow: bool,
 }
 
 impl Orders {
-    fn new(width: usize) -> Self {
-        Self { width, count: 0, ranked: Vec::new(), overflow: false }
-    }
-
-    /// Adds an order that is not there yet.
-    fn intern(&mut self, order: &[Ranked]) -> Code {
-        self.overflow |=
-            self.count == Code::MAX_ORDERS || self.ranked.len() + self.width > MAX_RANKED;
-        if self.overflow {
-            return Code(0);
+    /// Adds an order that is not there yet; `None` where the table holds no more.
+    fn add(&mut self, order: &[Ranked]) -> Option<Code> {
+        if self.count == Code::MAX_ORDERS || self.ranked.len() + self.width > MAX_RANKED {
+            return None;
         }
         self.ranked.extend_from_slice(order);
         self.count += 1;
-        Code((self.count - 1) as u16)
+        Some(Code((self.count - 1) as u16))
     }
 }
 
@@ -247,31 +240,32 @@ struct Compilation<'a> {
 }
 
 impl<'a> Compilation<'a> {
-    fn new(ranker: &'a Ranker<'a>, atlas: &'a Atlas, grid: Grid) -> Self {
+    /// Begins a table; like all that follows `None` where it would hold too many orders.
+    fn new(ranker: &'a Ranker<'a>, atlas: &'a Atlas, grid: Grid) -> Option<Self> {
         let mut new = Self {
             ranker,
             atlas,
             grid,
-            orders: Orders::new(ranker.len()),
+            orders: Orders { width: ranker.len(), count: 0, ranked: Vec::new() },
             known: HashMap::default(),
             unknown: Code::FINE,
             codes: vec![Code::FINE; atlas.place_count()],
         };
-        new.unknown = new.intern(ranker.unknown());
-        new
+        new.unknown = new.intern(ranker.unknown())?;
+        Some(new)
     }
 
-    fn run(mut self, sites: &[Site]) -> GeoTable {
+    fn run(mut self, sites: &[Site]) -> Option<GeoTable> {
         let mut builder = Builder::default();
         let mut orders_used = OrdersUsed::None;
         let places = self.atlas.places();
         for (start, place) in places.iter_v4() {
-            let code = self.code(place);
+            let code = self.code(place)?;
             orders_used.add(code);
             builder.push_v4(start, code);
         }
         for (start, place) in places.iter_v6() {
-            let code = self.code(place);
+            let code = self.code(place)?;
             orders_used.add(code);
             builder.push_v6(start, code);
         }
@@ -283,41 +277,41 @@ impl<'a> Compilation<'a> {
         // Clients inside clusters are left out: a pod network makes its own cluster nearer only
         // where the clusters are not all in one place, lest every node narrow every scope.
         let classes = classes(self.known.keys().map(|order| &**order), sites.len());
-        let own: Box<[Code]> =
-            sites.iter().map(|site| self.intern(self.ranker.inside(&site.name))).collect();
+        let mut inside = |site: &Site| self.intern(self.ranker.inside(&site.name));
+        let own: Box<[Code]> = sites.iter().map(&mut inside).collect::<Option<_>>()?;
         let own_differs = match clients {
             Clients::Alike(code) => own.iter().any(|own| *own != code),
             Clients::ByNetwork(_) => true,
         };
         self.orders.ranked.shrink_to_fit();
         let (orders, unknown, grid) = (self.orders, self.unknown, self.grid);
-        GeoTable { orders, clients, unknown, own, own_differs, classes, grid }
+        Some(GeoTable { orders, clients, unknown, own, own_differs, classes, grid })
     }
 
-    fn code(&mut self, place: PlaceId) -> Code {
+    fn code(&mut self, place: PlaceId) -> Option<Code> {
         let known = self.codes[place.index()];
-        if known != Code::FINE || self.orders.overflow {
-            return known;
+        if known != Code::FINE {
+            return Some(known);
         }
         let code = match self.atlas.place(place) {
             PlaceRef::Unknown => self.unknown,
             PlaceRef::Block(at) => Code(Code::FIRST_BLOCK + at),
-            PlaceRef::Rule(rule) => self.intern(self.ranker.toward(rule.target())),
+            PlaceRef::Rule(rule) => self.intern(self.ranker.toward(rule.target()))?,
             PlaceRef::Point(database, at) => {
-                self.intern(self.ranker.near(snap(database.points()[at], self.grid)))
+                self.intern(self.ranker.near(snap(database.points()[at], self.grid)))?
             }
         };
         self.codes[place.index()] = code;
-        code
+        Some(code)
     }
 
-    fn intern(&mut self, order: Vec<Ranked>) -> Code {
+    fn intern(&mut self, order: Vec<Ranked>) -> Option<Code> {
         if let Some(&code) = self.known.get(order.as_slice()) {
-            return code;
+            return Some(code);
         }
-        let code = self.orders.intern(&order);
+        let code = self.orders.add(&order)?;
         self.known.insert(order.into(), code);
-        code
+        Some(code)
     }
 }
 

@@ -96,9 +96,9 @@ async fn explain() {
         ("client=192.0.2.7", "name= is missing"),
         ("name=a", "client= is missing"),
         ("name=a..b&client=192.0.2.7", "empty label"),
-        ("name=a&client=192.0.2.7/33", "client=192.0.2.7/33: neither"),
-        ("name=a&client=192.0.2.7&type=NOSUCH", "type=NOSUCH: no record type"),
-        ("name=a&client=192.0.2.7&type=TYPE65536", "type=TYPE65536: no record type"),
+        ("name=a&client=192.0.2.7/33", "client: '192.0.2.7/33' is neither"),
+        ("name=a&client=192.0.2.7&type=NOSUCH", "type: 'NOSUCH' is no record type"),
+        ("name=a&client=192.0.2.7&type=TYPE65536", "type: 'TYPE65536' is no record type"),
         ("name=a&client=192.0.2.7&typ=A", "typ"),
         ("name=a&client=192.0.2.7&type=TYPE99", "no such type here"),
     ] {
