@@ -1,0 +1,36 @@
+# The server alone: the binary, the C library it is linked to, and the certificates of the base.
+#
+#   docker build -t meridian .
+#   docker run --read-only -v "$PWD/etc:/etc/meridian:ro" -p 53:53/udp -p 53:53/tcp meridian
+
+# Builder and base are of the same Debian release, so that the C libraries match.
+FROM rust:1-slim-bookworm AS build
+WORKDIR /build
+
+# Dependencies first, in a layer of their own that lasts until they change: they are compiled for
+# an empty program. Tests are not built here, so cargo is not told of those that need their files.
+COPY Cargo.toml Cargo.lock ./
+RUN sed -i '/^\[\[test\]\]/,/^$/d' Cargo.toml \
+    && mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cargo build --release --locked \
+    && rm -r src
+
+COPY src src
+# The empty program may be younger than the sources; cargo goes by times.
+RUN touch src/lib.rs src/main.rs \
+    && cargo build --release --locked
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /build/target/release/meridian /meridian
+COPY LICENSE /LICENSE
+
+# The base's `nonroot`, as a number, so that Kubernetes can see that it is not root (runAsNonRoot).
+USER 65532:65532
+
+# DNS, and the HTTP pages.
+EXPOSE 53/udp 53/tcp 9153/tcp
+
+ENTRYPOINT ["/meridian"]
+CMD ["serve", "--config", "/etc/meridian/meridian.yaml"]
