@@ -51,6 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn ask(arguments: &Arguments, request: &Request) -> anyhow::Result<Explanation> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
+        // The server is asked directly, whatever proxy the environment names.
+        .proxy(None)
         .http_status_as_error(false)
         .build()
         .into();
