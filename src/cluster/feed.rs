@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, debug, info_span, warn};
 
+use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
 use super::narrow::Rules;
 use super::resolver::{self, ResolverSettings};
@@ -43,6 +44,8 @@ pub struct Feed {
     pub view: watch::Receiver<Option<Update>>,
     /// When the source was last known to be current.
     pub clock: Arc<WatchClock>,
+    /// How the source is reached. Its changes wake the publisher too.
+    pub link: watch::Receiver<Link>,
     _task: AbortOnDrop,
 }
 
@@ -53,8 +56,10 @@ pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let (sender, view) = watch::channel(None);
     let span = info_span!("cluster", name = %settings.name);
     let clock = Arc::new(WatchClock::new());
-    let task = run(settings, shared, sender, clock.clone()).instrument(span);
-    Feed { view, clock, _task: AbortOnDrop(tokio::spawn(task)) }
+    let (link, link_seen) = watch::channel(Link::default());
+    let link = LinkSender { link, wake: shared.wake.clone() };
+    let task = run(settings, shared, sender, clock.clone(), link).instrument(span);
+    Feed { view, clock, link: link_seen, _task: AbortOnDrop(tokio::spawn(task)) }
 }
 
 /// A task that ends with its owner.
@@ -64,6 +69,22 @@ struct AbortOnDrop(JoinHandle<()>);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// The sending end of a [`Link`].
+#[derive(Clone, Debug)]
+pub(super) struct LinkSender {
+    link: watch::Sender<Link>,
+    wake: Arc<Notify>,
+}
+
+impl LinkSender {
+    /// Changes it; `change` says whether it did.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Link) -> bool) {
+        if self.link.send_if_modified(change) {
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -81,6 +102,7 @@ async fn run(
     shared: Shared,
     sender: watch::Sender<Option<Update>>,
     clock: Arc<WatchClock>,
+    link: LinkSender,
 ) {
     let Shared { apex, resolver, wake } = shared;
     let rules = Arc::new(Rules::new(settings.export, settings.allow_nets, apex.clone()));
@@ -91,7 +113,7 @@ async fn run(
     let Source::Manifests(directory) = settings.source;
     let scanner = Scanner::new(directory, rules.clone());
     let _source =
-        AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock).in_current_span()));
+        AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span()));
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut reducer = Reducer { state: ClusterState::new(rules), hosts, sender, wake };
@@ -165,6 +187,7 @@ async fn watch_manifests(
     mut scanner: Scanner,
     batches: mpsc::Sender<Batch>,
     clock: Arc<WatchClock>,
+    link: LinkSender,
 ) {
     loop {
         let at = Instant::now();
@@ -178,9 +201,26 @@ async fn watch_manifests(
             // Only a panic, which the runtime has logged, or the runtime's end.
             Err(_) => return,
         };
-        if scanner.is_current() {
+        if scanner.trouble().is_none() {
             clock.touch();
         }
+        let trouble = scanner.trouble().map(Into::into);
+        link.update(|link| match (&mut link.reach, trouble) {
+            (Reach::Connected, None) => false,
+            (Reach::Lost { reason, .. }, Some(now)) if *reason == now => false,
+            (Reach::Lost { reason, .. }, Some(now)) => {
+                *reason = now;
+                true
+            }
+            (reach, None) => {
+                *reach = Reach::Connected;
+                true
+            }
+            (reach, Some(reason)) => {
+                *reach = Reach::Lost { since: at, reason };
+                true
+            }
+        });
         if !events.is_empty() && batches.send(Batch { events, at }).await.is_err() {
             return;
         }

@@ -11,8 +11,10 @@
 //! | `state` | the pure reducer of one cluster |
 //! | `manifests` | a directory as a source |
 //! | `resolver` | host names of load balancers |
+//! | `link` | how a source is reached, for those who judge it |
 
 mod feed;
+pub mod link;
 mod manifests;
 mod narrow;
 mod resolver;

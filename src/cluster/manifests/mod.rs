@@ -45,8 +45,8 @@ pub(super) struct Scanner {
     directory: PathBuf,
     rules: Arc<Rules>,
     progress: Progress,
-    /// Whether the last look could read the directory.
-    current: bool,
+    /// Why the last look could not read the directory.
+    trouble: Option<String>,
     last: Listing,
     files: BTreeMap<OsString, File>,
     /// Looks in a row at which a file's metadata differed.
@@ -71,7 +71,7 @@ impl Scanner {
             directory,
             rules,
             progress: Progress::NeverRead,
-            current: false,
+            trouble: None,
             last: Listing::new(),
             files: BTreeMap::new(),
             restless: HashMap::new(),
@@ -80,9 +80,9 @@ impl Scanner {
         }
     }
 
-    /// Whether the last look could read the directory.
-    pub(super) fn is_current(&self) -> bool {
-        self.current
+    /// Why the last look could not read the directory, where it could not.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Looks at the directory once, and reads what has changed and stands still. Blocks on the
@@ -92,7 +92,7 @@ impl Scanner {
         let listing = match file::list(&self.directory) {
             Ok(listing) => listing,
             Err(error) => {
-                self.current = false;
+                self.trouble = Some(error.to_string());
                 let subject = self.directory.display().to_string().into();
                 let reason = format!(
                     "the directory cannot be read: {error}; what was last read stays in force"
@@ -100,6 +100,7 @@ impl Scanner {
                 return self.report(Some(Report { subject, reason: reason.into() }));
             }
         };
+        self.trouble = None;
         let mut touched = HashSet::new();
         let due = self.due(&listing);
         let any_due = !due.is_empty();
