@@ -114,7 +114,7 @@ fn the_reference_tells_the_defaults() {
     assert_eq!(reference.members[0].drain, bare.members[0].drain);
     assert_eq!(reference.server.tcp, bare.server.tcp);
     assert_eq!(reference.server.drain, bare.server.drain);
-    assert_eq!(reference.startup, bare.startup);
+    assert_eq!(reference.publisher.startup_grace, bare.publisher.startup_grace);
     assert_eq!(reference.identity.udp_payload, bare.identity.udp_payload);
     assert_eq!((bare.identity.version, bare.identity.id, bare.identity.nsid), (None, None, None));
     assert_eq!((bare.server.http, bare.resolver.upstreams), (None, vec![]));
@@ -166,7 +166,7 @@ geo:
     assert_eq!(config.server.tcp.max_connections_per_client, 4);
     assert_eq!(config.server.tcp.idle_timeout, Duration::from_secs(90));
     assert_eq!(config.server.drain, Duration::from_millis(500));
-    assert_eq!(config.startup.startup_grace, Duration::ZERO);
+    assert_eq!(config.publisher.startup_grace, Duration::ZERO);
     let ports: Vec<u16> = config.resolver.upstreams.iter().map(|a| a.port()).collect();
     assert_eq!(ports, [53, 5353]);
     assert!(matches!(config.geo.networks[0].target(), Target::Cluster(_)));

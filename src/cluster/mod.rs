@@ -8,12 +8,14 @@
 //! | part | role |
 //! |---|---|
 //! | `narrow` | Kubernetes objects to plain values, at the border |
+//! | `lastgood` | views on disk, for a start while no source answers |
 //! | `state` | the pure reducer of one cluster |
 //! | `manifests` | a directory as a source |
 //! | `resolver` | host names of load balancers |
 //! | `link` | how a source is reached, for those who judge it |
 
 mod feed;
+pub mod lastgood;
 pub mod link;
 mod manifests;
 mod narrow;
@@ -22,6 +24,7 @@ mod state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -41,6 +44,8 @@ pub struct Settings {
     pub export: Export,
     /// Networks of addresses that may be published although they are of a kind that never is.
     pub allow_nets: Arc<[IpNet]>,
+    /// How long shards that vanish at one stroke with most others are kept until that counts.
+    pub confirm: Duration,
 }
 
 /// Where a cluster's objects come from.
@@ -48,6 +53,16 @@ pub struct Settings {
 pub enum Source {
     /// A watched directory of Kubernetes YAML and JSON files.
     Manifests(PathBuf),
+}
+
+impl Source {
+    /// Which source it is, as text that stays the same from run to run.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Manifests(directory) => format!("manifests:{}", directory.display()),
+        }
+    }
 }
 
 /// Which Services of a cluster are federated.

@@ -42,8 +42,8 @@ pub struct Config {
     pub sources: Vec<cluster::Settings>,
     /// How host names of load balancers are resolved.
     pub resolver: cluster::ResolverSettings,
-    /// When the first snapshot is published.
-    pub startup: publisher::Settings,
+    /// What the start waits for, and what is kept for the next.
+    pub publisher: publisher::Settings,
     /// What is valid but probably not meant, in the order of the file; for the log and `check`.
     pub warnings: Vec<Mistake>,
 }

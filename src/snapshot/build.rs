@@ -33,7 +33,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
         work.retable(&geography);
     }
-    let up = health::up(&inputs.federation.members, &inputs.states);
+    let up = health::up(&inputs.federation.members, &inputs.standings);
     let digest = (work.digest, &up).hash_one();
     // "max(previous + 1, unix time) at every published change" (DESIGN §2 rule 6); serial
     // arithmetic (RFC 1982) makes the wrap in 2106 an increase like any other.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
 use super::notes::{At, Notes, Refused, at};
-use super::values::{Kind, all, coordinates, existing};
+use super::values::{Kind, all, coordinates, duration, existing};
 use crate::cluster::{Export, Settings, Source};
 use crate::config::raw;
 use crate::model::{ClusterId, Label, Member};
@@ -75,14 +76,18 @@ impl Registry {
             .location
             .as_ref()
             .map(|location| coordinates(notes, &at(path("location"), location), location.value));
-        if let Some(grace) = &raw.stale_grace {
-            // Checked here for its mistake only.
-            notes.mistake(&at(path("staleGrace"), grace), LATER);
-        }
+        let stale_grace = stale_grace(&path("staleGrace"), raw.stale_grace.as_ref(), notes);
         self.regions_from_nodes |= raw.region.is_none();
         self.zones_from_nodes |= raw.zones.is_empty();
         let location = location.transpose()?;
-        Ok(Member { name: name?, region: region?, zones: zones?, location, drain: raw.drain })
+        Ok(Member {
+            name: name?,
+            region: region?,
+            zones: zones?,
+            location,
+            drain: raw.drain,
+            stale_grace: stale_grace?,
+        })
     }
 
     fn name(&mut self, at: At, text: &str, notes: &mut Notes) -> Result<Label, Refused> {
@@ -186,6 +191,18 @@ impl Registry {
     }
 }
 
+/// `never`, the default, or a duration.
+fn stale_grace(
+    path: &str,
+    raw: Option<&raw::Text>,
+    notes: &mut Notes,
+) -> Result<Option<Duration>, Refused> {
+    match raw.filter(|text| text.value != "never") {
+        None => Ok(None),
+        Some(text) => duration(notes, path, Some(text), Duration::ZERO, Duration::ZERO).map(Some),
+    }
+}
+
 const LATER: &str = "is not supported by this version yet";
 
 /// Where each cluster's objects come from.
@@ -229,6 +246,7 @@ pub(super) fn with_names(
     sources: Vec<Source>,
     export: Export,
     allow_nets: Vec<IpNet>,
+    confirm: Duration,
 ) -> Vec<Settings> {
     let allow_nets: Arc<[IpNet]> = allow_nets.into();
     let settings = |(member, source): (&Member, Source)| Settings {
@@ -236,6 +254,7 @@ pub(super) fn with_names(
         source,
         export,
         allow_nets: Arc::clone(&allow_nets),
+        confirm,
     };
     members.iter().zip(sources).map(settings).collect()
 }

@@ -1,0 +1,54 @@
+//! The last view of each cluster, which outlives its feed.
+
+use std::sync::Arc;
+
+use crate::cluster::Feed;
+use crate::cluster::lastgood::KnownView;
+use crate::health::Reading;
+use crate::model::{ClusterView, Member};
+
+/// The view of a cluster that is served.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) view: Arc<ClusterView>,
+    pub(super) reading: Reading,
+}
+
+/// The views that were last served: from disk, or from before the configuration changed. Those of
+/// clusters that are configured no longer are dropped.
+#[derive(Debug)]
+pub(super) struct Known(Vec<KnownView>);
+
+impl Known {
+    pub(super) fn new(remembered: Vec<KnownView>) -> Self {
+        Self(remembered)
+    }
+
+    /// Of each cluster the view that its feed has, else the last one of the same name and source.
+    pub(super) fn views(&mut self, feeds: &[Arc<Feed>], members: &[Member]) -> Vec<Option<View>> {
+        let views: Vec<_> =
+            feeds.iter().zip(members).map(|(feed, member)| self.view(feed, member)).collect();
+        let members = members.iter().zip(feeds).zip(&views);
+        self.0 = members
+            .filter_map(|((member, feed), view)| {
+                let View { view, .. } = view.clone()?;
+                Some(KnownView { name: member.name.clone(), source: feed.source.clone(), view })
+            })
+            .collect();
+        views
+    }
+
+    fn view(&self, feed: &Feed, member: &Member) -> Option<View> {
+        if let Some(update) = &*feed.view.borrow() {
+            return Some(View { view: update.view.clone(), reading: Reading::Read });
+        }
+        let same = |known: &&KnownView| known.name == member.name && known.source == feed.source;
+        let known = self.0.iter().find(same)?;
+        Some(View { view: known.view.clone(), reading: Reading::LastKnownGood })
+    }
+
+    /// What was last served.
+    pub(super) fn all(&self) -> &[KnownView] {
+        &self.0
+    }
+}
