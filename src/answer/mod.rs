@@ -30,7 +30,8 @@ pub use resolve::{End, Path, resolve};
 use crate::snapshot::Snapshot;
 use crate::wire::number::{class, rcode, rtype};
 use crate::wire::{
-    Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, Reply, ReplyEdns, Section,
+    Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, QuestionName, Reply, ReplyEdns,
+    Section,
 };
 use crate::zone::{Lookup, StaticNode};
 
@@ -95,7 +96,8 @@ pub fn answer(
     turn: u32,
     reply: &mut [u8],
 ) -> Option<Answered> {
-    match Query::parse(query) {
+    let mut name = QuestionName::root();
+    match Query::parse(query, &mut name) {
         Ok(query) => Some(Answer::new(snapshot, query, client, turn, reply).run()),
         Err(fault) => refuse(fault, reply),
     }
@@ -205,7 +207,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         match (self.query.qclass, self.query.qtype) {
             (_, rtype::OPT) => self.fail(rcode::FORMERR, None),
             (class::CH, _) => self.chaos(),
-            (class::IN, qtype) => match self.snapshot.zone.contains(&self.query.name) {
+            (class::IN, qtype) => match self.snapshot.zone.contains(self.query.name) {
                 None => self.fail(rcode::REFUSED, Some(ExtendedError::NotAuthoritative)),
                 Some(above) => {
                     self.zone = ZoneKind::Federation;
@@ -230,7 +232,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         let ttl = self.snapshot.zone.settings().negative_ttl;
         // The snapshot outlives the answer, so what is found in it borrows nothing of `self`.
         let snapshot = self.snapshot;
-        match snapshot.zone.lookup(&self.query.name, above) {
+        match snapshot.zone.lookup(self.query.name, above) {
             Lookup::Service(name) => self.service(name),
             Lookup::Static(node) => self.statics(node, above),
             Lookup::EmptyNonTerminal => self.negative(rcode::NOERROR, ttl),
