@@ -6,7 +6,6 @@
 //!
 //! Figures of one run are comparable with one another only.
 
-#[expect(dead_code, reason = "each benchmark uses a part of it")]
 mod support;
 
 use std::hint::black_box;
