@@ -119,7 +119,8 @@ async fn run(
         AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span()));
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
-    let mut reducer = Reducer { state: ClusterState::new(rules, settings.confirm), hosts, sender, wake };
+    let mut reducer =
+        Reducer { state: ClusterState::new(rules, settings.confirm), hosts, sender, wake };
     let mut events = Vec::with_capacity(ANSWERS);
     loop {
         let confirmed = async {

@@ -105,12 +105,10 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let (running, reload) = Running::start(&config, &wake, None);
         let atlas = running.geography().atlas.clone();
         let (publisher, mut handle) = Publisher::new(reload, Vec::new(), atlas, wake, telemetry);
-        let task = tokio::spawn(
-            publisher.run(Settings {
-                startup_grace: config.publisher.startup_grace.min(READ_LIMIT),
-                last_known_good: None,
-            }),
-        );
+        let task = tokio::spawn(publisher.run(Settings {
+            startup_grace: config.publisher.startup_grace.min(READ_LIMIT),
+            last_known_good: None,
+        }));
         handle
             .progress
             .wait_for(|progress| *progress == Progress::Started)

@@ -27,6 +27,8 @@ pub(crate) struct Reloader {
     running: Running,
     /// Settings of sockets, which a running server keeps.
     sockets: server::Settings,
+    /// Where the last known good state is kept, as long as it runs.
+    kept: Option<PathBuf>,
     wake: Arc<Notify>,
     telemetry: Telemetry,
     reloads: mpsc::Sender<Reload>,
@@ -66,6 +68,7 @@ impl Reloader {
             path: path.to_owned(),
             running,
             sockets: config.server.clone(),
+            kept: config.publisher.last_known_good.clone(),
             wake,
             telemetry,
             reloads,
@@ -111,8 +114,11 @@ impl Reloader {
         for warning in &config.warnings {
             warn!(file = %self.path.display(), "{warning}");
         }
-        if config.server != self.sockets {
-            warn!("listen, dns.udpWorkers, dns.tcp and shutdown take effect at the next start");
+        if config.server != self.sockets || config.publisher.last_known_good != self.kept {
+            warn!(
+                "listen, dns.udpWorkers, dns.tcp, shutdown and lastKnownGood take effect at the next \
+                 start"
+            );
         }
         let (running, reload) = Running::start(&config, &self.wake, Some(&self.running));
         self.running = running;

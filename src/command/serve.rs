@@ -52,14 +52,19 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let (running, first) = Running::start(&config, &wake, None);
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
-    let (publisher, handle) = Publisher::new(first, remembered, atlas, wake.clone(), telemetry.clone());
+    let (publisher, handle) =
+        Publisher::new(first, remembered, atlas, wake.clone(), telemetry.clone());
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
     let Handle { cell, mut progress, reloads, standings } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
-        Some(http) => {
-            Some(http.serve(pages(&cell, &telemetry, readiness_seen, standings, geography.clone()))?)
-        }
+        Some(http) => Some(http.serve(pages(
+            &cell,
+            &telemetry,
+            readiness_seen,
+            standings,
+            geography.clone(),
+        ))?),
         None => None,
     };
     let reloader = Reloader::new(path, &config, running, wake, telemetry.clone(), reloads);

@@ -263,10 +263,9 @@ impl Tracker {
         self.clusters = members
             .iter()
             .map(|member| match before.iter().position(|old| old.name == member.name) {
-                Some(index) => Cluster {
-                    stale_grace: member.stale_grace,
-                    ..before.swap_remove(index)
-                },
+                Some(index) => {
+                    Cluster { stale_grace: member.stale_grace, ..before.swap_remove(index) }
+                }
                 None => Cluster::unread(member, now),
             })
             .collect();
@@ -391,8 +390,7 @@ impl Cluster {
     }
 
     fn judge(&self, now: Instant, tracking: &Tracking, all_lost: bool) -> (ClusterState, Reason) {
-        let checks_fail =
-            self.verdict == Checks::Failing && self.lost_for(now, tracking.grace);
+        let checks_fail = self.verdict == Checks::Failing && self.lost_for(now, tracking.grace);
         let given_up = if checks_fail {
             Some(Reason::ChecksFail)
         } else {

@@ -143,11 +143,7 @@ pub fn load(path: &Path, clusters: &[Settings], apex: &DomainName) -> Vec<KnownV
     }
 }
 
-fn read(
-    path: &Path,
-    clusters: &[Settings],
-    apex: &DomainName,
-) -> Result<Vec<KnownView>, Unusable> {
+fn read(path: &Path, clusters: &[Settings], apex: &DomainName) -> Result<Vec<KnownView>, Unusable> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut header = [0; HEADER];

@@ -135,8 +135,7 @@ fn every_field_comes_back() {
 fn only_clusters_of_the_same_name_and_source_get_their_view() {
     let home = TempDir::new().unwrap();
     let path = home.path().join("state");
-    let views =
-        ["a", "b", "c"].map(|name| known(name, &format!("/m/{name}"), vec![plain(1)]));
+    let views = ["a", "b", "c"].map(|name| known(name, &format!("/m/{name}"), vec![plain(1)]));
     save(&path, &views).unwrap();
     let clusters = [settings("c", "/m/c"), settings("a", "/m/other"), settings("d", "/m/a")];
     let names: Vec<_> =

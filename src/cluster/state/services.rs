@@ -129,7 +129,8 @@ impl Services {
         let rest = group.rest.as_deref();
         let export = group.exported.as_ref().map(|Exported { key, shard }| {
             let own = rest.and_then(|rest| rest.own.clone());
-            let base = Shard { endpoints: Endpoints::default(), ttl_cap: None, ..(**shard).clone() };
+            let base =
+                Shard { endpoints: Endpoints::default(), ttl_cap: None, ..(**shard).clone() };
             let shard = match own {
                 Some(Own { addresses, refused }) => Shard { addresses, refused, ..base },
                 None => base,

@@ -73,9 +73,8 @@ impl ClusterState {
             Object::Service(id) => {
                 let service = self.services.narrowed(id)?;
                 let names = service.export.iter().flat_map(|export| &export.shard.hostnames);
-                let resolved = names.filter_map(|host| {
-                    Some((host.clone(), self.hosts.resolution(host)?.clone()))
-                });
+                let resolved = names
+                    .filter_map(|host| Some((host.clone(), self.hosts.resolution(host)?.clone())));
                 let resolved = resolved.collect();
                 self.delete_service(id);
                 Some(Removed::Service(service, resolved))

@@ -207,17 +207,24 @@ const LATER: &str = "is not supported by this version yet";
 
 /// Where each cluster's objects come from.
 pub(super) fn sources(
-    raw: &Spanned<Vec<raw::Cluster>>,
+    file: &raw::File,
     directory: &Path,
     notes: &mut Notes,
 ) -> Result<Vec<Source>, Refused> {
     let mut read_by: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    all(raw.value.iter().enumerate().map(|(index, cluster)| {
+    all(file.clusters.value.iter().enumerate().map(|(index, cluster)| {
         let path = |key: &str| format!("clusters[{index}].source{key}");
         match &cluster.source.value {
             raw::Source::Manifests(text) => {
                 let at = at(path(".manifests"), text);
-                let path = existing(notes, &at, directory, &text.value, Kind::Directory)?;
+                let wanted = directory.join(&text.value);
+                let path = if file.last_known_good.is_some() && !wanted.exists() {
+                    // A start without it is what the last known good state is for.
+                    notes.warn(&at, format!("{} is not there yet", wanted.display()));
+                    wanted
+                } else {
+                    existing(notes, &at, directory, &text.value, Kind::Directory)?
+                };
                 if let Some(first) = read_by.insert(path.clone(), index) {
                     notes.warn(&at, format!("the directory is also that of clusters[{first}]"));
                 }

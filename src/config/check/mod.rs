@@ -42,7 +42,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let mut registry = clusters::Registry::default();
     let members = registry.members(&raw.clusters, notes);
     registry.warn_of_shared_names(notes);
-    let sources = clusters::sources(&raw.clusters, directory, notes);
+    let sources = clusters::sources(raw, directory, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
     let tracking = tracking(&raw.health, notes);
     let health = federation::health(&raw.federation, tracking, notes);

@@ -142,12 +142,8 @@ fn last_known_good_is_stale_and_can_be_given_up() {
     let mut bench = Bench::new(&[None, None]);
     bench.signal(1, Contact::Made, None);
     let reach = bench.lost(0);
-    let signals = Signals {
-        reading: Reading::LastKnownGood,
-        reach,
-        watch: Contact::Untried,
-        probe: None,
-    };
+    let signals =
+        Signals { reading: Reading::LastKnownGood, reach, watch: Contact::Untried, probe: None };
     bench.tracker.signal(ClusterId::new(0), signals);
     assert_eq!(bench.states(40), [Stale, Up]);
     assert_eq!(bench.reason(0), Reason::LastKnownGood);
