@@ -355,6 +355,10 @@ fn a_stale_grace_is_a_duration_and_a_directory_may_be_kept_good() {
     let more = "  - {name: b, staleGrace: 90s, source: {manifests: nowhere}}\n";
     let told = mistakes(&minimal("", more));
     assert!(told[0].starts_with("clusters[1].source.manifests: "), "{told:?}");
+    let told = mistakes(&minimal("", "lastKnownGood: {path: none/state}"));
+    assert!(told[0].contains("none cannot be read"), "{told:?}");
+    let told = mistakes(&minimal("", "lastKnownGood: {path: clusters}"));
+    assert!(told[0].ends_with("clusters is a directory: name a file in it"), "{told:?}");
     let config =
         parse(&minimal("", &format!("{more}lastKnownGood: {{path: state}}"))).expect("valid");
     let graces: Vec<_> = config.members.iter().map(|member| member.stale_grace).collect();

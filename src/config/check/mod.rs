@@ -110,8 +110,8 @@ fn last_known_good(
         let reason = format!("{} is a directory: name a file in it", path.display());
         return Err(notes.mistake(&at, reason));
     }
-    let parent = path.parent().unwrap_or(Path::new("/")).display().to_string();
-    existing(notes, &at, directory, &parent, Kind::Directory)?;
+    let parent = Path::new(&raw.path.value).parent().unwrap_or(Path::new("")).display();
+    existing(notes, &at, directory, &parent.to_string(), Kind::Directory)?;
     Ok(Some(path))
 }
 
