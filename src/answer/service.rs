@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Answer;
+use super::{Answer, ZoneKind};
 use super::ranking::{Eligible, ranking, visit};
 use super::resolve::{End, Path, resolve};
 use crate::geo::Ranking;
@@ -110,7 +110,10 @@ impl<'s> Answer<'s, '_, '_> {
             _ => self.rank(live, eligible),
         };
         let varies = ranking.order.is_some() && live.table.varies();
-        if let (Some(first), true, Some(_)) = (path.cnames().first(), varies, self.subnet()) {
+        let chases = self.zone == ZoneKind::Federation;
+        if let (Some(first), true, Some(_), true) =
+            (path.cnames().first(), varies, self.subnet(), chases)
+        {
             // RFC 7871 §7.2.1: for a chain "the Authoritative Nameserver SHOULD only put the
             // initial CNAME record in the Answer section", as scopes are kept by name.
             self.cname(name, Owner::QUESTION, path.after(*first))?;
@@ -191,7 +194,7 @@ impl<'s> Answer<'s, '_, '_> {
 
     /// Writes the CNAMEs of a path; gives the owner of what stands at its end.
     fn chain(&mut self, name: &ServiceName<'s>, path: &Path<'s>) -> Result<Owner, Full> {
-        let mut owner = Owner::QUESTION;
+        let mut owner = self.head;
         for level in path.cnames() {
             owner = self.cname(name, owner, path.after(*level))?;
         }
@@ -207,8 +210,7 @@ impl<'s> Answer<'s, '_, '_> {
             name.service.key.wire(),
             snapshot.zone.levels().tail(to),
         ];
-        let apex = self.apex();
-        self.reply.cname(owner, name.service.ttl, &labels, apex)
+        self.reply.cname(owner, name.service.ttl, &labels, self.apex)
     }
 
     /// The addresses of the eligible clusters, nearest first.
@@ -342,7 +344,7 @@ impl<'s> Answer<'s, '_, '_> {
             name[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        let owner = (&name[..at], self.apex());
+        let owner = (&name[..at], self.apex);
         for octets in service.v4(cluster) {
             self.reply.additional(owner, rtype::A, service.ttl, octets)?;
         }
@@ -366,11 +368,11 @@ static LENGTHS: [u8; Label::MAX_LEN + 1] = {
 
 /// Writes the addresses of one shard from the one whose turn it is, while `left` lasts.
 #[inline]
-fn rdata<const N: usize>(
-    addresses: &[[u8; N]],
+pub(super) fn rdata<A>(
+    addresses: &[A],
     turn: u32,
     left: &mut usize,
-    mut write: impl FnMut(&[u8]) -> Result<(), Full>,
+    mut write: impl FnMut(&A) -> Result<(), Full>,
 ) -> Result<(), Full> {
     let first = if addresses.len() > 1 { turn as usize % addresses.len() } else { 0 };
     let (late, early) = addresses.split_at(first);

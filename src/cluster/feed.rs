@@ -83,7 +83,8 @@ async fn run(
     clock: Arc<WatchClock>,
 ) {
     let Shared { apex, resolver, wake } = shared;
-    let rules = Arc::new(Rules::new(settings.export, settings.allow_nets, apex.clone()));
+    let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
+    let rules = Arc::new(rules.with_internal(settings.internal));
     let (batches, mut source) = mpsc::channel(1);
     let (hosts, wanted) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::channel(ANSWERS);

@@ -39,6 +39,19 @@ pub struct Settings {
     pub export: Export,
     /// Networks of addresses that may be published although they are of a kind that never is.
     pub allow_nets: Arc<[IpNet]>,
+    /// Whether it is the cluster that the instance sits in.
+    pub internal: InternalAddresses,
+}
+
+/// What becomes of the addresses by which pods of a cluster reach its services: only the instance
+/// that sits in the cluster has a use for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InternalAddresses {
+    /// They are kept.
+    Kept,
+    /// They are left out, and take no memory.
+    #[default]
+    LeftOut,
 }
 
 /// Where a cluster's objects come from.

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub federation: Federation,
     pub listen: Listen,
     pub clusters: Spanned<Vec<Cluster>>,
+    pub internal: Option<Internal>,
     #[serde(default)]
     pub geo: Geo,
     #[serde(default)]
@@ -173,6 +174,14 @@ pub(super) struct Kubeconfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct InCluster {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Internal {
+    pub cluster: Text,
+    pub cluster_domain: Option<Text>,
+    pub zone: Option<Text>,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -70,6 +70,25 @@ pub fn judge(shard: &Shard, settings: &Settings) -> Result<(), Exclusion> {
     }
 }
 
+/// Judges a shard by what pods of its own cluster ask of it: no address beyond the cluster, but
+/// at least one ready endpoint, without which its address inside leads nowhere.
+///
+/// # Errors
+/// The first reason for which its own cluster is not answered with it.
+pub fn judge_internal(shard: &Shard, settings: &Settings) -> Result<(), Exclusion> {
+    let options = shard.options.as_deref();
+    let needed = options.and_then(|o| o.min_ready).unwrap_or(settings.min_ready).max(1);
+    if shard.endpoints.ready < needed {
+        Err(Exclusion::NotReady { ready: shard.endpoints.ready, needed })
+    } else if options.is_some_and(|o| o.drain) {
+        Err(Exclusion::Drained)
+    } else if shard.internal.as_ref().is_none_or(|internal| internal.addresses().is_empty()) {
+        Err(Exclusion::NoAddress)
+    } else {
+        Ok(())
+    }
+}
+
 /// Judges a cluster as a whole.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use super::{Inputs, Live, Snapshot, places};
 use crate::geo::{Compiled, Geography, PodNetworks, Site, coordinates_of};
 use crate::health;
 use crate::model::{BUCKETS, Buckets, ClusterView, Topology};
-use crate::zone::{Service, Zone};
+use crate::zone::{self, INTERNAL_TTL, Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
 /// over: the work grows with what changed.
@@ -39,7 +39,9 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     // arithmetic (RFC 1982) makes the wrap in 2106 an increase like any other.
     let now = inputs.now as u32;
     let serial = previous.map_or(now, |p| now.max(p.serial.wrapping_add(1)));
-    let soa = soa(&work.zone, serial);
+    let settings = work.zone.settings();
+    let internal_soa = work.zone.internal().map(|_| soa(settings, serial, INTERNAL_TTL));
+    let soa = soa(settings, serial, settings.negative_ttl);
     Snapshot {
         generation: previous.map_or(1, |p| p.generation + 1),
         serial,
@@ -52,6 +54,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         live: work.live,
         placements: work.placements,
         soa,
+        internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
         geography,
         inputs,
@@ -241,12 +244,11 @@ fn judge(service: &Service, inputs: &Inputs, geography: &Geography) -> Live {
 }
 
 /// SOA RDATA (RFC 1035 §3.3.13). MINIMUM is the TTL of negative answers (RFC 2308 §4).
-fn soa(zone: &Zone, serial: u32) -> Box<[u8]> {
-    let settings = zone.settings();
+fn soa(settings: &zone::Settings, serial: u32, minimum: u32) -> Box<[u8]> {
     let primary = settings.nameservers.first().map_or(&settings.domain, |server| &server.name);
     let mut rdata = [primary.wire(), settings.soa.rname.wire()].concat();
     let soa = &settings.soa;
-    for number in [serial, soa.refresh, soa.retry, soa.expire, settings.negative_ttl] {
+    for number in [serial, soa.refresh, soa.retry, soa.expire, minimum] {
         rdata.extend_from_slice(&number.to_be_bytes());
     }
     rdata.into()

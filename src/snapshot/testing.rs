@@ -54,6 +54,7 @@ impl Fixture {
             policy: Policy::All,
             when_none_healthy: WhenNoneHealthy::Nothing,
             records: Vec::new(),
+            internal: None,
         };
         Self {
             zone,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::Settings;
+use super::internal::InternalZone;
 use super::levels::{Beside, Level, Levels};
 use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
@@ -24,6 +25,7 @@ pub struct Zone {
     /// Clusters by the first label of their shard names.
     clusters: Arc<HashMap<Label, ClusterId, FixedState>>,
     statics: Arc<Statics>,
+    internal: Option<Arc<InternalZone>>,
     services: Buckets<ServiceEntry>,
     namespaces: Buckets<Namespace>,
 }
@@ -86,7 +88,12 @@ impl Zone {
         settings: Arc<Settings>,
         clusters: &[(Label, BTreeSet<Topology>)],
     ) -> (Self, Vec<Report>) {
-        let (levels, reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
+        let (levels, mut reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
+        let internal = settings.internal.as_ref().map(|internal| {
+            let (zone, report) = InternalZone::compile(&settings, internal, &levels, clusters);
+            reports.extend(report);
+            Arc::new(zone)
+        });
         let ids = clusters.iter().enumerate();
         let clusters = ids.map(|(i, (name, _))| (name.clone(), ClusterId::new(i))).collect();
         let zone = Self {
@@ -94,6 +101,7 @@ impl Zone {
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
             statics: Arc::new(Statics::compile(&settings)),
+            internal,
             services: Buckets::default(),
             namespaces: Buckets::default(),
             settings,
@@ -102,7 +110,8 @@ impl Zone {
     }
 
     /// Compiles bucket `index` anew from the same bucket of every cluster's view. Gives the
-    /// services that have names too long to exist.
+    /// services that have names too long to exist, and those in a namespace called like the
+    /// federation.
     pub fn rebuild_bucket<'v>(
         &mut self,
         index: usize,
@@ -122,7 +131,8 @@ impl Zone {
             })
             .collect();
         self.recount_namespaces(index, &entries);
-        let reports = entries.iter().filter_map(|e| self.too_long(&e.service)).collect();
+        let reports = entries.iter().map(|e| [self.too_long(&e.service), self.collides(&e.service)]);
+        let reports = reports.flatten().flatten().collect();
         self.services.replace(index, entries);
         reports
     }
@@ -174,10 +184,29 @@ impl Zone {
         })
     }
 
+    /// F equal to "a namespace of a watched cluster" is to be reported (DESIGN §2): the search
+    /// path of pods there makes `a.b` into `a.b.F.svc.<clusterDomain>`.
+    fn collides(&self, service: &Service) -> Option<Report> {
+        let federation = &self.settings.federation;
+        (service.key.namespace() == federation.as_str()).then(|| Report {
+            subject: format!("Service {}", service.key).into(),
+            reason: format!(
+                "its namespace is called like the federation: short names that pods there look up \
+                 are taken for names of the federation '{federation}'"
+            )
+            .into(),
+        })
+    }
+
     /// Whether the name of a service at a level is short enough to exist.
     #[must_use]
     pub fn fits(&self, service: &Service, level: Level) -> bool {
-        let labels = service.key.wire().len() + self.levels.tail(level).len();
+        self.fits_behind(service, level, 0)
+    }
+
+    /// Whether it is with `prefix` octets of port labels in front.
+    pub(super) fn fits_behind(&self, service: &Service, level: Level, prefix: usize) -> bool {
+        let labels = prefix + service.key.wire().len() + self.levels.tail(level).len();
         labels + self.apex().wire().len() <= DomainName::MAX_LEN
     }
 
@@ -209,6 +238,12 @@ impl Zone {
     #[must_use]
     pub fn statics(&self) -> &Statics {
         &self.statics
+    }
+
+    /// The zone of cluster-internal names, if it is served.
+    #[must_use]
+    pub fn internal(&self) -> Option<&InternalZone> {
+        self.internal.as_deref()
     }
 
     /// All services.
@@ -311,7 +346,12 @@ impl Zone {
 
     /// `above` labels stand in front of F: nothing, N, S.N, or a prefix of S.N.
     #[inline]
-    fn below_federation(&self, name: &QuestionName, above: usize, level: Level) -> Lookup<'_> {
+    pub(super) fn below_federation(
+        &self,
+        name: &QuestionName,
+        above: usize,
+        level: Level,
+    ) -> Lookup<'_> {
         let Some(service_at) = above.checked_sub(2) else {
             let known = above == 0 || self.namespace(name.span(0, 1)).is_some();
             return if known { Lookup::EmptyNonTerminal } else { Lookup::Nothing };

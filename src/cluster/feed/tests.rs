@@ -17,6 +17,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         source: Source::Manifests(directory.to_owned()),
         export: Export::All,
         allow_nets: [].into(),
+        internal: crate::cluster::InternalAddresses::LeftOut,
     };
     let shared = Shared {
         apex: DomainName::parse("example.com").unwrap(),

@@ -18,12 +18,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Export;
+use super::{Export, InternalAddresses};
 use crate::model::{DomainName, ServiceKey};
 
 pub(super) use node::NarrowNode;
 pub(super) use service::{ExportedService, NarrowService, Readiness};
-pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice};
+pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice, PodAddress};
 
 /// Which object of its kind: a hash of namespace and name as they are written.
 ///
@@ -39,13 +39,20 @@ pub(super) struct Rules {
     export: Export,
     allow_nets: Arc<[IpNet]>,
     apex: DomainName,
+    internal: InternalAddresses,
     hasher: RandomState,
 }
 
 impl Rules {
     /// Rules for a cluster of the federation whose zone is `apex`.
     pub(super) fn new(export: Export, allow_nets: Arc<[IpNet]>, apex: DomainName) -> Self {
-        Self { export, allow_nets, apex, hasher: RandomState::new() }
+        let internal = InternalAddresses::LeftOut;
+        Self { export, allow_nets, apex, internal, hasher: RandomState::new() }
+    }
+
+    /// The same rules with what they say of cluster-internal addresses.
+    pub(super) fn with_internal(self, internal: InternalAddresses) -> Self {
+        Self { internal, ..self }
     }
 
     /// The identity of an object; `namespace` is empty for kinds that have none.
@@ -64,6 +71,15 @@ impl Rules {
     /// # Errors
     /// The reason for people.
     pub(super) fn publishable(&self, address: IpAddr) -> Result<IpAddr, &'static str> {
+        address::publishable(address, &self.allow_nets)
+    }
+
+    /// Whether pods of the cluster itself may be told `address`: one of another kind than those
+    /// that reach no further than a host or a link.
+    ///
+    /// # Errors
+    /// The reason for people.
+    fn usable_inside(&self, address: IpAddr) -> Result<IpAddr, &'static str> {
         address::publishable(address, &self.allow_nets)
     }
 }

@@ -9,6 +9,7 @@
 mod hosts;
 mod lists;
 mod nodes;
+mod pods;
 mod ports;
 mod reports;
 mod services;

@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, existing};
-use crate::cluster::{Export, Settings, Source};
+use crate::cluster::{Export, InternalAddresses, Settings, Source};
 use crate::config::raw;
 use crate::model::{ClusterId, Label, Member};
 
@@ -223,12 +223,14 @@ pub(super) fn sources(
     }))
 }
 
-/// Puts together what is said of each cluster's source and of all of them.
+/// Puts together what is said of each cluster's source and of all of them; `home` is the cluster
+/// that the instance sits in.
 pub(super) fn with_names(
     members: &[Member],
     sources: Vec<Source>,
     export: Export,
     allow_nets: Vec<IpNet>,
+    home: Option<&Label>,
 ) -> Vec<Settings> {
     let allow_nets: Arc<[IpNet]> = allow_nets.into();
     let settings = |(member, source): (&Member, Source)| Settings {
@@ -236,6 +238,10 @@ pub(super) fn with_names(
         source,
         export,
         allow_nets: Arc::clone(&allow_nets),
+        internal: match home {
+            Some(home) if *home == member.name => InternalAddresses::Kept,
+            _ => InternalAddresses::LeftOut,
+        },
     };
     members.iter().zip(sources).map(settings).collect()
 }
@@ -247,7 +253,7 @@ pub(super) fn label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Resul
     })
 }
 
-fn place_label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
+pub(super) fn place_label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
     let label = label(notes, at, what, text)?;
     if label.is_reserved() {
         return Err(notes.mistake(at, format!("'{label}' is reserved and no {what} can have it")));

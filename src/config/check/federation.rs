@@ -77,6 +77,8 @@ pub(super) fn settings(
         policy: policy?,
         when_none_healthy: when_none_healthy?,
         records: records?,
+        // A section of its own.
+        internal: None,
     })
 }
 

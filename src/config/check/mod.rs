@@ -7,6 +7,7 @@ mod clusters;
 mod domain;
 mod federation;
 mod geo;
+mod internal;
 mod notes;
 mod rdata;
 mod records;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use notes::{Notes, Refused};
 
 use super::{Config, Mistake, raw};
-use crate::publisher;
+use crate::{publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
 ///
@@ -44,15 +45,18 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let health = federation::health(&raw.federation, notes);
     let export = federation::export(&raw.federation, notes);
     let allow_nets = federation::allow_nets(&raw.federation, notes);
+    let internal = internal::settings(raw, &registry, &members, &federation, notes);
     let geo = geo::settings(&raw.geo, &registry, directory, notes);
     let identity = server::identity(&raw.dns, notes);
     let server = server::settings(raw, notes);
     let resolver = server::resolver(&raw.resolver, notes);
     let startup = startup(&raw.startup, notes);
     let members = members?;
-    let sources = clusters::with_names(&members, sources?, export?, allow_nets?);
+    let internal = internal?;
+    let home = internal.as_ref().map(|internal| &internal.cluster);
+    let sources = clusters::with_names(&members, sources?, export?, allow_nets?, home);
     Ok(Config {
-        federation: federation?,
+        federation: zone::Settings { internal, ..federation? },
         health: health?,
         geo: geo?,
         identity: identity?,
