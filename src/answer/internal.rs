@@ -54,7 +54,9 @@ impl<'s> Answer<'s, '_, '_> {
                     self.internal_addresses(internal, Family::V6)?;
                 }
             }
-            (rtype::SRV | rtype::ANY, Some(port)) => self.internal_srv(name, zone, internal, port)?,
+            (rtype::SRV | rtype::ANY, Some(port)) => {
+                self.internal_srv(name, zone, internal, port)?
+            }
             _ => {}
         }
         if self.reply.count(Section::Answer) > before {
@@ -144,3 +146,6 @@ fn with_octets<R>(address: IpAddr, each: impl FnOnce(&[u8]) -> R) -> R {
         IpAddr::V6(address) => each(&address.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests;

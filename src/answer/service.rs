@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, ZoneKind};
 use super::ranking::{Eligible, ranking, visit};
 use super::resolve::{End, Path, resolve};
+use super::{Answer, ZoneKind};
 use crate::geo::Ranking;
 use crate::model::{ClusterId, ClusterSet, DomainName, Label, WhenNoneHealthy};
 use crate::snapshot::Live;

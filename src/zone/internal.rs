@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use super::Settings;
 use super::levels::{Level, Levels};
 use super::service::Service;
 use super::statics::StaticNode;
 use super::tree::{Lookup, Zone};
-use super::Settings;
 use crate::model::{ClusterId, DomainName, Label, Report, Topology};
 use crate::wire::QuestionName;
 

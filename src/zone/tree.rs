@@ -131,7 +131,8 @@ impl Zone {
             })
             .collect();
         self.recount_namespaces(index, &entries);
-        let reports = entries.iter().map(|e| [self.too_long(&e.service), self.collides(&e.service)]);
+        let reports =
+            entries.iter().map(|e| [self.too_long(&e.service), self.collides(&e.service)]);
         let reports = reports.flatten().flatten().collect();
         self.services.replace(index, entries);
         reports

@@ -253,7 +253,12 @@ pub(super) fn label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Resul
     })
 }
 
-pub(super) fn place_label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
+pub(super) fn place_label(
+    notes: &mut Notes,
+    at: &At,
+    what: &str,
+    text: &str,
+) -> Result<Label, Refused> {
     let label = label(notes, at, what, text)?;
     if label.is_reserved() {
         return Err(notes.mistake(at, format!("'{label}' is reserved and no {what} can have it")));

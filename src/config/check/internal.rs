@@ -66,7 +66,8 @@ fn apex(
         Some(text) => (at("internal.clusterDomain", text), text.value.as_str()),
         None => (at("internal.cluster", &raw.cluster), CLUSTER_DOMAIN),
     };
-    let domain = DomainName::parse(text).map_err(|error| notes.mistake(&place, error.to_string()))?;
+    let domain =
+        DomainName::parse(text).map_err(|error| notes.mistake(&place, error.to_string()))?;
     let federation = federation.as_ref().map_err(|refused| *refused)?;
     let apex = domain.prefixed([federation.federation.as_bytes(), b"svc"]);
     let fits = |apex: &DomainName| apex.wire().len() + SHORTEST_SERVICE <= DomainName::MAX_LEN;
