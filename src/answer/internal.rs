@@ -14,7 +14,7 @@ impl<'s> Answer<'s, '_, '_> {
     /// A name outside of D: of the cluster-internal zone, or none of ours.
     pub(super) fn outside(&mut self, qtype: u16) -> Result<(), Full> {
         let internal = self.snapshot.zone.internal();
-        let Some(above) = internal.and_then(|zone| zone.contains(&self.query.name)) else {
+        let Some(above) = internal.and_then(|zone| zone.contains(self.query.name)) else {
             return self.fail(rcode::REFUSED, Some(ExtendedError::NotAuthoritative));
         };
         self.zone = ZoneKind::Internal;
@@ -70,16 +70,10 @@ impl<'s> Answer<'s, '_, '_> {
         let all = internal.addresses();
         // IPv4 sorts before IPv6.
         let (v4, v6) = all.split_at(all.partition_point(IpAddr::is_ipv4));
-        let (addresses, rtype) = match family {
-            Family::V4 => (v4, rtype::A),
-            Family::V6 => (v6, rtype::AAAA),
-        };
+        let addresses = if family == Family::V4 { v4 } else { v6 };
         let mut left = usize::from(self.snapshot.zone.settings().max_addresses.get());
-        let reply = &mut self.reply;
         rdata(addresses, self.turn, &mut left, |address| {
-            with_octets(*address, |octets| {
-                reply.record(Section::Answer, Owner::QUESTION, rtype, INTERNAL_TTL, &[octets])
-            })
+            self.address(family, Owner::QUESTION, INTERNAL_TTL, *address)
         })
     }
 
@@ -104,9 +98,10 @@ impl<'s> Answer<'s, '_, '_> {
         self.reply.record(section, Owner::QUESTION, rtype::SRV, ttl, &parts)?;
         let target: (&[u8], Owner) = (&[], Owner::in_question(start));
         for address in addresses {
-            let rtype = if address.is_ipv4() { rtype::A } else { rtype::AAAA };
-            let full =
-                with_octets(*address, |octets| self.reply.additional(target, rtype, ttl, octets));
+            let full = match address {
+                IpAddr::V4(a) => self.reply.additional(target, rtype::A, ttl, &a.octets()),
+                IpAddr::V6(a) => self.reply.additional(target, rtype::AAAA, ttl, &a.octets()),
+            };
             if full.is_err() {
                 // Left out without TC, as all additional records are.
                 break;
@@ -138,14 +133,6 @@ impl<'s> Answer<'s, '_, '_> {
 
 /// `_port._proto`.
 const PORT_LABELS: usize = 2;
-
-/// Hands on the octets of an address.
-fn with_octets<R>(address: IpAddr, each: impl FnOnce(&[u8]) -> R) -> R {
-    match address {
-        IpAddr::V4(address) => each(&address.octets()),
-        IpAddr::V6(address) => each(&address.octets()),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,8 @@ pub use resolve::{End, Path, resolve};
 use crate::snapshot::Snapshot;
 use crate::wire::number::{class, rcode, rtype};
 use crate::wire::{
-    Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, Reply, ReplyEdns, Section,
+    Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, QuestionName, Reply, ReplyEdns,
+    Section,
 };
 use crate::zone::{Lookup, StaticNode};
 
@@ -98,7 +99,8 @@ pub fn answer(
     turn: u32,
     reply: &mut [u8],
 ) -> Option<Answered> {
-    match Query::parse(query) {
+    let mut name = QuestionName::root();
+    match Query::parse(query, &mut name) {
         Ok(query) => Some(Answer::new(snapshot, query, client, turn, reply).run()),
         Err(fault) => refuse(fault, reply),
     }
@@ -219,7 +221,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         match (self.query.qclass, self.query.qtype) {
             (_, rtype::OPT) => self.fail(rcode::FORMERR, None),
             (class::CH, _) => self.chaos(),
-            (class::IN, qtype) => match self.snapshot.zone.contains(&self.query.name) {
+            (class::IN, qtype) => match self.snapshot.zone.contains(self.query.name) {
                 None => self.outside(qtype),
                 Some(above) => {
                     self.zone = ZoneKind::Federation;
@@ -248,8 +250,8 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         let snapshot = self.snapshot;
         let internal = snapshot.zone.internal().filter(|_| self.zone == ZoneKind::Internal);
         let found = match internal {
-            None => snapshot.zone.lookup(&self.query.name, above),
-            Some(zone) => zone.lookup(&snapshot.zone, &self.query.name, above),
+            None => snapshot.zone.lookup(self.query.name, above),
+            Some(zone) => zone.lookup(&snapshot.zone, self.query.name, above),
         };
         match (found, internal) {
             (Lookup::Service(name), None) => self.service(name),
