@@ -35,7 +35,7 @@ fn cluster(raw: &raw::Text, registry: &Registry, notes: &mut Notes) -> Result<La
     if registry.has_cluster(&name) {
         Ok(name)
     } else {
-        Err(notes.mistake(&at, format!("no cluster is called '{name}'")))
+        Err(notes.mistake(&at, format!("there is no cluster '{name}'")))
     }
 }
 
