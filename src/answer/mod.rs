@@ -30,6 +30,7 @@ pub use resolve::{End, Path, resolve};
 
 use crate::snapshot::Snapshot;
 use crate::wire::number::{class, rcode, rtype};
+use crate::wire::query::HEADER_LEN;
 use crate::wire::{
     Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, QuestionName, Reply, ReplyEdns,
     Section,
@@ -154,12 +155,6 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         buffer: &'b mut [u8],
     ) -> Self {
         let identity = snapshot.identity();
-        let edns = query.edns.map(|asked| ReplyEdns {
-            nsid: identity.nsid.as_deref().filter(|_| asked.nsid),
-            query: asked,
-            payload: identity.udp_payload,
-            error: None,
-        });
         let limit = match (client.transport, query.edns) {
             (Transport::Tcp, _) => MAX_MESSAGE,
             (Transport::Udp, None) => PLAIN_UDP_LIMIT,
@@ -168,6 +163,16 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
                 usize::from(payload.clamp(PLAIN_UDP_LIMIT as u16, identity.udp_payload))
             }
         };
+        let room = limit - HEADER_LEN - query.question.len();
+        let edns = query.edns.map(|asked| {
+            let edns = ReplyEdns {
+                nsid: identity.nsid.as_deref().filter(|_| asked.nsid),
+                query: asked,
+                payload: identity.udp_payload,
+                error: None,
+            };
+            edns.within(room)
+        });
         let reply = Reply::new(buffer, limit, query.question, edns.as_ref());
         Self {
             snapshot,

@@ -183,10 +183,11 @@ impl Reply {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut readable = bytes.to_vec();
         let mut opt = None;
-        if let Some((at, found)) = find_opt(bytes)? {
+        if let Some(record) = opt_record(bytes)? {
+            let found = record.read().ok_or("options that do not add up")?;
             // hickory-proto knows no Client Subnet of family 0, so it gets the options under a
             // code that it does not look into.
-            let mut at = at;
+            let mut at = record.rdata_at;
             for (code, data) in &found.options {
                 if *code == SUBNET {
                     readable[at..at + 2].copy_from_slice(&0xfde9u16.to_be_bytes());
@@ -268,38 +269,54 @@ fn line(record: &Record) -> String {
     format!("{} {} {} {}", record.name, record.ttl, record.record_type(), record.data)
 }
 
-/// The OPT record, and where its RDATA begins.
-fn find_opt(bytes: &[u8]) -> Result<Option<(usize, Opt)>, String> {
-    let word = |at: usize| -> Result<usize, String> {
+/// An OPT record as it stands in a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OptRecord<'m> {
+    /// CLASS: the payload size.
+    pub(crate) payload: u16,
+    ttl: u32,
+    rdata_at: usize,
+    rdata: &'m [u8],
+}
+
+impl OptRecord<'_> {
+    /// Its fields; `None` where the options do not add up.
+    pub(crate) fn read(&self) -> Option<Opt> {
+        Opt::parse(self.payload, self.ttl, self.rdata)
+    }
+}
+
+/// The one OPT record of a message, which is walked through to its last octet.
+pub(crate) fn opt_record(bytes: &[u8]) -> Result<Option<OptRecord<'_>>, String> {
+    let word = |at: usize| -> Result<u16, String> {
         let word = bytes.get(at..at + 2).ok_or("the message ends early")?;
-        Ok(usize::from(u16::from_be_bytes([word[0], word[1]])))
+        Ok(u16::from_be_bytes([word[0], word[1]]))
     };
     let mut at = HEADER;
     for _ in 0..word(4)? {
         at = skip_name(bytes, at)? + 4;
     }
-    let before = word(6)? + word(8)?;
+    let before = usize::from(word(6)?) + usize::from(word(8)?);
     let mut opt = None;
-    for index in 0..before + word(10)? {
+    for index in 0..before + usize::from(word(10)?) {
         at = skip_name(bytes, at)?;
-        let (rtype, class, len) = (word(at)?, word(at + 2)?, word(at + 8)?);
-        let ttl = (word(at + 4)? << 16 | word(at + 6)?) as u32;
-        at += 10;
-        let rdata = bytes.get(at..at + len).ok_or("RDATA ends early")?;
+        let (rtype, payload, len) = (word(at)?, word(at + 2)?, usize::from(word(at + 8)?));
+        let ttl = u32::from(word(at + 4)?) << 16 | u32::from(word(at + 6)?);
+        let rdata_at = at + 10;
+        let rdata = bytes.get(rdata_at..rdata_at + len).ok_or("RDATA ends early")?;
         if rtype == 41 {
             if index < before || opt.is_some() {
                 return Err("an OPT record out of place".into());
             }
-            let read = Opt::parse(class as u16, ttl, rdata).ok_or("options that do not add up")?;
-            opt = Some((at, read));
+            opt = Some(OptRecord { payload, ttl, rdata_at, rdata });
         }
-        at += len;
+        at = rdata_at + len;
     }
-    if at == bytes.len() { Ok(opt) } else { Err(format!("{} octets left over", bytes.len() - at)) }
+    if at == bytes.len() { Ok(opt) } else { Err("the message does not end where it should".into()) }
 }
 
 /// Where the name at `at` ends.
-fn skip_name(bytes: &[u8], mut at: usize) -> Result<usize, String> {
+pub(crate) fn skip_name(bytes: &[u8], mut at: usize) -> Result<usize, String> {
     loop {
         match bytes.get(at).ok_or("a name ends early")? {
             0 => return Ok(at + 1),
