@@ -29,8 +29,10 @@ pub use resolve::{End, Path, resolve};
 
 use crate::snapshot::Snapshot;
 use crate::wire::number::{class, rcode, rtype};
+use crate::wire::query::HEADER_LEN;
 use crate::wire::{
-    Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, Reply, ReplyEdns, Section,
+    Edns, ExtendedError, Flags, Full, InvalidMessage, Owner, Query, QuestionName, Reply, ReplyEdns,
+    Section,
 };
 use crate::zone::{Lookup, StaticNode};
 
@@ -95,7 +97,8 @@ pub fn answer(
     turn: u32,
     reply: &mut [u8],
 ) -> Option<Answered> {
-    match Query::parse(query) {
+    let mut name = QuestionName::root();
+    match Query::parse(query, &mut name) {
         Ok(query) => Some(Answer::new(snapshot, query, client, turn, reply).run()),
         Err(fault) => refuse(fault, reply),
     }
@@ -142,12 +145,6 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         buffer: &'b mut [u8],
     ) -> Self {
         let identity = snapshot.identity();
-        let edns = query.edns.map(|asked| ReplyEdns {
-            nsid: identity.nsid.as_deref().filter(|_| asked.nsid),
-            query: asked,
-            payload: identity.udp_payload,
-            error: None,
-        });
         let limit = match (client.transport, query.edns) {
             (Transport::Tcp, _) => MAX_MESSAGE,
             (Transport::Udp, None) => PLAIN_UDP_LIMIT,
@@ -156,6 +153,16 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
                 usize::from(payload.clamp(PLAIN_UDP_LIMIT as u16, identity.udp_payload))
             }
         };
+        let room = limit - HEADER_LEN - query.question.len();
+        let edns = query.edns.map(|asked| {
+            let edns = ReplyEdns {
+                nsid: identity.nsid.as_deref().filter(|_| asked.nsid),
+                query: asked,
+                payload: identity.udp_payload,
+                error: None,
+            };
+            edns.within(room)
+        });
         let reply = Reply::new(buffer, limit, query.question, edns.as_ref());
         Self {
             snapshot,
@@ -205,7 +212,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         match (self.query.qclass, self.query.qtype) {
             (_, rtype::OPT) => self.fail(rcode::FORMERR, None),
             (class::CH, _) => self.chaos(),
-            (class::IN, qtype) => match self.snapshot.zone.contains(&self.query.name) {
+            (class::IN, qtype) => match self.snapshot.zone.contains(self.query.name) {
                 None => self.fail(rcode::REFUSED, Some(ExtendedError::NotAuthoritative)),
                 Some(above) => {
                     self.zone = ZoneKind::Federation;
@@ -230,7 +237,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         let ttl = self.snapshot.zone.settings().negative_ttl;
         // The snapshot outlives the answer, so what is found in it borrows nothing of `self`.
         let snapshot = self.snapshot;
-        match snapshot.zone.lookup(&self.query.name, above) {
+        match snapshot.zone.lookup(self.query.name, above) {
             Lookup::Service(name) => self.service(name),
             Lookup::Static(node) => self.statics(node, above),
             Lookup::EmptyNonTerminal => self.negative(rcode::NOERROR, ttl),

@@ -7,9 +7,11 @@ use crate::model::{ClusterId, ClusterSet, Policy};
 use crate::snapshot::{Live, Snapshot};
 use crate::zone::Level;
 
-/// The clusters that are in every one of some sets, without the intersection being made.
+/// The clusters that are in every one of some sets. Those with ids below 64, which are all of
+/// them in most federations, are worked out once; of others the intersection is never made.
 #[derive(Clone, Copy, Debug)]
 pub struct Eligible<'s> {
+    low: u64,
     base: &'s ClusterSet,
     others: [Option<&'s ClusterSet>; 3],
     only: Option<ClusterId>,
@@ -28,19 +30,27 @@ impl<'s> Eligible<'s> {
     ) -> Self {
         let only = if let Level::Shard(cluster) = level { Some(cluster) } else { None };
         let level = snapshot.zone.levels().clusters(level);
-        Self { base, others: [Some(&live.served), Some(&snapshot.up), level], only }
+        Self { low: 0, base, others: [Some(&live.served), Some(&snapshot.up), level], only }
+            .with_low()
     }
 
     /// All clusters of a set, whatever their health.
     #[must_use]
     pub fn all(base: &'s ClusterSet) -> Self {
-        Self { base, others: [None; 3], only: None }
+        Self { low: 0, base, others: [None; 3], only: None }.with_low()
+    }
+
+    #[inline]
+    fn with_low(self) -> Self {
+        Self { low: self.word(0), ..self }
     }
 
     #[inline]
     fn word(&self, index: usize) -> u64 {
-        let others = self.others.iter().flatten();
-        let word = others.fold(self.base.word(index), |word, set| word & set.word(index));
+        let mut word = self.base.word(index);
+        for set in self.others.into_iter().flatten() {
+            word &= set.word(index);
+        }
         match self.only {
             None => word,
             Some(id) if id.index() / 64 == index => word & 1 << (id.index() % 64),
@@ -52,25 +62,35 @@ impl<'s> Eligible<'s> {
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        (0..self.base.width()).all(|index| self.word(index) == 0)
+        self.low == 0 && (1..self.base.width()).all(|index| self.word(index) == 0)
     }
 
     /// Whether a cluster is among them.
     #[must_use]
     #[inline]
     pub fn contains(&self, id: ClusterId) -> bool {
-        self.word(id.index() / 64) & 1 << (id.index() % 64) != 0
+        let bit = 1 << (id.index() % 64);
+        match id.index() / 64 {
+            0 => self.low & bit != 0,
+            index => self.word(index) & bit != 0,
+        }
     }
 
     /// Their ids, ascending.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = ClusterId> + '_ {
-        (0..self.base.width()).flat_map(|index| {
-            let mut rest = self.word(index);
-            std::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-                rest &= rest - 1;
-                Some(ClusterId::new(index * 64 + bit))
-            })
+        let (mut index, mut rest) = (0, self.low);
+        std::iter::from_fn(move || {
+            while rest == 0 {
+                index += 1;
+                if index >= self.base.width() {
+                    return None;
+                }
+                rest = self.word(index);
+            }
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            Some(ClusterId::new(index * 64 + bit))
         })
     }
 }
@@ -112,15 +132,31 @@ pub fn visit<R>(
     let Some(order) = ranking.order else {
         return rotate(|| eligible.iter(), turn, &mut left, |id| each(id, 0));
     };
-    let mut number = 0;
-    for group in order.groups() {
-        let members = || group.iter().map(|r| r.cluster()).filter(|id| eligible.contains(*id));
+    let ranked = order.ranked();
+    let (mut start, mut number) = (0, 0);
+    while let Some(first) = ranked.get(start) {
+        let rest = &ranked[start + 1..];
+        let equals = rest.iter().position(|r| r.starts_group()).unwrap_or(rest.len());
         let before = left;
-        let done = rotate(members, turn, &mut left, |id| each(id, number));
+        let done = if equals == 0 {
+            // Nearly always: nobody else is as near.
+            let id = first.cluster();
+            if eligible.contains(id) {
+                left -= 1;
+                each(id, number)
+            } else {
+                None
+            }
+        } else {
+            let group = &ranked[start..=start + equals];
+            let members = || group.iter().map(|r| r.cluster()).filter(|id| eligible.contains(*id));
+            rotate(members, turn, &mut left, |id| each(id, number))
+        };
         if done.is_some() || left == 0 {
             return done;
         }
         number += u16::from(left != before);
+        start += equals + 1;
     }
     None
 }

@@ -9,7 +9,7 @@ use crate::geo::Ranking;
 use crate::model::{ClusterId, ClusterSet, DomainName, Label, WhenNoneHealthy};
 use crate::snapshot::Live;
 use crate::wire::number::{rcode, rtype};
-use crate::wire::{Full, Owner, Section};
+use crate::wire::{AddressHead, Full, Owner, Section};
 use crate::zone::{Family, Level, NamedPort, Service, ServiceName};
 
 /// A record set that a level of a service can hold.
@@ -225,14 +225,15 @@ impl<'s> Answer<'s, '_, '_> {
         let mut left = usize::from(self.snapshot.zone.settings().max_addresses.get());
         let turn = self.turn;
         let reply = &mut self.reply;
+        let (v4, v6) = (AddressHead::v4(owner, ttl), AddressHead::v6(owner, ttl));
         let full = visit(ranking, eligible, service.policy, turn, |cluster, _| {
             let full = match family {
-                Family::V4 => rdata(service.v4(cluster), turn, &mut left, |octets| {
-                    reply.record(Section::Answer, owner, rtype::A, ttl, &[octets])
-                }),
-                Family::V6 => rdata(service.v6(cluster), turn, &mut left, |octets| {
-                    reply.record(Section::Answer, owner, rtype::AAAA, ttl, &[octets])
-                }),
+                Family::V4 => {
+                    rdata(service.v4(cluster), turn, &mut left, |octets| reply.address(&v4, octets))
+                }
+                Family::V6 => {
+                    rdata(service.v6(cluster), turn, &mut left, |octets| reply.address(&v6, octets))
+                }
             };
             match full {
                 Err(full) => Some(Err(full)),
@@ -253,10 +254,10 @@ impl<'s> Answer<'s, '_, '_> {
     ) -> Result<(), Full> {
         match (address, family) {
             (IpAddr::V4(a), Family::V4) => {
-                self.reply.record(Section::Answer, owner, rtype::A, ttl, &[&a.octets()])
+                self.reply.address(&AddressHead::v4(owner, ttl), &a.octets())
             }
             (IpAddr::V6(a), Family::V6) => {
-                self.reply.record(Section::Answer, owner, rtype::AAAA, ttl, &[&a.octets()])
+                self.reply.address(&AddressHead::v6(owner, ttl), &a.octets())
             }
             _ => Ok(()),
         }
@@ -370,7 +371,7 @@ fn rdata<const N: usize>(
     addresses: &[[u8; N]],
     turn: u32,
     left: &mut usize,
-    mut write: impl FnMut(&[u8]) -> Result<(), Full>,
+    mut write: impl FnMut(&[u8; N]) -> Result<(), Full>,
 ) -> Result<(), Full> {
     let first = if addresses.len() > 1 { turn as usize % addresses.len() } else { 0 };
     let (late, early) = addresses.split_at(first);

@@ -126,6 +126,11 @@ impl Publisher {
         let grace = time::sleep(settings.startup_grace);
         tokio::pin!(grace);
         let mut grace_over = false;
+        // Sources may have been read before the first snapshot was built: then nothing changes.
+        let first = Arc::clone(&self.cell.load());
+        self.announce(&first, Duration::ZERO);
+        self.tell_progress();
+        drop(first);
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -172,11 +177,16 @@ impl Publisher {
                 return;
             }
         };
-        let stats = stats::of(&next, &self.config.feeds);
-        self.report(&next);
-        self.compile_tables(&next);
-        self.graveyard.bury(self.cell.swap(next));
-        self.telemetry.publish(stats, changed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+        let next = Arc::new(next);
+        self.graveyard.bury(self.cell.swap(next.clone()));
+        self.announce(&next, changed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+    }
+
+    /// What follows once a snapshot is in force.
+    fn announce(&mut self, snapshot: &Snapshot, took: Duration) {
+        self.telemetry.publish(stats::of(snapshot, &self.config.feeds), took);
+        self.report(snapshot);
+        self.compile_tables(snapshot);
     }
 
     /// When the oldest change that is not published yet was seen; marks all as seen.
@@ -222,7 +232,8 @@ impl Publisher {
             return;
         }
         let snapshot = self.cell.load();
-        let placed = self.atlas.borrow().is_some();
+        // What is in force counts, not what has come in since.
+        let placed = !Arc::ptr_eq(&snapshot.inputs.atlas, &self.no_atlas);
         let next = if snapshot.complete && placed && snapshot.is_settled() {
             Progress::Started
         } else {

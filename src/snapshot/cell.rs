@@ -24,7 +24,7 @@ impl SnapshotCell {
     }
 
     /// Puts `next` in place and gives the one before it, for the publisher to free.
-    pub fn swap(&self, next: Snapshot) -> Arc<Snapshot> {
-        self.0.swap(Arc::new(next))
+    pub fn swap(&self, next: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.0.swap(next)
     }
 }

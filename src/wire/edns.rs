@@ -101,13 +101,26 @@ pub struct ReplyEdns<'a> {
 }
 
 impl ReplyEdns<'_> {
+    /// Octets that an extended error takes, which is known later than the rest.
+    const ERROR_LEN: usize = 6;
+
+    /// Leaves the identifier out where the record would exceed `room` octets: it may have 255, and
+    /// beside the longest question 512 have no place for it.
+    #[must_use]
+    pub fn within(mut self, room: usize) -> Self {
+        if self.len() + Self::ERROR_LEN > room {
+            self.nsid = None;
+        }
+        self
+    }
+
     /// Octets that the record takes, so that room is kept before the answer is filled in
     /// (RFC 7871 §7.2.1).
     pub(super) fn len(&self) -> usize {
         Edns::BARE_LEN
             + self.query.subnet.map_or(0, |s| s.reply_len())
             + self.nsid.map_or(0, |n| n.len() + 4)
-            + self.error.map_or(0, |_| 6)
+            + self.error.map_or(0, |_| Self::ERROR_LEN)
     }
 
     /// Writes the record to `out`, which has exactly [`Self::len`] octets.

@@ -30,7 +30,7 @@ pub struct Query<'m> {
     /// The question as it stands in the message, case kept, to be echoed.
     pub question: &'m [u8],
     /// The name asked for, in lower case.
-    pub name: QuestionName,
+    pub name: &'m QuestionName,
     /// QTYPE.
     pub qtype: u16,
     /// QCLASS.
@@ -60,12 +60,12 @@ pub enum InvalidMessage {
 }
 
 impl<'m> Query<'m> {
-    /// Reads a request.
+    /// Reads a request, and the name that it asks for into `name`.
     ///
     /// # Errors
     /// [`InvalidMessage`] says what, if anything, may be sent back.
     #[inline]
-    pub fn parse(message: &'m [u8]) -> Result<Self, InvalidMessage> {
+    pub fn parse(message: &'m [u8], name: &'m mut QuestionName) -> Result<Self, InvalidMessage> {
         let (head, body) = message.split_at_checked(HEADER_LEN).ok_or(InvalidMessage::Runt)?;
         let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         if head[2] & 0x80 != 0 {
@@ -85,7 +85,7 @@ impl<'m> Query<'m> {
         if word(4) != 1 {
             return Err(InvalidMessage::Question(header));
         }
-        let name = QuestionName::parse(body).ok_or(InvalidMessage::Question(header))?;
+        name.read(body).ok_or(InvalidMessage::Question(header))?;
         let end = name.wire().len();
         let fixed = body.get(end..end + 4).ok_or(InvalidMessage::Question(header))?;
         let mut query = Self {

@@ -4,23 +4,34 @@ use crate::model::DomainName;
 
 /// The longest name has 127 one-octet labels (255 octets with the root).
 const MAX_LABELS: usize = 127;
+/// Room for the longest name in whole blocks.
+const OCTETS: usize = (DomainName::MAX_LEN + 1).next_multiple_of(BLOCK);
+/// Octets that a vector register of every supported machine holds.
+const BLOCK: usize = 16;
 
 /// The name of a question in lower-case wire form, and where each label starts.
 ///
 /// Invariant: `octets[..len]` is a well-formed uncompressed name that ends in the root octet.
 #[derive(Clone)]
 pub struct QuestionName {
-    octets: [u8; DomainName::MAX_LEN + 1],
+    octets: [u8; OCTETS],
     starts: [u8; MAX_LABELS + 1],
     len: u8,
     labels: u8,
 }
 
 impl QuestionName {
-    /// Reads the uncompressed name at the start of `wire`. A compression pointer has nothing to
-    /// point to in the first name of a message, so it is refused like every other malformation.
-    pub(super) fn parse(wire: &[u8]) -> Option<Self> {
-        let mut starts = [0; MAX_LABELS + 1];
+    /// The root, to be replaced by [`Self::read`].
+    #[must_use]
+    pub fn root() -> Self {
+        Self { octets: [0; OCTETS], starts: [0; MAX_LABELS + 1], len: 1, labels: 0 }
+    }
+
+    /// Reads the uncompressed name at the start of `wire` in place, as a name is too large to be
+    /// moved about for every query. A compression pointer has nothing to point to in the first
+    /// name of a message, so it is refused like every other malformation.
+    #[inline]
+    pub(super) fn read(&mut self, wire: &[u8]) -> Option<()> {
         let mut labels = 0;
         let mut at = 0;
         loop {
@@ -32,24 +43,29 @@ impl QuestionName {
             if len > 63 || labels == MAX_LABELS || at + len + 1 >= DomainName::MAX_LEN {
                 return None;
             }
-            starts[labels] = at as u8;
+            self.starts[labels] = at as u8;
             labels += 1;
             at += len + 1;
         }
         let len = at + 1;
-        let mut octets = [0; DomainName::MAX_LEN + 1];
-        // Length octets are below 64 and so never taken for the letters A to Z.
-        for (to, from) in octets[..len].iter_mut().zip(&wire[..len]) {
-            *to = from.to_ascii_lowercase();
+        self.octets[..len].copy_from_slice(&wire[..len]);
+        // Whole blocks, so that the compiler needs no loop for the rest. Length octets are below
+        // 64 and so never taken for the letters A to Z.
+        for block in self.octets.as_chunks_mut::<BLOCK>().0.iter_mut().take(len.div_ceil(BLOCK)) {
+            block.make_ascii_lowercase();
         }
-        Some(Self { octets, starts, len: len as u8, labels: labels as u8 })
+        self.len = len as u8;
+        self.labels = labels as u8;
+        Some(())
     }
 
     /// A name from elsewhere than a message, for those who explain.
     #[must_use]
     pub fn from_domain(name: &DomainName) -> Self {
+        let mut read = Self::root();
         // A `DomainName` is a well-formed name by construction.
-        Self::parse(name.wire()).expect("domain names are well-formed")
+        read.read(name.wire()).expect("domain names are well-formed");
+        read
     }
 
     /// Wire form in lower case, root included.
@@ -102,9 +118,14 @@ mod tests {
     use super::QuestionName;
     use crate::model::DomainName;
 
+    fn parse(wire: &[u8]) -> Option<QuestionName> {
+        let mut name = QuestionName::root();
+        name.read(wire).map(|()| name)
+    }
+
     #[test]
     fn finds_labels_and_folds_case() {
-        let name = QuestionName::parse(b"\x03WwW\x07eXample\x00rest").expect("well-formed");
+        let name = parse(b"\x03WwW\x07eXample\x00rest").expect("well-formed");
         assert_eq!(name.wire(), b"\x03www\x07example\x00");
         assert_eq!((name.labels(), name.label(1)), (2, &b"example"[..]));
         assert_eq!(name.span(0, 1), b"\x03www");
@@ -121,12 +142,12 @@ mod tests {
             longest.extend_from_slice(b"\x01a");
         }
         longest.push(0);
-        assert_eq!(QuestionName::parse(&longest).map(|n| n.labels()), Some(127));
+        assert_eq!(parse(&longest).map(|n| n.labels()), Some(127));
         longest.splice(0..0, *b"\x01a");
-        assert!(QuestionName::parse(&longest).is_none(), "257 octets");
+        assert!(parse(&longest).is_none(), "257 octets");
         for bad in [&b""[..], b"\x01", b"\x01a", b"\xc0\x0c", b"\x40aaaa"] {
-            assert!(QuestionName::parse(bad).is_none(), "{bad:?}");
+            assert!(parse(bad).is_none(), "{bad:?}");
         }
-        assert_eq!(QuestionName::parse(b"\x00").map(|n| n.labels()), Some(0));
+        assert_eq!(parse(b"\x00").map(|n| n.labels()), Some(0));
     }
 }

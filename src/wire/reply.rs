@@ -49,6 +49,38 @@ pub struct Reply<'b> {
     question: usize,
 }
 
+/// What all records of an RRset of addresses begin with: owner, type, class, TTL, RDLENGTH.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressHead<const N: usize>([u8; 12]);
+
+impl AddressHead<4> {
+    /// The head of A records.
+    #[must_use]
+    pub fn v4(owner: Owner, ttl: u32) -> Self {
+        Self(head(owner, rtype::A, class::IN, ttl, 4))
+    }
+}
+
+impl AddressHead<16> {
+    /// The head of AAAA records.
+    #[must_use]
+    pub fn v6(owner: Owner, ttl: u32) -> Self {
+        Self(head(owner, rtype::AAAA, class::IN, ttl, 16))
+    }
+}
+
+/// The fixed part of a record (RFC 1035 §4.1.3).
+#[inline]
+fn head(owner: Owner, rtype: u16, class: u16, ttl: u32, rdata_len: u16) -> [u8; 12] {
+    let mut head = [0; 12];
+    head[..2].copy_from_slice(&owner.0.to_be_bytes());
+    head[2..4].copy_from_slice(&rtype.to_be_bytes());
+    head[4..6].copy_from_slice(&class.to_be_bytes());
+    head[6..10].copy_from_slice(&ttl.to_be_bytes());
+    head[10..].copy_from_slice(&rdata_len.to_be_bytes());
+    head
+}
+
 /// A place to come back to, where an RRset does not fit whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
@@ -106,6 +138,28 @@ impl<'b> Reply<'b> {
         self.record_in(class::IN, section, owner, rtype, ttl, parts)
     }
 
+    /// Writes one record of an RRset of addresses.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written.
+    #[inline]
+    pub fn address<const N: usize>(
+        &mut self,
+        head: &AddressHead<N>,
+        octets: &[u8; N],
+    ) -> Result<(), Full> {
+        let end = self.at + head.0.len() + N;
+        if end > self.limit {
+            return Err(Full);
+        }
+        let (fixed, rdata) = self.buffer[self.at..end].split_at_mut(head.0.len());
+        fixed.copy_from_slice(&head.0);
+        rdata.copy_from_slice(octets);
+        self.at = end;
+        self.counts[Section::Answer as usize] += 1;
+        Ok(())
+    }
+
     /// Writes the one TXT record of a CHAOS answer (RFC 4892 §2), TTL 0.
     ///
     /// # Errors
@@ -131,12 +185,7 @@ impl<'b> Reply<'b> {
         if end > self.limit {
             return Err(Full);
         }
-        let mut fixed = [0; 12];
-        fixed[..2].copy_from_slice(&owner.0.to_be_bytes());
-        fixed[2..4].copy_from_slice(&rtype.to_be_bytes());
-        fixed[4..6].copy_from_slice(&class.to_be_bytes());
-        fixed[6..10].copy_from_slice(&ttl.to_be_bytes());
-        fixed[10..].copy_from_slice(&(rdata_len as u16).to_be_bytes());
+        let fixed = head(owner, rtype, class, ttl, rdata_len as u16);
         let out = &mut self.buffer[self.at..end];
         out[..12].copy_from_slice(&fixed);
         let mut at = 12;

@@ -198,12 +198,14 @@ impl Service {
 
     /// IPv4 addresses of the shard in `cluster`, as RDATA.
     #[must_use]
+    #[inline]
     pub fn v4(&self, cluster: ClusterId) -> &[[u8; 4]] {
         self.shard(cluster).map_or(&[], |s| &self.v4[s.v4.start.into()..s.v4.end.into()])
     }
 
     /// IPv6 addresses of the shard in `cluster`, as RDATA.
     #[must_use]
+    #[inline]
     pub fn v6(&self, cluster: ClusterId) -> &[[u8; 16]] {
         self.shard(cluster).map_or(&[], |s| &self.v6[s.v6.start.into()..s.v6.end.into()])
     }
@@ -233,8 +235,15 @@ impl Service {
         self.ports.iter().any(|p| p.protocol.label() == proto)
     }
 
+    #[inline]
     fn shard(&self, cluster: ClusterId) -> Option<&ServiceShard> {
-        let index = self.shards.binary_search_by_key(&cluster, |shard| shard.cluster).ok()?;
-        Some(&self.shards[index])
+        // A service with a shard in every cluster has each at its cluster's own index.
+        match self.shards.get(cluster.index()) {
+            Some(shard) if shard.cluster == cluster => Some(shard),
+            _ => {
+                let found = self.shards.binary_search_by_key(&cluster, |shard| shard.cluster);
+                Some(&self.shards[found.ok()?])
+            }
+        }
     }
 }
