@@ -7,11 +7,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, debug, info_span, warn};
 
+use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
 use super::narrow::Rules;
 use super::resolver::{self, ResolverSettings};
 use super::state::{Changed, ClusterState, Event, HostChange};
-use super::{Settings, Source};
+use super::{Settings, Source, kube};
 use crate::model::{ClusterView, DomainName};
 use crate::telemetry::WatchClock;
 
@@ -43,6 +44,8 @@ pub struct Feed {
     pub view: watch::Receiver<Option<Update>>,
     /// When the source was last known to be current.
     pub clock: Arc<WatchClock>,
+    /// How the source is reached. Its changes wake the publisher too.
+    pub link: watch::Receiver<Link>,
     _task: AbortOnDrop,
 }
 
@@ -53,13 +56,22 @@ pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let (sender, view) = watch::channel(None);
     let span = info_span!("cluster", name = %settings.name);
     let clock = Arc::new(WatchClock::new());
-    let task = run(settings, shared, sender, clock.clone()).instrument(span);
-    Feed { view, clock, _task: AbortOnDrop(tokio::spawn(task)) }
+    let (link, link_seen) = watch::channel(Link::default());
+    let link = LinkSender::new(link, shared.wake.clone());
+    let task = run(settings, shared, sender, clock.clone(), link).instrument(span);
+    Feed { view, clock, link: link_seen, _task: AbortOnDrop(tokio::spawn(task)) }
 }
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-struct AbortOnDrop(JoinHandle<()>);
+pub(super) struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    /// Owns `task`.
+    pub(super) fn new(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -67,10 +79,38 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// The sending end of a [`Link`].
+#[derive(Clone, Debug)]
+pub(super) struct LinkSender {
+    link: watch::Sender<Link>,
+    wake: Arc<Notify>,
+}
+
+impl LinkSender {
+    /// Sends by `link`, and wakes whoever waits for `wake`.
+    pub(super) fn new(link: watch::Sender<Link>, wake: Arc<Notify>) -> Self {
+        Self { link, wake }
+    }
+
+    /// Changes it; `change` says whether it did.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Link) -> bool) {
+        if self.link.send_if_modified(change) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Reads it.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Link) -> T) -> T {
+        read(&self.link.borrow())
+    }
+}
+
 /// Events that came in together.
-struct Batch {
-    events: Vec<Event>,
-    at: Instant,
+pub(super) struct Batch<E> {
+    /// In their order.
+    pub(super) events: Vec<E>,
+    /// When the first came in.
+    pub(super) at: Instant,
 }
 
 /// Answers of the resolver that may wait for the reducer; those that wait make one view.
@@ -81,18 +121,27 @@ async fn run(
     shared: Shared,
     sender: watch::Sender<Option<Update>>,
     clock: Arc<WatchClock>,
+    link: LinkSender,
 ) {
     let Shared { apex, resolver, wake } = shared;
     let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
+    let rules = rules.limited_to(settings.namespaces, settings.addresses);
     let rules = Arc::new(rules.with_internal(settings.internal));
     let (batches, mut source) = mpsc::channel(1);
     let (hosts, wanted) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::channel(ANSWERS);
     // Children end with this task: their handles are dropped with it.
-    let Source::Manifests(directory) = settings.source;
-    let scanner = Scanner::new(directory, rules.clone());
-    let _source =
-        AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock).in_current_span()));
+    let (board, mut reports) = kube::Board::new(link.clone(), clock.clone());
+    let _source = AbortOnDrop(match settings.source {
+        Source::Manifests(directory) => {
+            let scanner = Scanner::new(directory, rules.clone());
+            tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span())
+        }
+        Source::Api(source) => {
+            let watching = kube::run(source, settings.api, rules.clone(), board, batches);
+            tokio::spawn(watching.in_current_span())
+        }
+    });
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut reducer = Reducer { state: ClusterState::new(rules), hosts, sender, wake };
@@ -105,6 +154,10 @@ async fn run(
                 // It has panicked: closing the feed tells.
                 None => return,
             },
+            Ok(()) = reports.changed() => {
+                let told = reports.borrow_and_update().clone();
+                Batch { events: vec![Event::Source(told)], at: Instant::now() }
+            }
             1.. = answered.recv_many(&mut events, ANSWERS) => {
                 Batch { events: std::mem::take(&mut events), at: Instant::now() }
             }
@@ -123,7 +176,7 @@ struct Reducer {
 
 impl Reducer {
     /// Takes in a batch and publishes what it changes, at most one view.
-    fn take(&mut self, batch: Batch) {
+    fn take(&mut self, batch: Batch<Event>) {
         let mut changed = Changed::Nothing;
         for event in batch.events {
             if self.state.apply(event) == Changed::View {
@@ -164,8 +217,9 @@ impl Reducer {
 /// Looks at a directory for ever, off the threads that serve: a file system may hang.
 async fn watch_manifests(
     mut scanner: Scanner,
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::Sender<Batch<Event>>,
     clock: Arc<WatchClock>,
+    link: LinkSender,
 ) {
     loop {
         let at = Instant::now();
@@ -179,9 +233,26 @@ async fn watch_manifests(
             // Only a panic, which the runtime has logged, or the runtime's end.
             Err(_) => return,
         };
-        if scanner.is_current() {
+        if scanner.trouble().is_none() {
             clock.touch();
         }
+        let trouble = scanner.trouble().map(Into::into);
+        link.update(|link| match (&mut link.reach, trouble) {
+            (Reach::Connected, None) => false,
+            (Reach::Lost { reason, .. }, Some(now)) if *reason == now => false,
+            (Reach::Lost { reason, .. }, Some(now)) => {
+                *reason = now;
+                true
+            }
+            (reach, None) => {
+                *reach = Reach::Connected;
+                true
+            }
+            (reach, Some(reason)) => {
+                *reach = Reach::Lost { since: at, reason };
+                true
+            }
+        });
         if !events.is_empty() && batches.send(Batch { events, at }).await.is_err() {
             return;
         }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::cluster::Feed;
 use crate::geo::{Atlas, Compiled};
 use crate::health::ClusterState;
-use crate::snapshot::{Federation, Inputs, Snapshot, SnapshotCell, build};
+use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use graveyard::Graveyard;
 
@@ -252,6 +252,9 @@ impl Publisher {
         let unread = members.filter(|(_, feed)| feed.view.borrow().is_none());
         let mut missing: Vec<_> =
             unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
+        if self.config.federation.membership == Membership::Awaited {
+            missing.push("home: registered clusters not read yet".to_owned());
+        }
         if self.atlas.borrow().is_none() {
             missing.push("geography: databases not read yet".to_owned());
         } else if missing.is_empty() {

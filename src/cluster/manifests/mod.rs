@@ -45,8 +45,8 @@ pub(super) struct Scanner {
     directory: PathBuf,
     rules: Arc<Rules>,
     progress: Progress,
-    /// Whether the last look could read the directory.
-    current: bool,
+    /// Why the last look could not read the directory.
+    trouble: Option<String>,
     last: Listing,
     files: BTreeMap<OsString, File>,
     /// Looks in a row at which a file's metadata differed.
@@ -71,7 +71,7 @@ impl Scanner {
             directory,
             rules,
             progress: Progress::NeverRead,
-            current: false,
+            trouble: None,
             last: Listing::new(),
             files: BTreeMap::new(),
             restless: HashMap::new(),
@@ -80,9 +80,9 @@ impl Scanner {
         }
     }
 
-    /// Whether the last look could read the directory.
-    pub(super) fn is_current(&self) -> bool {
-        self.current
+    /// Why the last look could not read the directory, where it could not.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Looks at the directory once, and reads what has changed and stands still. Blocks on the
@@ -92,7 +92,7 @@ impl Scanner {
         let listing = match file::list(&self.directory) {
             Ok(listing) => listing,
             Err(error) => {
-                self.current = false;
+                self.trouble = Some(error.to_string());
                 let subject = self.directory.display().to_string().into();
                 let reason = format!(
                     "the directory cannot be read: {error}; what was last read stays in force"
@@ -100,6 +100,7 @@ impl Scanner {
                 return self.report(Some(Report { subject, reason: reason.into() }));
             }
         };
+        self.trouble = None;
         let mut touched = HashSet::new();
         let due = self.due(&listing);
         let any_due = !due.is_empty();
@@ -161,17 +162,20 @@ impl Scanner {
             Event::Service(Change::Init),
             Event::Slice(Change::Init),
             Event::Node(Change::Init),
+            Event::Export(Change::Init),
         ];
         let all = self.files.values().flat_map(File::keys).collect();
         events.extend(self.in_force(&all).into_values().map(|object| match object.clone() {
             Object::Service(service) => Event::Service(Change::InitApply(service)),
             Object::Slice(slice) => Event::Slice(Change::InitApply(slice)),
             Object::Node(node) => Event::Node(Change::InitApply(node)),
+            Object::Export(export) => Event::Export(Change::InitApply(export)),
         }));
         events.extend([
             Event::Service(Change::InitDone),
             Event::Slice(Change::InitDone),
             Event::Node(Change::InitDone),
+            Event::Export(Change::InitDone),
         ]);
         events
     }
@@ -186,11 +190,13 @@ impl Scanner {
             ObjectKey::Service(id) => Event::Service(Change::Delete(id)),
             ObjectKey::Slice(id) => Event::Slice(Change::Delete(id)),
             ObjectKey::Node(id) => Event::Node(Change::Delete(id)),
+            ObjectKey::Export(id) => Event::Export(Change::Delete(id)),
         });
         let present = in_force.values().map(|&object| match object.clone() {
             Object::Service(service) => Event::Service(Change::Apply(service)),
             Object::Slice(slice) => Event::Slice(Change::Apply(slice)),
             Object::Node(node) => Event::Node(Change::Apply(node)),
+            Object::Export(export) => Event::Export(Change::Apply(export)),
         });
         // What is new first: a service whose slice is renamed keeps its endpoints throughout.
         present.chain(gone).collect()

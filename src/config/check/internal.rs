@@ -20,8 +20,9 @@ pub(super) fn settings(
     federation: &Result<zone::Settings, Refused>,
     notes: &mut Notes,
 ) -> Result<Option<InternalSettings>, Refused> {
+    let home = raw.home.is_some();
     let Some(raw) = &raw.internal else { return Ok(None) };
-    let cluster = cluster(&raw.cluster, registry, notes);
+    let cluster = cluster(&raw.cluster, registry, home, notes);
     let members = members.as_deref().unwrap_or_default();
     let member = cluster.as_ref().ok().and_then(|name| members.iter().find(|m| m.name == *name));
     let zone = raw.zone.as_ref().map(|text| availability_zone(text, member, notes)).transpose();
@@ -29,10 +30,16 @@ pub(super) fn settings(
     Ok(Some(InternalSettings { cluster: cluster?, apex: apex?, zone: zone? }))
 }
 
-fn cluster(raw: &raw::Text, registry: &Registry, notes: &mut Notes) -> Result<Label, Refused> {
+/// Those that a home registers are not known here; one that never comes is reported.
+fn cluster(
+    raw: &raw::Text,
+    registry: &Registry,
+    home: bool,
+    notes: &mut Notes,
+) -> Result<Label, Refused> {
     let at = at("internal.cluster", raw);
     let name = label(notes, &at, "cluster name", &raw.value)?;
-    if registry.has_cluster(&name) {
+    if home || registry.has_cluster(&name) {
         Ok(name)
     } else {
         Err(notes.mistake(&at, format!("there is no cluster '{name}'")))

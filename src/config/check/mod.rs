@@ -17,9 +17,11 @@ mod values;
 use std::path::Path;
 use std::time::Duration;
 
+pub use clusters::Common;
 use notes::{Notes, Refused};
 
 use super::{Config, Mistake, raw};
+use crate::cluster::{ApiSettings, home};
 use crate::{publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
@@ -38,7 +40,11 @@ pub(super) fn check(raw: &raw::File, directory: &Path) -> Result<Config, Vec<Mis
 
 fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Config, Refused> {
     let mut registry = clusters::Registry::default();
-    let members = registry.members(&raw.clusters, notes);
+    let has_home = match raw.home {
+        Some(_) => clusters::Home::Registers,
+        None => clusters::Home::None,
+    };
+    let members = registry.members(&raw.clusters, has_home, notes);
     registry.warn_of_shared_names(notes);
     let sources = clusters::sources(&raw.clusters, directory, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
@@ -46,6 +52,8 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let export = federation::export(&raw.federation, notes);
     let allow_nets = federation::allow_nets(&raw.federation, notes);
     let internal = internal::settings(raw, &registry, &members, &federation, notes);
+    let api = clusters::api(&raw.kubernetes, notes);
+    let home = home(raw, directory, &api, notes);
     let geo = geo::settings(&raw.geo, &registry, directory, notes);
     let identity = server::identity(&raw.dns, notes);
     let server = server::settings(raw, notes);
@@ -53,8 +61,16 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let startup = startup(&raw.startup, notes);
     let members = members?;
     let internal = internal?;
-    let home = internal.as_ref().map(|internal| &internal.cluster);
-    let sources = clusters::with_names(&members, sources?, export?, allow_nets?, home);
+    let (export, namespaces) = export?;
+    let common = Common {
+        export,
+        namespaces,
+        addresses: clusters::scope(raw.federation.addresses),
+        allow_nets: allow_nets?.into(),
+        api: api?,
+        inside: internal.as_ref().map(|internal| internal.cluster.clone()),
+    };
+    let sources = clusters::with_names(&raw.clusters, &members, sources?, &common, notes);
     Ok(Config {
         federation: zone::Settings { internal, ..federation? },
         health: health?,
@@ -62,11 +78,25 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         identity: identity?,
         server: server?,
         members,
-        sources,
+        sources: sources?,
+        common,
+        home: home?,
         resolver: resolver?,
         startup: startup?,
         warnings: Vec::new(),
     })
+}
+
+fn home(
+    raw: &raw::File,
+    directory: &Path,
+    api: &Result<ApiSettings, Refused>,
+    notes: &mut Notes,
+) -> Result<Option<home::Settings>, Refused> {
+    let Some(home) = &raw.home else { return Ok(None) };
+    // Where the API settings are refused, so is the file: the defaults only let the rest be checked.
+    let api = api.as_ref().cloned().unwrap_or_default();
+    clusters::home(home, directory, &api, notes).map(Some)
 }
 
 fn startup(raw: &raw::Startup, notes: &mut Notes) -> Result<publisher::Settings, Refused> {
