@@ -11,7 +11,8 @@ use super::levels::{Beside, Level, Levels};
 use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
 use crate::model::{
-    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of, key_hash,
+    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of,
+    key_hash, labels,
 };
 use crate::wire::QuestionName;
 
@@ -89,6 +90,8 @@ impl Zone {
         clusters: &[(Label, BTreeSet<Topology>)],
     ) -> (Self, Vec<Report>) {
         let (levels, mut reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
+        let statics = Statics::compile(&settings);
+        reports.extend(hidden_statics(&levels, &statics, &settings.domain));
         let internal = settings.internal.as_ref().map(|internal| {
             let (zone, report) = InternalZone::compile(&settings, internal, &levels, clusters);
             reports.extend(report);
@@ -100,7 +103,7 @@ impl Zone {
             apex_labels: settings.domain.labels().count(),
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
-            statics: Arc::new(Statics::compile(&settings)),
+            statics: Arc::new(statics),
             internal,
             services: Buckets::default(),
             namespaces: Buckets::default(),
@@ -110,8 +113,7 @@ impl Zone {
     }
 
     /// Compiles bucket `index` anew from the same bucket of every cluster's view. Gives the
-    /// services that have names too long to exist, and those in a namespace called like the
-    /// federation.
+    /// services that have names too long to exist.
     pub fn rebuild_bucket<'v>(
         &mut self,
         index: usize,
@@ -131,9 +133,7 @@ impl Zone {
             })
             .collect();
         self.recount_namespaces(index, &entries);
-        let reports =
-            entries.iter().map(|e| [self.too_long(&e.service), self.collides(&e.service)]);
-        let reports = reports.flatten().flatten().collect();
+        let reports = entries.iter().filter_map(|e| self.too_long(&e.service)).collect();
         self.services.replace(index, entries);
         reports
     }
@@ -180,20 +180,6 @@ impl Zone {
                 "has names of up to {longest} octets; those above {} do not exist: shorten its \
                  name or its namespace's",
                 DomainName::MAX_LEN
-            )
-            .into(),
-        })
-    }
-
-    /// F equal to "a namespace of a watched cluster" is to be reported (DESIGN §2): the search
-    /// path of pods there makes `a.b` into `a.b.F.svc.<clusterDomain>`.
-    fn collides(&self, service: &Service) -> Option<Report> {
-        let federation = &self.settings.federation;
-        (service.key.namespace() == federation.as_str()).then(|| Report {
-            subject: format!("Service {}", service.key).into(),
-            reason: format!(
-                "its namespace is called like the federation: short names that pods there look up \
-                 are taken for names of the federation '{federation}'"
             )
             .into(),
         })
@@ -392,6 +378,21 @@ impl Zone {
                 (&*entries[slot].service, Position { bucket, slot })
             })
     }
+}
+
+/// Static records that a location hides which only the clusters' nodes tell of; those of the
+/// configuration are refused by it.
+fn hidden_statics(levels: &Levels, statics: &Statics, apex: &DomainName) -> Vec<Report> {
+    let hidden = statics.sorted().into_iter().filter_map(|(relative, node)| {
+        let name = apex.prefixed(labels(relative))?;
+        let beside = labels(relative).last()?;
+        let hides = !node.rrsets().is_empty() && levels.beside(beside).is_some();
+        hides.then(|| Report {
+            subject: format!("static records of {name}").into(),
+            reason: "are hidden, as clusters stand in a region or zone of that label".into(),
+        })
+    });
+    hidden.collect()
 }
 
 /// The namespace of a service as length octet and label.
