@@ -46,6 +46,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let members = registry.members(&raw.clusters, has_home, notes);
     registry.warn_of_shared_names(notes);
     let sources = clusters::sources(&raw.clusters, directory, notes);
+    let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
     let health = federation::health(&raw.federation, notes);
     let export = federation::export(&raw.federation, notes);
@@ -66,7 +67,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         allow_nets: allow_nets?.into(),
         api: api?,
     };
-    let sources = clusters::with_names(&raw.clusters, &members, sources?, &common, notes);
+    let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
     Ok(Config {
         federation: federation?,
         health: health?,
@@ -74,7 +75,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         identity: identity?,
         server: server?,
         members,
-        sources: sources?,
+        sources,
         common,
         home: home?,
         resolver: resolver?,
