@@ -6,7 +6,7 @@ use std::time::Duration;
 use meridian::cluster::{Export, InternalAddresses, Source};
 use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
-use meridian::model::{ClusterId, Policy, WhenNoneHealthy};
+use meridian::model::{ClusterId, Label, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
 fn shipped() -> PathBuf {
@@ -87,7 +87,7 @@ fn the_demo_is_what_the_readme_says() {
     for (member, source) in demo.members.iter().zip(&demo.sources) {
         assert_eq!(member.name, source.name);
         assert!(member.location.is_some() && member.region.is_some() && member.zones.len() == 1);
-        let Source::Manifests(directory) = &source.source;
+        let Source::Manifests(directory) = &source.source else { panic!("a directory") };
         assert!(directory.ends_with(format!("clusters/{}", member.name)));
     }
     assert_eq!(demo.federation.ttl, 180);
@@ -191,6 +191,15 @@ fn an_instance_sits_in_no_cluster_unless_told() {
     let told_by_nodes = minimal("", "internal: {cluster: gce-us-central1-a, zone: z}")
         .replace("    zones: [us-central1-a]\n", "");
     assert!(parse(&told_by_nodes).is_ok());
+    // A cluster that is not in the file may be registered at a home.
+    let elsewhere = minimal("", "internal: {cluster: other}");
+    assert_eq!(mistakes(&elsewhere), ["internal.cluster: there is no cluster 'other'"]);
+    let home =
+        parse(&format!("{elsewhere}\nhome: {{source: {{inCluster: {{}}}}}}")).expect("valid");
+    let other = Label::parse("other").expect("a label");
+    assert_eq!(home.common.inside, Some(other.clone()));
+    let registered = home.common.settings(other, Source::Manifests(shipped()));
+    assert_eq!(registered.internal, InternalAddresses::Kept);
 }
 
 #[test]
@@ -260,7 +269,8 @@ clusters: []
         [
             "federation.nameservers: is empty: a zone has at least one name server",
             "listen.dns: is empty: give at least one address to answer on",
-            "clusters: is empty: a federation has at least one cluster",
+            "clusters: is empty: a federation has at least one cluster, here or registered at \
+             'home'",
         ]
     );
     let swap = |from: &str, to: &str| minimal("", "").replace(from, to);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
-use super::federation::some_namespaces;
+use super::federation::{NamespaceList, some_namespaces};
 use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, duration, existing};
 use crate::cluster::{
@@ -341,26 +341,36 @@ pub(super) fn scope(raw: Option<raw::Addresses>) -> AddressScope {
     }
 }
 
+/// The namespaces that each cluster may export, where a list is kept.
+pub(super) fn given_namespaces(
+    raw: &Spanned<Vec<raw::Cluster>>,
+    notes: &mut Notes,
+) -> Result<Vec<Option<NamespaceList>>, Refused> {
+    all(raw.value.iter().enumerate().map(|(index, cluster)| {
+        let path = format!("clusters[{index}].namespaces");
+        let list = cluster.namespaces.as_ref();
+        list.map(|list| some_namespaces(&path, list, notes)).transpose()
+    }))
+}
+
 /// Puts together what is said of each cluster's source and of all of them.
 pub(super) fn with_names(
     raw: &Spanned<Vec<raw::Cluster>>,
     members: &[Member],
     sources: Vec<Source>,
+    given: Vec<Option<NamespaceList>>,
     common: &Common,
-    notes: &mut Notes,
-) -> Result<Vec<Settings>, Refused> {
-    let all_of_them = raw.value.iter().zip(members).zip(sources).enumerate();
-    all(all_of_them.map(|(index, ((raw, member), source))| {
+) -> Vec<Settings> {
+    let clusters = raw.value.iter().zip(members).zip(sources).zip(given);
+    let settings = |(((raw, member), source), given): (((&raw::Cluster, &Member), _), _)| {
         let mut settings = common.settings(member.name.clone(), source);
-        if let Some(list) = &raw.namespaces {
-            let path = format!("clusters[{index}].namespaces");
-            settings.namespaces.given = Some(some_namespaces(&path, list, notes)?);
+        settings.namespaces.given = given;
+        if raw.addresses.is_some() {
+            settings.addresses = scope(raw.addresses);
         }
-        if let Some(addresses) = raw.addresses {
-            settings.addresses = scope(Some(addresses));
-        }
-        Ok(settings)
-    }))
+        settings
+    };
+    clusters.map(settings).collect()
 }
 
 /// A name made a label by the rule for Kubernetes names; `what` it names is for the message.

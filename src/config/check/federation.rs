@@ -287,12 +287,15 @@ pub(super) fn export(
     Ok((export, Namespaces::default()))
 }
 
+/// Names of namespaces.
+pub(super) type NamespaceList = Arc<BTreeSet<Box<str>>>;
+
 /// A list of namespaces that is not empty: nobody means to export nothing.
 pub(super) fn some_namespaces(
     path: &str,
     raw: &Spanned<Vec<raw::Text>>,
     notes: &mut Notes,
-) -> Result<Arc<BTreeSet<Box<str>>>, Refused> {
+) -> Result<NamespaceList, Refused> {
     if raw.value.is_empty() {
         let reason = "is empty, so that nothing would be exported: leave it out, or name some";
         return Err(notes.mistake(&at(path, raw), reason));
@@ -300,11 +303,7 @@ pub(super) fn some_namespaces(
     namespaces(path, &raw.value, notes)
 }
 
-fn namespaces(
-    path: &str,
-    raw: &[raw::Text],
-    notes: &mut Notes,
-) -> Result<Arc<BTreeSet<Box<str>>>, Refused> {
+fn namespaces(path: &str, raw: &[raw::Text], notes: &mut Notes) -> Result<NamespaceList, Refused> {
     let mut seen = BTreeSet::new();
     let read = raw.iter().enumerate().map(|(index, text)| {
         let at = at(format!("{path}[{index}]"), text);

@@ -47,6 +47,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let members = registry.members(&raw.clusters, has_home, notes);
     registry.warn_of_shared_names(notes);
     let sources = clusters::sources(&raw.clusters, directory, notes);
+    let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
     let health = federation::health(&raw.federation, notes);
     let export = federation::export(&raw.federation, notes);
@@ -70,7 +71,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         api: api?,
         inside: internal.as_ref().map(|internal| internal.cluster.clone()),
     };
-    let sources = clusters::with_names(&raw.clusters, &members, sources?, &common, notes);
+    let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
     Ok(Config {
         federation: zone::Settings { internal, ..federation? },
         health: health?,
@@ -78,7 +79,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         identity: identity?,
         server: server?,
         members,
-        sources: sources?,
+        sources,
         common,
         home: home?,
         resolver: resolver?,
