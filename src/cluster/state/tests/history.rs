@@ -263,7 +263,7 @@ impl World {
             },
             "spec": {
                 "publishNotReadyAddresses": spec.publish_all,
-                "clusterIP": if i % 2 == 0 { "None" } else { "10.96.0.1" },
+                "clusterIP": if i.is_multiple_of(2) { "None" } else { "10.96.0.1" },
             },
             "status": {"loadBalancer": {"ingress": ingress}},
         }))
