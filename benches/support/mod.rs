@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meridian::geo::{Atlas, NetworkRule, Target};
-use meridian::health::{self, ClusterState};
+use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
     Protocol, ServiceKey, Shard, ShardEntry, WhenNoneHealthy,
@@ -101,6 +101,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 zones: [label(&format!("{zone}{suffix}"))].into(),
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
                 drain: false,
+                stale_grace: None,
             }
         })
         .collect();
@@ -134,13 +135,16 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         atlas: Arc::new(Atlas::build(&[], &networks)),
         federation: Arc::new(Federation {
             zone: Arc::new(zone),
-            health: health::Settings { min_ready: 1 },
+            health: health::Settings::default(),
             networks,
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members,
         }),
         views,
-        states: vec![ClusterState::Up; clusters],
+        standings: vec![
+            Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
+            clusters
+        ],
         compiled: None,
         now: 1_700_000_000,
     }

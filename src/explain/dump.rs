@@ -8,7 +8,7 @@ use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 
 use crate::answer::{Eligible, End, resolve};
 use crate::geo::Ranking;
-use crate::model::{ClusterId, Policy, WhenNoneHealthy};
+use crate::model::{ClusterId, Policy, WhenNoneHealthy, labels};
 use crate::snapshot::Snapshot;
 use crate::wire::number::rtype;
 use crate::zone::{Level, NamedPort, Position, Service, ServiceName};
@@ -29,11 +29,9 @@ pub fn owner(snapshot: &Snapshot, service: &Service, level: Level) -> String {
 }
 
 /// Appends length-prefixed labels as text, each with its dot; they are host-name labels.
-fn push_labels(name: &mut String, mut wire: &[u8]) {
-    while let [len, rest @ ..] = wire {
-        let (label, after) = rest.split_at(usize::from(*len));
+fn push_labels(name: &mut String, wire: &[u8]) {
+    for label in labels(wire) {
         let _ = write!(name, "{}.", String::from_utf8_lossy(label));
-        wire = after;
     }
 }
 

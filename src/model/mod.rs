@@ -16,7 +16,7 @@ mod shard;
 pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
 pub use label::{InvalidLabel, Label};
-pub use name::{DomainName, InvalidName};
+pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{

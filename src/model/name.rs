@@ -72,15 +72,7 @@ impl DomainName {
 
     /// The labels from left to right, without the root.
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.0[..];
-        std::iter::from_fn(move || match rest {
-            [len, tail @ ..] if *len > 0 => {
-                let (label, after) = tail.split_at(usize::from(*len));
-                rest = after;
-                Some(label)
-            }
-            _ => None,
-        })
+        labels(&self.0)
     }
 
     /// True where `self` is `ancestor` or stands below it.
@@ -97,6 +89,19 @@ impl DomainName {
             }
         }
     }
+}
+
+/// The labels of a well-formed name, or a part of one, in wire form: up to the root or the end.
+pub fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = wire;
+    std::iter::from_fn(move || match rest {
+        [len, tail @ ..] if *len > 0 => {
+            let (label, after) = tail.split_at(usize::from(*len));
+            rest = after;
+            Some(label)
+        }
+        _ => None,
+    })
 }
 
 impl fmt::Display for DomainName {

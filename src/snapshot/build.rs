@@ -1,6 +1,6 @@
 //! Building a snapshot on top of the one before it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::state::{Placements, Reports, Tally};
 use super::{Inputs, Live, Snapshot, places};
 use crate::geo::{Compiled, Geography, PodNetworks, Site, coordinates_of};
 use crate::health;
-use crate::model::{BUCKETS, Buckets, ClusterView, Topology};
+use crate::model::{BUCKETS, Buckets, ClusterView, Report, Topology};
 use crate::zone::{Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
@@ -33,7 +33,8 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
         work.retable(&geography);
     }
-    let up = health::up(&inputs.federation.members, &inputs.states);
+    work.reports.federation = name_collision(&work.zone);
+    let up = health::up(&inputs.federation.members, &inputs.standings);
     let digest = (work.digest, &up).hash_one();
     // "max(previous + 1, unix time) at every published change" (DESIGN §2 rule 6); serial
     // arithmetic (RFC 1982) makes the wrap in 2106 an increase like any other.
@@ -153,7 +154,7 @@ impl Work {
             sites.iter().map(|site| (site.name.clone(), site.topologies.clone())).collect();
         let (zone, reports) = Zone::new(inputs.federation.zone.clone(), &clusters);
         let live = Buckets::default();
-        let reports = Reports { structure: reports, by_bucket: BTreeMap::new() };
+        let reports = Reports { structure: reports, ..Reports::default() };
         let tallies = vec![Tally::default(); sites.len()];
         Self { zone, live, placements: Placements::default(), digest: 0, reports, tallies }
     }
@@ -238,6 +239,18 @@ fn judge(service: &Service, inputs: &Inputs, geography: &Geography) -> Live {
         served: service.clusters.iter().filter(healthy).collect(),
         table: geography.compiled.table(&service.clusters).clone(),
     }
+}
+
+/// A namespace of the federation's name: "`S.N.myns.svc.cluster.local` produced by the search path
+/// for pod namespace `myns` is taken for a federation query" by resolvers in the clusters.
+fn name_collision(zone: &Zone) -> Option<Report> {
+    let federation = &zone.settings().federation;
+    zone.has_namespace(federation).then(|| Report {
+        subject: format!("federation {federation}").into(),
+        reason: "has the name of a namespace with federated services: short names of its pods are \
+                 ambiguous in the clusters; rename either"
+            .into(),
+    })
 }
 
 /// SOA RDATA (RFC 1035 §3.3.13). MINIMUM is the TTL of negative answers (RFC 2308 §4).

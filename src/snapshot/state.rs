@@ -59,12 +59,15 @@ pub struct Reports {
     pub(super) structure: Vec<Report>,
     /// Of services, by bucket.
     pub(super) by_bucket: BTreeMap<usize, Vec<Report>>,
+    /// Of the federation's own name.
+    pub(super) federation: Option<Report>,
 }
 
 impl Reports {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Report> {
-        self.structure.iter().chain(self.by_bucket.values().flatten())
+        let services = self.by_bucket.values().flatten();
+        self.structure.iter().chain(services).chain(&self.federation)
     }
 }
 

@@ -1,1 +1,82 @@
+//! Snapshots built on top of one another, and what they report.
 
+use std::sync::Arc;
+
+use super::testing::{Fixture, label, name};
+use super::*;
+use crate::zone::StaticRecord;
+
+fn reports(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.reports.iter().map(|report| report.subject.to_string()).collect()
+}
+
+#[test]
+fn a_change_raises_generation_and_serial_whatever_the_clock() {
+    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
+    let first = fixture.build();
+    let inputs = Inputs { now: first.inputs.now - 1000, ..first.inputs.clone() };
+    let second = build(Some(&first), inputs);
+    assert_eq!((second.generation, second.serial), (first.generation + 1, first.serial + 1));
+    assert_eq!(second.digest, first.digest, "nothing that is answered has changed");
+    let inputs = Inputs { now: first.inputs.now + 1000, ..first.inputs.clone() };
+    assert_eq!(build(Some(&second), inputs).serial, first.serial + 1000);
+}
+
+#[test]
+fn serials_wrap() {
+    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
+    let first = Snapshot { serial: u32::MAX, ..fixture.build() };
+    assert_eq!(build(Some(&first), Inputs { now: 0, ..first.inputs.clone() }).serial, 0);
+}
+
+#[test]
+fn unchanged_buckets_are_shared() {
+    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
+    let first = fixture.clone().shard(0, "ns/web", &["192.0.2.1"], 1, Default::default()).build();
+    let view = fixture.shard(0, "ns/web", &["192.0.2.1"], 1, Default::default()).shard(
+        0,
+        "ns/api",
+        &["192.0.2.2"],
+        1,
+        Default::default(),
+    );
+    let mut buckets = first.inputs.views[0].as_ref().expect("read").shards.clone();
+    for entry in &view.shards[0] {
+        if entry.key.name() == "api" {
+            buckets.upsert(entry.clone(), |old| old.key == entry.key);
+        }
+    }
+    let view = crate::model::ClusterView { shards: buckets, ..Default::default() };
+    let inputs = Inputs { views: vec![Some(Arc::new(view))], ..first.inputs.clone() };
+    let second = build(Some(&first), inputs);
+    assert_eq!(first.zone.services().changed(second.zone.services()).count(), 1);
+    assert_eq!(second.tallies[0].served, 2);
+}
+
+#[test]
+fn a_namespace_of_the_federations_name_is_reported_while_it_lasts() {
+    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
+    assert!(reports(&fixture.build()).is_empty());
+    let taken = fixture.shard(0, "fed/web", &["192.0.2.1"], 1, Default::default());
+    let snapshot = taken.build();
+    assert_eq!(reports(&snapshot), ["federation fed"]);
+    let empty = Inputs { views: vec![Some(Arc::default())], ..snapshot.inputs.clone() };
+    assert!(reports(&build(Some(&snapshot), empty)).is_empty());
+}
+
+#[test]
+fn static_records_under_a_location_of_nodes_are_reported() {
+    let mut fixture = Fixture::new().cluster("a", "", &[], None);
+    fixture.zone.records.push(StaticRecord {
+        owner: name("www.example.com"),
+        rtype: 16,
+        ttl: 60,
+        rdata: Box::new([1, b'x']),
+    });
+    assert!(reports(&fixture.build()).is_empty());
+    let topology = crate::model::Topology { region: label("www"), zone: None };
+    let view =
+        crate::model::ClusterView { topologies: Arc::new([topology].into()), ..Default::default() };
+    let inputs = Inputs { views: vec![Some(Arc::new(view))], ..fixture.inputs() };
+    assert_eq!(reports(&build(None, inputs)), ["static records of www.example.com."]);
+}

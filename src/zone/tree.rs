@@ -10,7 +10,8 @@ use super::levels::{Beside, Level, Levels};
 use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
 use crate::model::{
-    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of, key_hash,
+    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of,
+    key_hash, labels,
 };
 use crate::wire::QuestionName;
 
@@ -86,14 +87,16 @@ impl Zone {
         settings: Arc<Settings>,
         clusters: &[(Label, BTreeSet<Topology>)],
     ) -> (Self, Vec<Report>) {
-        let (levels, reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
+        let (levels, mut reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
+        let statics = Statics::compile(&settings);
+        reports.extend(hidden_statics(&levels, &statics, &settings.domain));
         let ids = clusters.iter().enumerate();
         let clusters = ids.map(|(i, (name, _))| (name.clone(), ClusterId::new(i))).collect();
         let zone = Self {
             apex_labels: settings.domain.labels().count(),
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
-            statics: Arc::new(Statics::compile(&settings)),
+            statics: Arc::new(statics),
             services: Buckets::default(),
             namespaces: Buckets::default(),
             settings,
@@ -351,6 +354,21 @@ impl Zone {
                 (&*entries[slot].service, Position { bucket, slot })
             })
     }
+}
+
+/// Static records that a location hides which only the clusters' nodes tell of; those of the
+/// configuration are refused by it.
+fn hidden_statics(levels: &Levels, statics: &Statics, apex: &DomainName) -> Vec<Report> {
+    let hidden = statics.sorted().into_iter().filter_map(|(relative, node)| {
+        let name = apex.prefixed(labels(relative))?;
+        let beside = labels(relative).last()?;
+        let hides = !node.rrsets().is_empty() && levels.beside(beside).is_some();
+        hides.then(|| Report {
+            subject: format!("static records of {name}").into(),
+            reason: "are hidden, as clusters stand in a region or zone of that label".into(),
+        })
+    });
+    hidden.collect()
 }
 
 /// The namespace of a service as length octet and label.

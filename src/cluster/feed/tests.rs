@@ -20,6 +20,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         addresses: AddressScope::Any,
         allow_nets: [].into(),
         api: ApiSettings::default(),
+        confirm: Duration::from_secs(300),
     };
     let shared = Shared {
         apex: DomainName::parse("example.com").unwrap(),

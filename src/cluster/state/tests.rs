@@ -1,6 +1,7 @@
 //! Events in, views compared.
 
 mod exports;
+mod guard;
 mod history;
 
 use serde_json::{Value, json};
@@ -8,6 +9,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cluster::Export;
 use crate::model::{DomainName, Shard};
+
+/// How long what vanishes at one stroke is kept.
+const CONFIRM: Duration = Duration::from_secs(300);
 
 fn rules() -> Arc<Rules> {
     Arc::new(Rules::new(Export::Label, [].into(), DomainName::parse("example.com").unwrap()))
@@ -22,7 +26,7 @@ struct Cluster {
 impl Cluster {
     fn empty() -> Self {
         let rules = rules();
-        let mut state = ClusterState::new(rules.clone());
+        let mut state = ClusterState::new(rules.clone(), CONFIRM);
         for event in [
             Event::Service(Change::Init),
             Event::Service(Change::InitDone),

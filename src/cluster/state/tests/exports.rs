@@ -26,7 +26,7 @@ fn export(rules: &Rules, name: &str) -> NarrowExport {
 
 /// A complete, empty state.
 fn empty(rules: &Arc<Rules>) -> ClusterState {
-    let mut state = ClusterState::new(rules.clone());
+    let mut state = ClusterState::new(rules.clone(), Duration::from_secs(300));
     for event in [
         Event::Service(Change::Init),
         Event::Service(Change::InitDone),
@@ -113,6 +113,24 @@ fn an_external_name_is_no_valid_export() {
     assert!(seen(&state).1.is_empty(), "nobody exports it, so nothing is wrong");
     let _ = state.apply(Event::Export(Change::Apply(export(&rules, "web"))));
     assert!(seen(&state).1.first().unwrap().reason.contains("ExternalName"));
+}
+
+#[test]
+fn exports_that_vanish_at_one_stroke_are_held() {
+    // As where somebody deletes the CRD, and with it every export.
+    let rules = rules();
+    let mut state = empty(&rules);
+    let names: Vec<String> = (0..60).map(|n| format!("s{n}")).collect();
+    for name in &names {
+        let _ = state.apply(Event::Service(Change::Apply(service(&rules, name, "192.0.2.1"))));
+        let _ = state.apply(Event::Export(Change::Apply(export(&rules, name))));
+    }
+    for name in &names {
+        let _ = state.apply(Event::Export(Change::Delete(export(&rules, name).id)));
+    }
+    assert_eq!(seen(&state).0.len(), names.len(), "all are kept until it is confirmed");
+    let _ = state.settle(state.deadline().expect("a time"));
+    assert!(seen(&state).0.is_empty(), "confirmed");
 }
 
 proptest! {
