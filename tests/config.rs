@@ -112,9 +112,12 @@ fn the_reference_tells_the_defaults() {
     assert_eq!(reference.sources[0].export, bare.sources[0].export);
     assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
     assert_eq!(reference.members[0].drain, bare.members[0].drain);
+    assert_eq!(reference.members[0].stale_grace, bare.members[0].stale_grace);
+    assert_eq!(reference.sources[0].confirm, bare.sources[0].confirm);
+    assert_eq!(bare.publisher.last_known_good, None);
     assert_eq!(reference.server.tcp, bare.server.tcp);
     assert_eq!(reference.server.drain, bare.server.drain);
-    assert_eq!(reference.startup, bare.startup);
+    assert_eq!(reference.publisher.startup_grace, bare.publisher.startup_grace);
     assert_eq!(reference.identity.udp_payload, bare.identity.udp_payload);
     assert_eq!((bare.identity.version, bare.identity.id, bare.identity.nsid), (None, None, None));
     assert_eq!((bare.server.http, bare.resolver.upstreams), (None, vec![]));
@@ -135,6 +138,9 @@ fn values_reach_the_settings() {
     - {name: mail.example.com, type: AAAA, ttl: 60, data: '::1'}",
         "dns: {udpPayloadSize: 4096, udpWorkers: 3, tcp: {maxConnections: 4, idleTimeout: 1m 30s}, nsid: a}
 startup: {grace: 0s}
+health: {grace: 1m, failureThreshold: 5, successThreshold: 2}
+withdrawal: {confirm: 10m}
+lastKnownGood: {path: state}
 shutdown: {drain: 500ms}
 resolver: {upstreams: ['192.0.2.53', '[2001:db8::53]:5353']}
 internal: {cluster: GCE-us-central1-a, clusterDomain: k8s.example.net, zone: us-central1-a}
@@ -171,7 +177,12 @@ geo:
     assert_eq!(config.server.tcp.max_connections_per_client, 4);
     assert_eq!(config.server.tcp.idle_timeout, Duration::from_secs(90));
     assert_eq!(config.server.drain, Duration::from_millis(500));
-    assert_eq!(config.startup.startup_grace, Duration::ZERO);
+    assert_eq!(config.publisher.startup_grace, Duration::ZERO);
+    assert_eq!(config.publisher.last_known_good, Some(shipped().join("state")));
+    let tracking = &config.health.tracking;
+    let thresholds = (tracking.failures.get(), tracking.successes.get());
+    assert_eq!((tracking.grace, thresholds), (Duration::from_secs(60), (5, 2)));
+    assert_eq!(config.sources[0].confirm, Duration::from_secs(600));
     let ports: Vec<u16> = config.resolver.upstreams.iter().map(|a| a.port()).collect();
     assert_eq!(ports, [53, 5353]);
     assert!(matches!(config.geo.networks[0].target(), Target::Cluster(_)));
@@ -383,6 +394,25 @@ fn warnings_do_not_refuse() {
             "16:25: clusters[1].source.manifests: the directory is also that of clusters[0]",
         ]
     );
+}
+
+/// A directory of manifests that is not there yet is no reason not to start, where the last known
+/// good state may stand in for it.
+#[test]
+fn a_stale_grace_is_a_duration_and_a_directory_may_be_kept_good() {
+    let more = "  - {name: b, staleGrace: 90s, source: {manifests: nowhere}}\n";
+    let told = mistakes(&minimal("", more));
+    assert!(told[0].starts_with("clusters[1].source.manifests: "), "{told:?}");
+    let told = mistakes(&minimal("", "lastKnownGood: {path: none/state}"));
+    assert!(told[0].contains("none cannot be read"), "{told:?}");
+    let told = mistakes(&minimal("", "lastKnownGood: {path: clusters}"));
+    assert!(told[0].ends_with("clusters is a directory: name a file in it"), "{told:?}");
+    let config =
+        parse(&minimal("", &format!("{more}lastKnownGood: {{path: state}}"))).expect("valid");
+    let graces: Vec<_> = config.members.iter().map(|member| member.stale_grace).collect();
+    assert_eq!(graces, [None, Some(Duration::from_secs(90))]);
+    let warnings: Vec<_> = config.warnings.iter().map(|warning| &*warning.path).collect();
+    assert_eq!(warnings, ["clusters[1].source.manifests"]);
 }
 
 /// An alias is placed where it is used, not where its anchor stands.

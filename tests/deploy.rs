@@ -108,11 +108,16 @@ fn configurations() -> [(String, Value); 2] {
 
 #[test]
 fn the_configurations_are_valid_and_fit_their_pods() {
+    // Files are looked for where the pods have them.
+    let state = tempfile::tempdir().expect("a directory");
     for (text, workload) in configurations() {
+        let text = text.replace("/var/lib/meridian", &state.path().display().to_string());
         let config = Config::parse(&text, &root(), "meridian.yaml")
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(config.warnings, [], "{text}");
         assert_eq!(config.federation.ttl, 30);
+        let kept = config.publisher.last_known_good.expect("kept");
+        assert_eq!(kept.parent(), Some(state.path()));
         assert!(config.home.is_some() && config.federation.internal.is_some());
         let pod = &workload["spec"]["template"]["spec"];
         let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
@@ -141,7 +146,7 @@ fn pods_run_without_privileges_and_are_probed() {
     for workload in [&plain, &chart] {
         let pod = &workload["spec"]["template"]["spec"];
         let context = json!({
-            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         });
         assert_eq!(pod["securityContext"], context);
@@ -159,7 +164,11 @@ fn pods_run_without_privileges_and_are_probed() {
             (Some("/livez"), Some("/readyz"))
         );
         assert!(pod.get("hostNetwork").is_none());
-        assert_eq!(container["volumeMounts"][0]["readOnly"], true);
+        let mounts = &container["volumeMounts"];
+        assert_eq!(
+            (&mounts[0]["readOnly"], &mounts[1]["mountPath"]),
+            (&json!(true), &json!("/var/lib/meridian"))
+        );
     }
     assert_eq!(plain["spec"]["replicas"], 2);
     assert_eq!(manifest("helm/meridian/values.yaml")["replicas"], 2);

@@ -1,16 +1,17 @@
 //! Federations and queries of any size for the benchmarks.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meridian::geo::{Atlas, NetworkRule, Target};
-use meridian::health::{self, ClusterState};
+use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
     Protocol, ServiceKey, Shard, ShardEntry, WhenNoneHealthy,
 };
-use meridian::snapshot::{Federation, Identity, Inputs, Snapshot, build};
+use meridian::snapshot::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, Nameserver, SoaSettings};
 
 /// The clusters of the federation: name, region, zone, place. Four are taken first; more are
@@ -101,6 +102,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 zones: [label(&format!("{zone}{suffix}"))].into(),
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
                 drain: false,
+                stale_grace: None,
             }
         })
         .collect();
@@ -135,13 +137,18 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         atlas: Arc::new(Atlas::build(&[], &networks)),
         federation: Arc::new(Federation {
             zone: Arc::new(zone),
-            health: health::Settings { min_ready: 1 },
+            health: health::Settings::default(),
             networks,
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members,
+            membership: Membership::Known,
+            reports: BTreeSet::new(),
         }),
         views,
-        states: vec![ClusterState::Up; clusters],
+        standings: vec![
+            Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
+            clusters
+        ],
         compiled: None,
         now: 1_700_000_000,
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
@@ -46,6 +46,8 @@ pub struct Feed {
     pub clock: Arc<WatchClock>,
     /// How the source is reached. Its changes wake the publisher too.
     pub link: watch::Receiver<Link>,
+    /// Which source it is, as [`Source::identity`] writes it.
+    pub source: String,
     _task: AbortOnDrop,
 }
 
@@ -58,8 +60,9 @@ pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let clock = Arc::new(WatchClock::new());
     let (link, link_seen) = watch::channel(Link::default());
     let link = LinkSender::new(link, shared.wake.clone());
+    let source = settings.source.identity();
     let task = run(settings, shared, sender, clock.clone(), link).instrument(span);
-    Feed { view, clock, link: link_seen, _task: AbortOnDrop(tokio::spawn(task)) }
+    Feed { view, clock, link: link_seen, source, _task: AbortOnDrop(tokio::spawn(task)) }
 }
 
 /// A task that ends with its owner.
@@ -144,11 +147,19 @@ async fn run(
     });
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
-    let mut reducer = Reducer { state: ClusterState::new(rules), hosts, sender, wake };
+    let mut reducer =
+        Reducer { state: ClusterState::new(rules, settings.confirm), hosts, sender, wake };
     let mut events = Vec::with_capacity(ANSWERS);
     loop {
+        let confirmed = async {
+            match reducer.state.deadline() {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         let batch = tokio::select! {
             () = reducer.sender.closed() => return,
+            () = confirmed => Batch { events: Vec::new(), at: Instant::now() },
             batch = source.recv() => match batch {
                 Some(batch) => batch,
                 // It has panicked: closing the feed tells.
@@ -177,12 +188,8 @@ struct Reducer {
 impl Reducer {
     /// Takes in a batch and publishes what it changes, at most one view.
     fn take(&mut self, batch: Batch<Event>) {
-        let mut changed = Changed::Nothing;
-        for event in batch.events {
-            if self.state.apply(event) == Changed::View {
-                changed = Changed::View;
-            }
-        }
+        batch.events.into_iter().for_each(|event| self.state.take(event));
+        let changed = self.state.settle(Instant::now());
         for change in self.state.take_host_changes() {
             // A resolver that has ended leaves its names unresolved; nothing else is touched.
             let _ = self.hosts.send(change);
@@ -193,9 +200,21 @@ impl Reducer {
         };
         let Some(view) = view else { return };
         self.log_reports(&view);
+        self.log_withheld(&view);
         self.sender.send_replace(Some(Update { view, changed_at: batch.at }));
         // `notify_one` keeps a permit while the publisher is busy; it is the only one that waits.
         self.wake.notify_one();
+    }
+
+    /// Logs how many shards the guard begins and ceases to keep.
+    fn log_withheld(&self, view: &ClusterView) {
+        let before = self.sender.borrow().as_ref().map_or(0, |update| update.view.withheld);
+        match (before, view.withheld) {
+            (0, 0) => {}
+            (0, shards) => warn!(shards, "shards vanished at one stroke; held back for now"),
+            (_, 0) => info!(shards = view.shards.len(), "no shard is held back any more"),
+            _ => {}
+        }
     }
 
     /// Logs each report once, when it is first made.

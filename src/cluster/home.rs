@@ -234,7 +234,7 @@ fn registration(
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let member = Member { name, region, zones, location, drain };
+    let member = Member { name, region, zones, location, drain, stale_grace: None };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), subject })
 }
 

@@ -8,6 +8,7 @@
 //! | part | role |
 //! |---|---|
 //! | `narrow` | Kubernetes objects to plain values, at the border |
+//! | `lastgood` | views on disk, for a start while no source answers |
 //! | `state` | the pure reducer of one cluster |
 //! | `manifests` | a directory as a source |
 //! | `kube` | an API server as a source |
@@ -18,6 +19,7 @@
 mod feed;
 pub mod home;
 mod kube;
+pub mod lastgood;
 pub mod link;
 mod manifests;
 mod narrow;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub allow_nets: Arc<[IpNet]>,
     /// How API servers are asked.
     pub api: ApiSettings,
+    /// How long shards that vanish at one stroke with most others are kept until that counts.
+    pub confirm: Duration,
     /// Whether it is the cluster that the instance sits in.
     pub internal: InternalAddresses,
 }
@@ -129,6 +133,27 @@ impl Default for ApiSettings {
             // Opening a watch anew costs one request; API servers send a bookmark before they
             // close one, so that nothing is lost between.
             watch_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Source {
+    /// Which source it is, as text that stays the same from run to run.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Manifests(directory) => format!("manifests:{}", directory.display()),
+            Self::Api(ApiSource::InCluster) => "inCluster".to_owned(),
+            Self::Api(ApiSource::Kubeconfig { path, context: None }) => {
+                format!("kubeconfig:{}", path.display())
+            }
+            Self::Api(ApiSource::Kubeconfig { path, context: Some(context) }) => {
+                format!("kubeconfig:{}#{context}", path.display())
+            }
+            // Its credentials may change, and are nobody's business; its server tells it.
+            Self::Api(ApiSource::Inline(text)) => {
+                format!("registered:{}", kube::server(text).unwrap_or_default())
+            }
         }
     }
 }

@@ -189,10 +189,12 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let wake = Arc::new(Notify::new());
         let (mut running, reload) = Running::start(&config, &wake, None);
         let atlas = running.geography().atlas.clone();
-        let (publisher, mut handle) = Publisher::new(reload, atlas, wake.clone(), telemetry);
-        let task = tokio::spawn(
-            publisher.run(Settings { startup_grace: config.startup.startup_grace.min(READ_LIMIT) }),
-        );
+        let (publisher, mut handle) =
+            Publisher::new(reload, Vec::new(), atlas, wake.clone(), telemetry);
+        let task = tokio::spawn(publisher.run(Settings {
+            startup_grace: config.publisher.startup_grace.min(READ_LIMIT),
+            last_known_good: None,
+        }));
         loop {
             tokio::select! {
                 started = handle.progress.wait_for(|progress| *progress == Progress::Started) => {

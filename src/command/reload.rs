@@ -29,6 +29,8 @@ pub(crate) struct Reloader {
     config: Config,
     /// Settings of sockets, which a running server keeps.
     sockets: server::Settings,
+    /// Where the last known good state is kept, as long as it runs.
+    kept: Option<PathBuf>,
     wake: Arc<Notify>,
     telemetry: Telemetry,
     reloads: mpsc::Sender<Reload>,
@@ -68,6 +70,7 @@ impl Reloader {
             path: path.to_owned(),
             running,
             sockets: config.server.clone(),
+            kept: config.publisher.last_known_good.clone(),
             config,
             wake,
             telemetry,
@@ -118,8 +121,11 @@ impl Reloader {
         for warning in &config.warnings {
             warn!(file = %self.path.display(), "{warning}");
         }
-        if config.server != self.sockets {
-            warn!("listen, dns.udpWorkers, dns.tcp and shutdown take effect at the next start");
+        if config.server != self.sockets || config.publisher.last_known_good != self.kept {
+            warn!(
+                "listen, dns.udpWorkers, dns.tcp, shutdown and lastKnownGood take effect at the next \
+                 start"
+            );
         }
         self.config = config;
         self.join().await;

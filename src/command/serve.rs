@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use meridian::answer::answer;
+use meridian::cluster::lastgood::{self, KnownView};
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
 use meridian::geo;
+use meridian::health::Standing;
+use meridian::model::Label;
 use meridian::publisher::{Handle, Progress, Publisher};
 use meridian::server::{HttpState, RunningDns, Sockets};
 use meridian::snapshot::SnapshotCell;
 use meridian::telemetry::{Outcome, Readiness, Reload, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -49,17 +52,23 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let telemetry =
         Telemetry::for_zones(&config.federation.domain.to_string(), internal.as_deref());
     let wake = Arc::new(Notify::new());
+    let remembered = remembered(&config).await?;
     let (running, first) = Running::start(&config, &wake, None);
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
-    let (publisher, handle) = Publisher::new(first, atlas, wake.clone(), telemetry.clone());
-    let publishing = tokio::spawn(publisher.run(config.startup.clone()));
-    let Handle { cell, mut progress, reloads } = handle;
+    let (publisher, handle) =
+        Publisher::new(first, remembered, atlas, wake.clone(), telemetry.clone());
+    let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
+    let Handle { cell, mut progress, reloads, standings } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
-        Some(http) => {
-            Some(http.serve(pages(&cell, &telemetry, readiness_seen, geography.clone()))?)
-        }
+        Some(http) => Some(http.serve(pages(
+            &cell,
+            &telemetry,
+            readiness_seen,
+            standings,
+            geography.clone(),
+        ))?),
         None => None,
     };
     let reloader = Reloader::new(path, config.clone(), running, wake, telemetry.clone(), reloads);
@@ -72,7 +81,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
             started?;
             sockets.dns.serve(&cell, &telemetry, answer).context("starting DNS")?
         }
-        () = signals.end() => return Ok(()),
+        () = signals.end() => return tasks.end().await,
         died = tasks.died() => bail!(died),
     };
     readiness.send_replace(Readiness::Ready);
@@ -81,7 +90,16 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     if let Some(http) = http {
         http.stop().await;
     }
+    tasks.end().await?;
     outcome
+}
+
+/// The last known good views, read off the async threads.
+async fn remembered(config: &Config) -> anyhow::Result<Vec<KnownView>> {
+    let Some(path) = config.publisher.last_known_good.clone() else { return Ok(Vec::new()) };
+    let (sources, apex) = (config.sources.clone(), config.federation.domain.clone());
+    let load = move || lastgood::load(&path, &sources, &apex);
+    spawn_blocking(load).await.context("reading the last known good state")
 }
 
 /// Keeps readiness in step with the publisher until DNS may be answered.
@@ -136,13 +154,16 @@ fn pages(
     cell: &Arc<SnapshotCell>,
     telemetry: &Telemetry,
     readiness: watch::Receiver<Readiness>,
+    standings: watch::Receiver<Vec<(Label, Standing)>>,
     geography: Arc<Geography>,
 ) -> HttpState {
     let (for_state, for_explain) = (cell.clone(), cell.clone());
     HttpState {
         telemetry: telemetry.clone(),
         readiness,
-        state: Arc::new(move || state::of(&for_state.load(), &geography.status.borrow())),
+        state: Arc::new(move || {
+            state::of(&for_state.load(), &standings.borrow(), &geography.status.borrow())
+        }),
         explain: Arc::new(move |request: Request| {
             let explanation = explain(&for_explain.load(), &request);
             serde_json::to_value(explanation).map_err(|error| error.to_string())
@@ -176,6 +197,19 @@ impl Tasks {
             _ = &mut self.reloading => "the reloader ended".to_owned(),
             _ = &mut self.counting => "reading of databases ended".to_owned(),
         }
+    }
+}
+
+impl Tasks {
+    /// Ends the publisher, which then keeps what it served for the next start. The reloader holds
+    /// the one sender that keeps it going.
+    async fn end(self) -> anyhow::Result<()> {
+        self.counting.abort();
+        self.reloading.abort();
+        if self.publishing.is_finished() {
+            return Ok(());
+        }
+        self.publishing.await.context("the publisher failed while it ended")
     }
 }
 

@@ -47,8 +47,8 @@ pub struct Config {
     pub home: Option<cluster::home::Settings>,
     /// How host names of load balancers are resolved.
     pub resolver: cluster::ResolverSettings,
-    /// When the first snapshot is published.
-    pub startup: publisher::Settings,
+    /// What the start waits for, and what is kept for the next.
+    pub publisher: publisher::Settings,
     /// What is valid but probably not meant, in the order of the file; for the log and `check`.
     pub warnings: Vec<Mistake>,
 }

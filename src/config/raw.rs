@@ -30,6 +30,11 @@ pub(super) struct File {
     #[serde(default)]
     pub resolver: Resolver,
     #[serde(default)]
+    pub health: Health,
+    #[serde(default)]
+    pub withdrawal: Withdrawal,
+    pub last_known_good: Option<LastKnownGood>,
+    #[serde(default)]
     pub startup: Startup,
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -305,6 +310,26 @@ pub(super) struct Tcp {
 pub(super) struct Resolver {
     #[serde(default)]
     pub upstreams: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Health {
+    pub grace: Option<Text>,
+    pub failure_threshold: Option<Number>,
+    pub success_threshold: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Withdrawal {
+    pub confirm: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct LastKnownGood {
+    pub path: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

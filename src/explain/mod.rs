@@ -283,10 +283,16 @@ fn exclusion(
     let Some(shard) = shard(snapshot, &name.service.key, id) else {
         return "does not export the service".to_owned();
     };
-    let healthy = health::judge_cluster(member, inputs.states[id.index()])
+    let standing = &inputs.standings[id.index()];
+    let healthy = health::judge_cluster(member, standing.state)
         .and_then(|()| health::judge(shard, &inputs.federation.health));
-    if let Err(exclusion) = healthy {
-        return Exclusion::to_string(&exclusion);
+    match healthy {
+        Ok(()) => {}
+        Err(Exclusion::ClusterDown) => {
+            let since = jiff::Timestamp::from_second(standing.since as i64).unwrap_or_default();
+            return format!("{} since {since}: {}", Exclusion::ClusterDown, standing.reason);
+        }
+        Err(exclusion) => return exclusion.to_string(),
     }
     let levels = snapshot.zone.levels();
     let outside = match path.level {

@@ -1,7 +1,16 @@
 //! Which shards are served. Pure: what it needs to know of time is an argument.
 //!
-//! *Owns*: the judgement of one shard ([`judge`]) and of whole clusters ([`ClusterState`]), with
-//! the reason for each exclusion. *Does not*: know names, distances or how signals arrive.
+//! *Owns*: the judgement of one shard ([`judge`]) and of whole clusters ([`Tracker`]), with the
+//! reason for each exclusion, and the checks of addresses (`check`, the one file that does I/O).
+//! *Does not*: know names, distances or how signals arrive.
+
+pub mod check;
+mod tracker;
+
+pub use tracker::{
+    Checks, Contact, Now, Outcome, Reading, Reason, Row, Signals, Standing, Tracker, Tracking,
+    Transition,
+};
 
 use crate::model::{ClusterId, ClusterSet, Member, Shard};
 
@@ -10,6 +19,14 @@ use crate::model::{ClusterId, ClusterSet, Member, Shard};
 pub struct Settings {
     /// Ready endpoints below which a shard is not served, unless its Service says otherwise.
     pub min_ready: u32,
+    /// When clusters that do not answer are given up.
+    pub tracking: Tracking,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { min_ready: 1, tracking: Tracking::default() }
+    }
 }
 
 /// What is known of a cluster as a whole (DESIGN §3).
@@ -24,6 +41,22 @@ pub enum ClusterState {
     Stale,
     /// Lost: none of its shards is served.
     Down,
+}
+
+impl ClusterState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Unread, Self::Up, Self::Stale, Self::Down];
+
+    /// The state as one word, in metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unread => "unread",
+            Self::Up => "up",
+            Self::Stale => "stale",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// Why a shard is not served.
@@ -105,10 +138,10 @@ pub fn judge_cluster(member: &Member, state: ClusterState) -> Result<(), Exclusi
 
 /// The clusters whose shards may be served.
 #[must_use]
-pub fn up(members: &[Member], states: &[ClusterState]) -> ClusterSet {
-    let judged = members.iter().zip(states).enumerate();
+pub fn up(members: &[Member], standings: &[Standing]) -> ClusterSet {
+    let judged = members.iter().zip(standings).enumerate();
     judged
-        .filter(|(_, (member, state))| judge_cluster(member, **state).is_ok())
+        .filter(|(_, (member, standing))| judge_cluster(member, standing.state).is_ok())
         .map(|(index, _)| ClusterId::new(index))
         .collect()
 }
@@ -131,7 +164,7 @@ mod tests {
 
     #[test]
     fn thresholds() {
-        let settings = Settings { min_ready: 1 };
+        let settings = Settings::default();
         let with = |min_ready, drain| ServiceOptions { min_ready, drain, ..Default::default() };
         assert_eq!(judge(&shard(1, with(None, false)), &settings), Ok(()));
         assert_eq!(judge(&shard(0, with(Some(0), false)), &settings), Ok(()));
@@ -144,7 +177,7 @@ mod tests {
     /// Inside its cluster a shard needs no outer address, but an endpoint always.
     #[test]
     fn inside_the_cluster() {
-        let settings = Settings { min_ready: 0 };
+        let settings = Settings { min_ready: 0, ..Settings::default() };
         let reached = |ready, options, addresses: &[[u8; 4]]| {
             let addresses = addresses.iter().map(|a| IpAddr::from(*a)).collect();
             let internal = Some(Box::new(Internal::ClusterIp(addresses)));

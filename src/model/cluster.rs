@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -98,6 +99,8 @@ pub struct ClusterView {
     pub pod_networks: Arc<BTreeSet<IpNet>>,
     /// What cannot be served as asked.
     pub reports: Arc<BTreeSet<Report>>,
+    /// Shards that vanished at one stroke with most others, and are kept until that is confirmed.
+    pub withheld: usize,
 }
 
 /// A cluster as it is registered: what the operator says of it, beside what its API says.
@@ -113,4 +116,7 @@ pub struct Member {
     pub location: Option<Coordinates>,
     /// Taken out by the operator: none of its shards is served.
     pub drain: bool,
+    /// How long its API may be lost before its last known view is served no more, where the
+    /// operator sets a limit.
+    pub stale_grace: Option<Duration>,
 }

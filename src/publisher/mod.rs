@@ -5,10 +5,14 @@
 //! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
 
 mod graveyard;
+mod keeper;
+mod known;
+mod monitor;
 mod stats;
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -16,17 +20,24 @@ use tokio::time::{self, MissedTickBehavior};
 use tracing::{info, warn};
 
 use crate::cluster::Feed;
+use crate::cluster::lastgood::KnownView;
 use crate::geo::{Atlas, Compiled};
-use crate::health::ClusterState;
+use crate::health::Standing;
+use crate::model::Label;
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use graveyard::Graveyard;
+use keeper::Keeper;
+use known::{Known, View};
+use monitor::Monitor;
 
 /// Timing of the start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How long to wait for sources that have not been read before DNS is answered without them.
     pub startup_grace: Duration,
+    /// Where the last known good views are kept, where they are.
+    pub last_known_good: Option<PathBuf>,
 }
 
 /// The least time between two builds: short beside the aim of 10 ms for 99 changes of 100, long
@@ -63,6 +74,8 @@ pub struct Publisher {
     cell: Arc<SnapshotCell>,
     telemetry: Telemetry,
     config: Reload,
+    known: Known,
+    monitor: Monitor,
     atlas: AtlasReceiver,
     /// Stands in for the atlas until there is one.
     no_atlas: Arc<Atlas>,
@@ -82,32 +95,47 @@ pub struct Handle {
     pub cell: Arc<SnapshotCell>,
     /// How far the start has come.
     pub progress: watch::Receiver<Progress>,
-    /// New configurations.
+    /// New configurations. Dropping it ends the publisher.
     pub reloads: mpsc::Sender<Reload>,
+    /// The state of every cluster by name, with the newest reasons.
+    pub standings: watch::Receiver<Vec<(Label, Standing)>>,
 }
 
 impl Publisher {
-    /// A publisher over `config`, which is told of changed views by `wake`. The first snapshot
-    /// holds what is known now.
+    /// A publisher over `config`, which is told of changed views and links by `wake`. The first
+    /// snapshot holds what is known now: of clusters whose source is not read, what `remembered`
+    /// has.
     #[must_use]
     pub fn new(
         config: Reload,
+        remembered: Vec<KnownView>,
         atlas: AtlasReceiver,
         wake: Arc<Notify>,
         telemetry: Telemetry,
     ) -> (Self, Handle) {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
-        let first = build(None, inputs(&config, place, None));
+        let mut known = Known::new(remembered);
+        let (mut monitor, standings) = Monitor::new(&config.federation);
+        let views =
+            known.views(&config.feeds, &config.federation.members, config.federation.membership);
+        let judged = monitor.look(&config, &views);
+        let first = build(None, inputs(&config, views, judged, place, None));
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
         let (reloads_sender, reloads) = mpsc::channel(1);
-        let handle =
-            Handle { cell: cell.clone(), progress: progress_seen, reloads: reloads_sender };
+        let handle = Handle {
+            cell: cell.clone(),
+            progress: progress_seen,
+            reloads: reloads_sender,
+            standings,
+        };
         let publisher = Self {
             cell,
             telemetry,
             config,
+            known,
+            monitor,
             atlas,
             no_atlas,
             wake,
@@ -121,11 +149,14 @@ impl Publisher {
         (publisher, handle)
     }
 
-    /// Publishes until its [`Handle`] is dropped.
+    /// Publishes until the sender of reloads in its [`Handle`] is dropped; then the last known good
+    /// state is on disk.
     pub async fn run(mut self, settings: Settings) {
         let grace = time::sleep(settings.startup_grace);
         tokio::pin!(grace);
         let mut grace_over = false;
+        let mut keeper = Keeper::new(settings.last_known_good, self.telemetry.clone());
+        keeper.offer(&self.known);
         // Sources may have been read before the first snapshot was built: then nothing changes.
         let first = Arc::clone(&self.cell.load());
         self.announce(&first, Duration::ZERO);
@@ -136,11 +167,14 @@ impl Publisher {
         loop {
             tokio::select! {
                 () = self.wake.notified() => self.publish().await,
+                () = self.monitor.changed() => self.publish().await,
+                () = keeper.write_when_due() => continue,
                 Ok(()) = self.atlas.changed() => self.publish().await,
                 compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
                 reload = self.reloads.recv() => match reload {
-                    None => return,
+                    None => return keeper.finish().await,
                     Some(reload) => {
+                        self.monitor.register(&reload.federation);
                         self.config = reload;
                         self.publish().await;
                     }
@@ -155,6 +189,7 @@ impl Publisher {
                 }
             }
             self.tell_progress();
+            keeper.offer(&self.known);
             // Whatever comes within this time is taken together.
             time::sleep(COALESCE).await;
         }
@@ -164,7 +199,13 @@ impl Publisher {
     async fn publish(&mut self) {
         let changed_at = self.oldest_change();
         let atlas = self.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
-        let inputs = inputs(&self.config, atlas, self.compiled.clone());
+        let views = self.known.views(
+            &self.config.feeds,
+            &self.config.federation.members,
+            self.config.federation.membership,
+        );
+        let standings = self.monitor.look(&self.config, &views);
+        let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
         if unchanged(&previous.inputs, &inputs) {
             return;
@@ -248,8 +289,9 @@ impl Publisher {
 
     /// What is still missing, for people.
     fn waiting(&self) -> Vec<String> {
-        let members = self.config.federation.members.iter().zip(&self.config.feeds);
-        let unread = members.filter(|(_, feed)| feed.view.borrow().is_none());
+        let snapshot = self.cell.load();
+        let members = snapshot.inputs.federation.members.iter().zip(&snapshot.inputs.views);
+        let unread = members.filter(|(_, view)| view.is_none());
         let mut missing: Vec<_> =
             unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
         if self.config.federation.membership == Membership::Awaited {
@@ -272,20 +314,20 @@ impl Publisher {
     }
 }
 
-fn inputs(config: &Reload, atlas: Arc<Atlas>, compiled: Option<Arc<Compiled>>) -> Inputs {
-    let views: Vec<_> = config
-        .feeds
-        .iter()
-        .map(|feed| feed.view.borrow().as_ref().map(|update| update.view.clone()))
-        .collect();
-    let state = |read| if read { ClusterState::Up } else { ClusterState::Unread };
+fn inputs(
+    config: &Reload,
+    views: Vec<Option<View>>,
+    standings: Vec<Standing>,
+    atlas: Arc<Atlas>,
+    compiled: Option<Arc<Compiled>>,
+) -> Inputs {
     Inputs {
         federation: config.federation.clone(),
-        states: views.iter().map(|view| state(view.is_some())).collect(),
-        views,
+        views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
+        standings,
         atlas,
         compiled,
-        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        now: monitor::now().unix,
     }
 }
 
@@ -305,7 +347,8 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
     };
     same_views
         && same_tables
-        && old.states == new.states
+        && old.standings.len() == new.standings.len()
+        && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)
         && Arc::ptr_eq(&old.atlas, &new.atlas)
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use crate::cluster::Feed;
 use crate::health::{Exclusion, judge_cluster};
 use crate::snapshot::Snapshot;
-use crate::telemetry::{ClusterStats, SnapshotStats};
+use crate::telemetry::{ClusterStats, SnapshotStats, ZoneStats};
 
 /// The figures of `snapshot`, whose clusters are read by `feeds`.
 pub(super) fn of(snapshot: &Snapshot, feeds: &[Arc<Feed>]) -> SnapshotStats {
     let inputs = &snapshot.inputs;
-    let clusters = inputs.federation.members.iter().zip(&inputs.states).zip(&snapshot.tallies);
-    let clusters = clusters.zip(feeds).map(|(((member, state), tally), feed)| {
+    let clusters = inputs.federation.members.iter().zip(&inputs.standings).zip(&snapshot.tallies);
+    let clusters = clusters.zip(&inputs.views).zip(feeds);
+    let clusters = clusters.map(|((((member, standing), tally), view), feed)| {
         let all = tally.served + tally.no_address + tally.not_ready + tally.drained;
         let (mut down, mut cluster_drained) = (0, 0);
         let mut by_shard = *tally;
-        match judge_cluster(member, *state) {
+        match judge_cluster(member, standing.state) {
             Ok(()) => {}
             Err(exclusion) => {
                 by_shard = Default::default();
@@ -28,7 +29,8 @@ pub(super) fn of(snapshot: &Snapshot, feeds: &[Arc<Feed>]) -> SnapshotStats {
         }
         ClusterStats {
             name: member.name.as_str().to_owned(),
-            state: *state,
+            state: standing.state,
+            withheld: view.as_ref().map_or(0, |view| view.withheld),
             clock: feed.clock.clone(),
             shards: vec![
                 ("served", by_shard.served),
@@ -42,7 +44,11 @@ pub(super) fn of(snapshot: &Snapshot, feeds: &[Arc<Feed>]) -> SnapshotStats {
     });
     SnapshotStats {
         generation: snapshot.generation,
-        zones: vec![(snapshot.zone.apex().to_string(), snapshot.serial)],
+        zones: vec![ZoneStats {
+            apex: snapshot.zone.apex().to_string(),
+            serial: snapshot.serial,
+            digest: snapshot.digest,
+        }],
         clusters: clusters.collect(),
     }
 }

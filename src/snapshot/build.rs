@@ -34,7 +34,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         work.retable(&geography);
     }
     work.reports.federation = name_collision(&work.zone);
-    let up = health::up(&inputs.federation.members, &inputs.states);
+    let up = health::up(&inputs.federation.members, &inputs.standings);
     let digest = (work.digest, &up).hash_one();
     // "max(previous + 1, unix time) at every published change" (DESIGN §2 rule 6); serial
     // arithmetic (RFC 1982) makes the wrap in 2106 an increase like any other.

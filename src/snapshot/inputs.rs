@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::geo::{Atlas, Compiled, NetworkRule};
-use crate::health::{self, ClusterState};
+use crate::health::{self, Standing};
 use crate::model::{ClusterId, ClusterView, Member, Report, Topology};
 use crate::zone;
 
@@ -57,8 +57,9 @@ pub struct Inputs {
     pub federation: Arc<Federation>,
     /// What each cluster says, by id; `None` until its source has been read.
     pub views: Vec<Option<Arc<ClusterView>>>,
-    /// What is known of each cluster as a whole, by id.
-    pub states: Vec<ClusterState>,
+    /// What is known of each cluster as a whole, by id. Only the states matter to answers: reasons
+    /// are those of the moment when the state was last built from.
+    pub standings: Vec<Standing>,
     /// Address space to places.
     pub atlas: Arc<Atlas>,
     /// Geographic tables compiled beforehand; used where they are of this `atlas` and of the

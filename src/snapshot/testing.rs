@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use crate::geo::{Atlas, NetworkRule, Target};
-use crate::health::{self, ClusterState};
+use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
     Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, WhenNoneHealthy,
@@ -20,6 +20,11 @@ pub(crate) fn label(text: &str) -> Label {
 
 pub(crate) fn name(text: &str) -> DomainName {
     DomainName::parse(text).expect("a name")
+}
+
+/// A cluster in `state` since the beginning of time.
+pub(crate) fn standing(state: ClusterState) -> Standing {
+    Standing { state, since: 0, reason: Reason::Current }
 }
 
 /// A federation `fed` in `example.com` in the making.
@@ -81,6 +86,7 @@ impl Fixture {
             zones: zones.iter().map(|zone| label(zone)).collect(),
             location: at.map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe")),
             drain: false,
+            stale_grace: None,
         });
         self.shards.push(Vec::new());
         self.read.push(true);
@@ -141,7 +147,7 @@ impl Fixture {
     pub(crate) fn inputs(&self) -> Inputs {
         let federation = Federation {
             zone: Arc::new(self.zone.clone()),
-            health: health::Settings { min_ready: 1 },
+            health: health::Settings::default(),
             networks: self.networks.clone(),
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members: self.members.clone(),
@@ -155,7 +161,7 @@ impl Fixture {
         Inputs {
             federation: Arc::new(federation),
             views: self.shards.iter().zip(&self.read).map(view).collect(),
-            states: self.states.clone(),
+            standings: self.states.iter().copied().map(standing).collect(),
             atlas: Arc::new(Atlas::build(&[], &self.networks)),
             compiled: None,
             now: 1_700_000_000,

@@ -26,7 +26,7 @@ use prometheus::{
 
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use readiness::Readiness;
-pub use stats::{ClusterStats, SnapshotStats, WatchClock};
+pub use stats::{ClusterStats, SnapshotStats, WatchClock, ZoneStats};
 pub use watches::Watches;
 
 use collector::Workers;
@@ -45,6 +45,7 @@ pub struct Telemetry {
     published: Published,
     publish_duration: Histogram,
     reloads: IntCounterVec,
+    saves: IntCounterVec,
     tcp: TcpMetrics,
 }
 
@@ -126,6 +127,14 @@ impl Telemetry {
                 reloads.with_label_values(&[what.label(), outcome.label()]);
             }
         }
+        let saves = Opts::new(
+            "meridian_last_known_good_writes_total",
+            "Writes of the last known good state to disk.",
+        );
+        let saves = register(&registry, IntCounterVec::new(saves, &["outcome"]));
+        for outcome in [Outcome::Success, Outcome::Failure] {
+            saves.with_label_values(&[outcome.label()]);
+        }
         // CPU time, memory, files and threads of the process under their usual names.
         registry
             .register(Box::new(ProcessCollector::for_self()))
@@ -134,7 +143,7 @@ impl Telemetry {
         let tcp = TcpMetrics::new(&registry);
         let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or("internal"))));
         let published = register(&registry, Ok(Published::new()));
-        Self { registry, workers, published, publish_duration, reloads, tcp }
+        Self { registry, workers, published, publish_duration, reloads, saves, tcp }
     }
 
     /// Counters for a new UDP worker thread.
@@ -164,6 +173,11 @@ impl Telemetry {
     /// Something was reloaded, or refused.
     pub fn reloaded(&self, what: Reload, outcome: Outcome) {
         self.reloads.with_label_values(&[what.label(), outcome.label()]).inc();
+    }
+
+    /// The last known good state was written, or could not be.
+    pub fn saved(&self, outcome: Outcome) {
+        self.saves.with_label_values(&[outcome.label()]).inc();
     }
 
     /// The Prometheus text exposition (format 0.0.4).

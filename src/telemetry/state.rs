@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::geo;
-use crate::health::{self, ClusterState};
-use crate::model::{ClusterId, Coordinates, Endpoints, Refusal, Report};
+use crate::health::{self, ClusterState, Reason, Standing};
+use crate::model::{ClusterId, Coordinates, Endpoints, Label, Refusal, Report};
 use crate::snapshot::{Snapshot, Tally};
 
 /// The state of the federation as it is answered from.
@@ -34,12 +34,22 @@ struct State<'s> {
 struct Cluster<'s> {
     name: &'s str,
     state: ClusterState,
+    /// Unix time, seconds.
+    since: u64,
+    reason: &'s Reason,
     #[serde(skip_serializing_if = "Option::is_none")]
     excluded: Option<String>,
     locations: Vec<String>,
     coordinates: Option<Coordinates>,
     shards: Shards,
+    /// Shards that vanished at one stroke with most others and are kept until that is confirmed.
+    #[serde(skip_serializing_if = "is_zero")]
+    withheld: usize,
     reports: Vec<&'s Report>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -74,10 +84,14 @@ struct Shard<'s> {
     refused: &'s [Refusal],
 }
 
-/// The state that a snapshot was built from, with the reason for each exclusion, and what became
-/// of the databases.
+/// The state that a snapshot was built from, with the reason for each exclusion; what became of the
+/// databases; and the clusters' `standings` of this moment, whose reasons may be newer.
 #[must_use]
-pub fn of(snapshot: &Snapshot, databases: &geo::watch::Status) -> Value {
+pub fn of(
+    snapshot: &Snapshot,
+    standings: &[(Label, Standing)],
+    databases: &geo::watch::Status,
+) -> Value {
     let inputs = &snapshot.inputs;
     let state = State {
         version: env!("CARGO_PKG_VERSION"),
@@ -88,7 +102,7 @@ pub fn of(snapshot: &Snapshot, databases: &geo::watch::Status) -> Value {
         domain: snapshot.zone.apex().to_string(),
         complete: snapshot.complete,
         clusters: (0..inputs.federation.members.len())
-            .map(|index| cluster(snapshot, ClusterId::new(index)))
+            .map(|index| cluster(snapshot, standings, ClusterId::new(index)))
             .collect(),
         services: snapshot
             .zone
@@ -103,19 +117,29 @@ pub fn of(snapshot: &Snapshot, databases: &geo::watch::Status) -> Value {
     serde_json::to_value(state).unwrap_or_default()
 }
 
-fn cluster(snapshot: &Snapshot, id: ClusterId) -> Cluster<'_> {
+fn cluster<'s>(
+    snapshot: &'s Snapshot,
+    standings: &'s [(Label, Standing)],
+    id: ClusterId,
+) -> Cluster<'s> {
     let inputs = &snapshot.inputs;
-    let (member, state) = (&inputs.federation.members[id.index()], inputs.states[id.index()]);
+    let member = &inputs.federation.members[id.index()];
+    let newest = standings.iter().find(|(name, _)| *name == member.name);
+    let Standing { state, since, reason } =
+        newest.map_or(&inputs.standings[id.index()], |(_, standing)| standing);
     let site = &snapshot.geography.compiled.sites[id.index()];
     let Tally { served, no_address, not_ready, drained } = snapshot.tallies[id.index()];
     let reports = inputs.views[id.index()].iter().flat_map(|view| view.reports.iter());
     Cluster {
         name: member.name.as_str(),
-        state,
-        excluded: health::judge_cluster(member, state).err().map(|e| e.to_string()),
+        state: *state,
+        since: *since,
+        reason,
+        excluded: health::judge_cluster(member, *state).err().map(|e| e.to_string()),
         locations: site.topologies.iter().map(ToString::to_string).collect(),
         coordinates: site.coordinates,
         shards: Shards { served, no_address, not_ready, drained },
+        withheld: inputs.views[id.index()].as_ref().map_or(0, |view| view.withheld),
         reports: reports.collect(),
     }
 }
@@ -126,7 +150,7 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
         let view = inputs.views[id.index()].as_ref()?;
         let entry = view.shards.find(service.key.hash()).find(|e| e.key == service.key)?;
         let member = &inputs.federation.members[id.index()];
-        let excluded = health::judge_cluster(member, inputs.states[id.index()])
+        let excluded = health::judge_cluster(member, inputs.standings[id.index()].state)
             .and_then(|()| health::judge(&entry.shard, &inputs.federation.health))
             .err();
         let shard = Shard {

@@ -35,15 +35,35 @@ const UNDECODABLE: (&str, &str) = (
 const SHARDS: (&str, &str) =
     ("meridian_shards", "Shards of federated services, by cluster and whether they are served.");
 
+const CONTENT: (&str, &str) = (
+    "meridian_zone_content_info",
+    "1, labelled by a digest of all that is answered: equal on replicas that know the same.",
+);
+const WITHHELD: (&str, &str) = (
+    "meridian_withdrawals_held",
+    "Shards that vanished at one stroke with most others of the cluster and are kept for now.",
+);
+
 /// What the publisher says of a snapshot when it has published it.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotStats {
     /// Of the snapshot, from 1; 0 where none has been published.
     pub generation: u64,
-    /// Apex as text and SOA serial of every zone.
-    pub zones: Vec<(String, u32)>,
+    /// Every zone.
+    pub zones: Vec<ZoneStats>,
     /// Every registered cluster.
     pub clusters: Vec<ClusterStats>,
+}
+
+/// What the publisher says of one zone.
+#[derive(Clone, Debug)]
+pub struct ZoneStats {
+    /// Its apex as text.
+    pub apex: String,
+    /// SOA serial.
+    pub serial: u32,
+    /// Digest of its content.
+    pub digest: u64,
 }
 
 /// What the publisher says of one cluster.
@@ -53,20 +73,14 @@ pub struct ClusterStats {
     pub name: String,
     /// Whether it can be relied on.
     pub state: ClusterState,
+    /// Shards that vanished and are kept until that is confirmed.
+    pub withheld: usize,
     /// Touched by the cluster's task; read at every scrape, also where nothing is published.
     pub clock: Arc<WatchClock>,
     /// How many of its shards are in each state: `served`, or the reason why not. A small fixed
     /// vocabulary; give states without shards too, so that series do not come and go.
     pub shards: Vec<(&'static str, u64)>,
 }
-
-/// Every state with its label value.
-const STATES: [(ClusterState, &str); 4] = [
-    (ClusterState::Unread, "unread"),
-    (ClusterState::Up, "up"),
-    (ClusterState::Stale, "stale"),
-    (ClusterState::Down, "down"),
-];
 
 /// When a cluster's source was last known to be current: written by the cluster's task at every
 /// sign of life, read at scrape.
@@ -131,12 +145,14 @@ impl Published {
         let families = [
             GENERATION,
             SERIAL,
+            CONTENT,
             STATE,
             WATCH_AGE,
             WATCH_STATE,
             WATCH_FAILURES,
             UNDECODABLE,
             SHARDS,
+            WITHHELD,
         ];
         let descriptions = families.map(family::describe);
         Self { last: Arc::default(), descriptions: descriptions.into() }
@@ -162,15 +178,21 @@ impl Collector for Published {
         let serials = stats
             .zones
             .iter()
-            .map(|(zone, serial)| family::gauge(&[("zone", zone)], (*serial).into()));
+            .map(|zone| family::gauge(&[("zone", &zone.apex)], zone.serial.into()));
+        let contents = stats.zones.iter().map(|zone| {
+            let digest = format!("{:016x}", zone.digest);
+            family::gauge(&[("zone", &zone.apex), ("digest", &digest)], 1.0)
+        });
         let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
         let (mut watches, mut failures, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        let mut withheld = Vec::new();
         for cluster in &stats.clusters {
             let name = ("cluster", cluster.name.as_str());
-            for (state, label) in STATES {
+            for state in ClusterState::ALL {
                 let is = if state == cluster.state { 1.0 } else { 0.0 };
-                states.push(family::gauge(&[name, ("state", label)], is));
+                states.push(family::gauge(&[name, ("state", state.label())], is));
             }
+            withheld.push(family::gauge(&[name], cluster.withheld as f64));
             let age = cluster.clock.age();
             ages.extend(age.map(|age| family::gauge(&[name], age.as_secs_f64())));
             let figures = cluster.clock.watches().read();
@@ -190,12 +212,14 @@ impl Collector for Published {
         vec![
             family::gauges(GENERATION, vec![family::gauge(&[], stats.generation as f64)]),
             family::gauges(SERIAL, serials.collect()),
+            family::gauges(CONTENT, contents.collect()),
             family::gauges(STATE, states),
             family::gauges(WATCH_AGE, ages),
             family::gauges(WATCH_STATE, watches),
             family::counters(WATCH_FAILURES, failures),
             family::counters(UNDECODABLE, skipped),
             family::gauges(SHARDS, shards),
+            family::gauges(WITHHELD, withheld),
         ]
     }
 }

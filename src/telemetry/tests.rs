@@ -155,18 +155,22 @@ fn the_published_snapshot_shows() {
     let cluster = |name: &str, state| ClusterStats {
         name: name.into(),
         state,
+        withheld: 2,
         clock: Arc::clone(&clock),
         shards: vec![("served", 3), ("drained", 0)],
     };
     let stats = SnapshotStats {
         generation: 7,
-        zones: vec![(ZONE.into(), 1_800_000_000)],
+        zones: vec![ZoneStats { apex: ZONE.into(), serial: 1_800_000_000, digest: 0xab }],
         clusters: vec![cluster("a", ClusterState::Up), cluster("b", ClusterState::Stale)],
     };
     telemetry.publish(stats, Duration::from_millis(2));
     let is = |series: &str| value(&telemetry, series);
     assert_eq!(is("meridian_snapshot_generation"), Some(7.0));
     assert_eq!(is(r#"meridian_zone_serial{zone="example.com."}"#), Some(1.8e9));
+    let content = r#"meridian_zone_content_info{zone="example.com.",digest="00000000000000ab"}"#;
+    assert_eq!(is(content), Some(1.0));
+    assert_eq!(is(r#"meridian_withdrawals_held{cluster="a"}"#), Some(2.0));
     assert_eq!(is(r#"meridian_cluster_state{cluster="a",state="up"}"#), Some(1.0));
     assert_eq!(is(r#"meridian_cluster_state{cluster="a",state="stale"}"#), Some(0.0));
     assert_eq!(is(r#"meridian_cluster_state{cluster="b",state="stale"}"#), Some(1.0));

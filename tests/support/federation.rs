@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meridian::geo::{Atlas, NetworkRule, Target};
-use meridian::health::{self, ClusterState};
+use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
     Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Topology, WhenNoneHealthy,
@@ -70,15 +70,17 @@ impl Cluster {
             zones: self.zones.iter().map(|zone| label(zone)).collect(),
             location: self.location.map(at),
             drain: self.drained,
+            stale_grace: None,
         }
     }
 
-    fn state(&self) -> ClusterState {
-        match (self.unread, self.down) {
-            (true, _) => ClusterState::Unread,
-            (false, true) => ClusterState::Down,
-            (false, false) => ClusterState::Up,
-        }
+    fn standing(&self) -> Standing {
+        let (state, reason) = match (self.unread, self.down) {
+            (true, _) => (ClusterState::Unread, Reason::NotRead),
+            (false, true) => (ClusterState::Down, Reason::ChecksFail),
+            (false, false) => (ClusterState::Up, Reason::Current),
+        };
+        Standing { state, since: 0, reason }
     }
 
     /// What its source says.
@@ -175,7 +177,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
     };
     let federation = snapshot::Federation {
         zone: Arc::new(zone),
-        health: health::Settings { min_ready: 1 },
+        health: health::Settings::default(),
         networks: networks.clone(),
         identity,
         members: clusters.iter().map(Cluster::member).collect(),
@@ -186,7 +188,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
     Inputs {
         federation: Arc::new(federation),
         views: clusters.iter().map(view).collect(),
-        states: clusters.iter().map(Cluster::state).collect(),
+        standings: clusters.iter().map(Cluster::standing).collect(),
         atlas: Arc::new(Atlas::build(&[], &networks)),
         compiled: None,
         now,

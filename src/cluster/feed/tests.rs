@@ -21,6 +21,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         allow_nets: [].into(),
         internal: crate::cluster::InternalAddresses::LeftOut,
         api: ApiSettings::default(),
+        confirm: Duration::from_secs(300),
     };
     let shared = Shared {
         apex: DomainName::parse("example.com").unwrap(),

@@ -104,6 +104,15 @@ pub(in crate::cluster) fn refuse_foreign(config: &Kubeconfig) -> Result<(), Fore
     Ok(())
 }
 
+/// The URL of the API server that the current context of a kubeconfig leads to.
+pub(in crate::cluster) fn server(kubeconfig: &str) -> Option<String> {
+    let config = Kubeconfig::from_yaml(kubeconfig).ok()?;
+    let context = config.current_context.as_ref()?;
+    let context = config.contexts.iter().find(|named| named.name == *context)?;
+    let cluster = &context.context.as_ref()?.cluster;
+    config.clusters.iter().find(|named| named.name == *cluster)?.cluster.as_ref()?.server.clone()
+}
+
 /// Reads the credentials and makes a client, off the threads that serve: files and plugins block.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use tokio::time::sleep;
 
-use super::watch::{Gone, Narrowed, Unknown};
+use super::watch::{Narrowed, Unknown};
 use super::{Session, fault};
 use crate::cluster::feed::Batch;
 use crate::cluster::link::{Fault, Kind};
@@ -45,9 +45,8 @@ pub(super) async fn follow(session: Session) {
                 };
                 let follow =
                     session.clone().start(Kind::ServiceExport, Scope::Namespaced, Event::Export);
-                match follow.until_missing(&api, &narrow, Unknown::Return).await {
-                    Ok(()) => return,
-                    Err(Gone) => {}
+                if follow.until_missing(&api, &narrow, Unknown::Return).await.is_ok() {
+                    return;
                 }
             }
             Ok(None) => {

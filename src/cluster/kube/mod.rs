@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{Instrument, info, warn};
 
 pub(super) use board::Board;
-pub(super) use client::{Connection, connect, refuse_foreign};
+pub(super) use client::{Connection, connect, refuse_foreign, server};
 pub(super) use watch::{Follow, Narrowed, Outlet};
 
 use super::feed::Batch;

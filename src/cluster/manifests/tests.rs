@@ -11,6 +11,9 @@ use crate::cluster::Export;
 use crate::cluster::state::{Changed, ClusterState};
 use crate::model::{ClusterView, DomainName};
 
+/// How long what vanishes at one stroke is kept.
+const CONFIRM: Duration = Duration::from_secs(300);
+
 /// A directory, its scanner, and the state that it feeds.
 struct Directory {
     home: TempDir,
@@ -25,7 +28,7 @@ impl Directory {
         let rules = Arc::new(Rules::new(Export::All, [].into(), apex));
         let scanner = Scanner::new(home.path().join("manifests"), rules.clone());
         fs::create_dir(home.path().join("manifests")).unwrap();
-        Self { home, scanner, state: ClusterState::new(rules) }
+        Self { home, scanner, state: ClusterState::new(rules, CONFIRM) }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {

@@ -29,6 +29,12 @@ impl Exports {
         self.wanted.keys().copied()
     }
 
+    /// An export as it was narrowed.
+    pub(super) fn narrowed(&self, id: ObjectId) -> Option<NarrowExport> {
+        let name = self.wanted.get(&id)?.clone();
+        Some(NarrowExport { id, name, wish: Wish::Export })
+    }
+
     /// Takes in a Service; returns what is to be made of it.
     pub(super) fn offer(&mut self, service: NarrowService, reports: &mut Reports) -> Offer {
         let id = service.id;

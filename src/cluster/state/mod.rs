@@ -4,9 +4,11 @@
 //! of every kind is complete; a list replaces what was known only when it is complete itself; the
 //! state depends on the objects, never on the order in which they came; one object's change
 //! recomputes its service alone and touches one bucket; a view is new only where it differs.
-//! *Does not*: wait, log, or know kube or time.
+//! Objects that vanish are decided on together, by [`guard`]. *Does not*: wait, log, or know kube;
+//! time is an argument.
 
 mod exports;
+mod guard;
 mod hosts;
 mod lists;
 mod nodes;
@@ -14,15 +16,18 @@ mod pods;
 mod ports;
 mod reports;
 mod services;
+mod withdraw;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Export;
 use super::narrow::{NarrowExport, NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules};
 use crate::model::{Buckets, ClusterView, Report, ServiceKey, ShardEntry};
 
 use exports::{Exports, Offer};
+use guard::{Guard, Object};
 use hosts::Hosts;
 pub(super) use hosts::{HostAnswer, HostChange};
 pub(super) use lists::Change;
@@ -78,11 +83,15 @@ pub(super) struct ClusterState {
     source_reports: BTreeSet<Report>,
     shards: Shards,
     dirty: bool,
+    guard: Guard,
+    /// Shards that the guard keeps, as the view tells it.
+    withheld: usize,
 }
 
 impl ClusterState {
-    /// A cluster of which nothing is known yet.
-    pub(super) fn new(rules: Arc<Rules>) -> Self {
+    /// A cluster of which nothing is known yet, where what vanishes at one stroke is kept for
+    /// `confirm`.
+    pub(super) fn new(rules: Arc<Rules>, confirm: Duration) -> Self {
         let by_export = rules.export_mode() == Export::ServiceExport;
         Self {
             exports: by_export.then(Exports::default),
@@ -97,12 +106,21 @@ impl ClusterState {
             source_reports: BTreeSet::new(),
             shards: Shards::Gathering,
             dirty: false,
+            guard: Guard::new(confirm),
+            withheld: 0,
         }
     }
 
-    /// Takes in one event.
-    #[must_use]
+    /// Takes in one event alone.
+    #[cfg(test)]
     pub(super) fn apply(&mut self, event: Event) -> Changed {
+        self.take(event);
+        self.settle(Instant::now())
+    }
+
+    /// Takes in one event. What it changes shows after [`Self::settle`], which is to follow when
+    /// all events that came in together are taken.
+    pub(super) fn take(&mut self, event: Event) {
         match event {
             Event::Service(change) => self.apply_service(change),
             Event::Slice(change) => self.apply_slice(change),
@@ -118,6 +136,13 @@ impl ClusterState {
                 self.source_reports = reports;
             }
         }
+    }
+
+    /// Ends the events that came in together up to `now`; also to be called at
+    /// [`Self::deadline`].
+    #[must_use]
+    pub(super) fn settle(&mut self, now: Instant) -> Changed {
+        self.settle_vanished(now);
         if matches!(self.shards, Shards::Gathering) && self.is_complete() {
             self.shards = Shards::Complete(Buckets::from_items(self.services.entries()));
             self.dirty = true;
@@ -126,6 +151,11 @@ impl ClusterState {
             Shards::Complete(_) if std::mem::take(&mut self.dirty) => Changed::View,
             _ => Changed::Nothing,
         }
+    }
+
+    /// When time alone changes something next: what has vanished is then given up.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.guard.deadline()
     }
 
     /// The cluster as it is now; `None` until the first list of every kind is complete. Cheap:
@@ -137,6 +167,7 @@ impl ClusterState {
             topologies: self.nodes.topologies(),
             pod_networks: self.nodes.networks(),
             reports: self.reports.all(),
+            withheld: self.withheld,
         }))
     }
 
@@ -164,18 +195,21 @@ impl ClusterState {
                 };
                 let Replacement { gone, items } =
                     self.service_list.finish(known.into_iter(), |service| service.id);
-                // New ones first, lest a host name that changes hands be forgotten between.
-                items.into_iter().for_each(|service| self.put_service(service));
-                gone.into_iter().for_each(|id| self.delete_service(id));
+                for service in items {
+                    self.guard.seen(Object::Service(service.id));
+                    self.put_service(service);
+                }
+                gone.into_iter().for_each(|id| self.guard.vanished(Object::Service(id)));
                 self.services.prune();
             }
             Change::Apply(service) => {
                 self.service_list.amend(|| service.clone());
+                self.guard.seen(Object::Service(service.id));
                 self.put_service(service);
             }
             Change::Delete(id) => {
                 self.service_list.strike(|service| service.id == id);
-                self.delete_service(id);
+                self.guard.vanished(Object::Service(id));
             }
         }
     }
@@ -188,18 +222,20 @@ impl ClusterState {
             Change::InitDone => {
                 let known = self.services.slice_ids();
                 let Replacement { gone, items } = self.slice_list.finish(known, |slice| slice.id);
-                // New slices first: a slice that takes another's place must not leave its
-                // service without endpoints for a moment.
-                items.into_iter().for_each(|slice| self.put_slice(slice));
-                gone.into_iter().for_each(|id| self.delete_slice(id));
+                for slice in items {
+                    self.guard.seen(Object::Slice(slice.id));
+                    self.put_slice(slice);
+                }
+                gone.into_iter().for_each(|id| self.guard.vanished(Object::Slice(id)));
             }
             Change::Apply(slice) => {
                 self.slice_list.amend(|| slice.clone());
+                self.guard.seen(Object::Slice(slice.id));
                 self.put_slice(slice);
             }
             Change::Delete(id) => {
                 self.slice_list.strike(|slice| slice.id == id);
-                self.delete_slice(id);
+                self.guard.vanished(Object::Slice(id));
             }
         }
     }
@@ -235,16 +271,20 @@ impl ClusterState {
                 let known: Vec<ObjectId> = exports.ids().collect();
                 let Replacement { gone, items } =
                     self.export_list.finish(known.into_iter(), |export| export.id);
-                items.into_iter().for_each(|export| self.put_export(export));
-                gone.into_iter().for_each(|id| self.delete_export(id));
+                for export in items {
+                    self.guard.seen(Object::Export(export.id));
+                    self.put_export(export);
+                }
+                gone.into_iter().for_each(|id| self.guard.vanished(Object::Export(id)));
             }
             Change::Apply(export) => {
                 self.export_list.amend(|| export.clone());
+                self.guard.seen(Object::Export(export.id));
                 self.put_export(export);
             }
             Change::Delete(id) => {
                 self.export_list.strike(|export| export.id == id);
-                self.delete_export(id);
+                self.guard.vanished(Object::Export(id));
             }
         }
     }

@@ -21,6 +21,11 @@ impl Pods {
         }
     }
 
+    /// What a slice says.
+    pub(super) fn of(&self, slice: ObjectId) -> Box<[PodAddress]> {
+        self.0.get(&slice).cloned().unwrap_or_default()
+    }
+
     /// Forgets a slice.
     pub(super) fn remove(&mut self, slice: ObjectId) {
         self.0.remove(&slice);

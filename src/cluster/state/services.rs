@@ -114,6 +114,51 @@ impl Services {
         Some((&exported.key, &exported.shard))
     }
 
+    /// The Service of a slice.
+    pub(super) fn service_of(&self, slice: ObjectId) -> Option<ObjectId> {
+        self.slices.get(&slice).copied()
+    }
+
+    /// All slices of the Service that a slice belongs to.
+    pub(super) fn siblings(&self, slice: ObjectId) -> impl Iterator<Item = ObjectId> {
+        let service = self.service_of(slice);
+        let group = service.and_then(|service| self.groups.get(&service));
+        group.into_iter().flat_map(|group| group.slices.iter().map(|slice| slice.id))
+    }
+
+    /// A Service as it was put, where it is known.
+    pub(super) fn narrowed(&self, id: ObjectId) -> Option<NarrowService> {
+        let group = self.groups.get(&id)?;
+        let rest = group.rest.as_deref();
+        let export = group.exported.as_ref().map(|Exported { key, shard }| {
+            let own = rest.and_then(|rest| rest.own.clone());
+            let base =
+                Shard { endpoints: Endpoints::default(), ttl_cap: None, ..(**shard).clone() };
+            let shard = match own {
+                Some(Own { addresses, refused }) => Shard { addresses, refused, ..base },
+                None => base,
+            };
+            let readiness = rest.map(|rest| rest.readiness).unwrap_or_default();
+            Box::new(ExportedService { key: key.clone(), shard, readiness })
+        });
+        let name = match (rest, &group.exported) {
+            (Some(rest), _) => rest.name.clone(),
+            (None, Some(exported)) => exported.key.to_string().into(),
+            (None, None) => return None,
+        };
+        let reasons = rest.map(|rest| rest.reasons.clone()).unwrap_or_default();
+        Some(NarrowService { id, name, export, reasons })
+    }
+
+    /// A slice as it was put, where it is known.
+    pub(super) fn narrowed_slice(&self, id: ObjectId) -> Option<NarrowSlice> {
+        let service = self.service_of(id)?;
+        let slice = self.groups.get(&service)?.slices.iter().find(|slice| slice.id == id)?;
+        let endpoints = slice.endpoints.to_vec().into();
+        let pods = self.pods.of(id);
+        Some(NarrowSlice { id, service: Some(service), endpoints, pods, federate: slice.federate })
+    }
+
     /// Adds or changes a Service; returns the key to publish, where there is one.
     pub(super) fn put(&mut self, service: NarrowService, hosts: &mut Hosts) -> Option<ServiceKey> {
         let NarrowService { id, name, export, reasons } = service;

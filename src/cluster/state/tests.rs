@@ -1,5 +1,7 @@
 //! Events in, views compared.
 
+mod exports;
+mod guard;
 mod history;
 
 use serde_json::{Value, json};
@@ -7,6 +9,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cluster::{Export, InternalAddresses};
 use crate::model::{DomainName, Internal, Shard};
+
+/// How long what vanishes at one stroke is kept.
+const CONFIRM: Duration = Duration::from_secs(300);
 
 fn rules() -> Arc<Rules> {
     let apex = DomainName::parse("example.com").unwrap();
@@ -24,7 +29,7 @@ struct Cluster {
 impl Cluster {
     fn empty() -> Self {
         let rules = rules();
-        let mut state = ClusterState::new(rules.clone());
+        let mut state = ClusterState::new(rules.clone(), CONFIRM);
         for event in [
             Event::Service(Change::Init),
             Event::Service(Change::InitDone),
@@ -172,6 +177,24 @@ fn a_slice_may_move_and_a_service_come_back() {
     let gone = Event::Slice(Change::Delete(cluster.id("s")));
     assert_eq!(cluster.state.apply(gone), Changed::View);
     assert_eq!(cluster.endpoints("api"), (0, 0));
+}
+
+#[test]
+fn a_listed_object_that_cannot_be_read_stays_as_it_was() {
+    let mut cluster = Cluster::empty();
+    let _ = cluster.put(cluster.service("broken", "192.0.2.1"));
+    let _ = cluster.put(cluster.service("gone", "192.0.2.2"));
+    let id = cluster.id("broken");
+    for change in [Change::Init, Change::InitKeep(id)] {
+        assert_eq!(cluster.state.apply(Event::Service(change)), Changed::Nothing);
+    }
+    assert_eq!(cluster.state.apply(Event::Service(Change::InitDone)), Changed::View);
+    assert!(cluster.shard("broken").is_some() && cluster.shard("gone").is_none());
+    // It was kept for this list, not for ever.
+    for change in [Change::Init, Change::InitDone] {
+        let _ = cluster.state.apply(Event::Service(change));
+    }
+    assert!(cluster.shard("broken").is_none());
 }
 
 #[test]

@@ -25,8 +25,6 @@ struct Seen {
     at: At,
 }
 
-const LATER: &str = "is not supported by this version yet";
-
 /// Whether there are clusters beside those of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Home {
@@ -99,14 +97,18 @@ impl Registry {
             .location
             .as_ref()
             .map(|location| coordinates(notes, &at(path("location"), location), location.value));
-        if let Some(grace) = &raw.stale_grace {
-            // Checked here for its mistake only.
-            notes.mistake(&at(path("staleGrace"), grace), LATER);
-        }
+        let stale_grace = stale_grace(&path("staleGrace"), raw.stale_grace.as_ref(), notes);
         self.regions_from_nodes |= raw.region.is_none();
         self.zones_from_nodes |= raw.zones.is_empty();
         let location = location.transpose()?;
-        Ok(Member { name: name?, region: region?, zones: zones?, location, drain: raw.drain })
+        Ok(Member {
+            name: name?,
+            region: region?,
+            zones: zones?,
+            location,
+            drain: raw.drain,
+            stale_grace: stale_grace?,
+        })
     }
 
     fn name(&mut self, at: At, text: &str, notes: &mut Notes) -> Result<Label, Refused> {
@@ -210,19 +212,38 @@ impl Registry {
     }
 }
 
+/// `never`, the default, or a duration.
+fn stale_grace(
+    path: &str,
+    raw: Option<&raw::Text>,
+    notes: &mut Notes,
+) -> Result<Option<Duration>, Refused> {
+    match raw.filter(|text| text.value != "never") {
+        None => Ok(None),
+        Some(text) => duration(notes, path, Some(text), Duration::ZERO, Duration::ZERO).map(Some),
+    }
+}
+
 /// Where each cluster's objects come from.
 pub(super) fn sources(
-    raw: &Spanned<Vec<raw::Cluster>>,
+    file: &raw::File,
     directory: &Path,
     notes: &mut Notes,
 ) -> Result<Vec<Source>, Refused> {
     let mut read_by: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    all(raw.value.iter().enumerate().map(|(index, cluster)| {
+    all(file.clusters.value.iter().enumerate().map(|(index, cluster)| {
         let path = |key: &str| format!("clusters[{index}].source{key}");
         match &cluster.source.value {
             raw::Source::Manifests(text) => {
                 let at = at(path(".manifests"), text);
-                let path = existing(notes, &at, directory, &text.value, Kind::Directory)?;
+                let wanted = directory.join(&text.value);
+                let path = if file.last_known_good.is_some() && !wanted.exists() {
+                    // A start without it is what the last known good state is for.
+                    notes.warn(&at, format!("{} is not there yet", wanted.display()));
+                    wanted
+                } else {
+                    existing(notes, &at, directory, &text.value, Kind::Directory)?
+                };
                 if let Some(first) = read_by.insert(path.clone(), index) {
                     notes.warn(&at, format!("the directory is also that of clusters[{first}]"));
                 }
@@ -308,6 +329,8 @@ pub struct Common {
     pub allow_nets: Arc<[IpNet]>,
     /// How API servers are asked.
     pub api: ApiSettings,
+    /// How long shards that vanish at one stroke are kept.
+    pub confirm: Duration,
     /// The cluster that the instance sits in, if it serves cluster-internal names.
     pub inside: Option<Label>,
 }
@@ -329,6 +352,7 @@ impl Common {
             addresses: self.addresses,
             allow_nets: self.allow_nets.clone(),
             api: self.api.clone(),
+            confirm: self.confirm,
         }
     }
 }

@@ -14,14 +14,17 @@ mod records;
 mod server;
 mod values;
 
-use std::path::Path;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use clusters::Common;
-use notes::{Notes, Refused};
+use notes::{Notes, Refused, at};
+use values::{Kind, Range, duration, existing, number};
 
 use super::{Config, Mistake, raw};
 use crate::cluster::{ApiSettings, home};
+use crate::health::Tracking;
 use crate::{publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
@@ -46,10 +49,13 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     };
     let members = registry.members(&raw.clusters, has_home, notes);
     registry.warn_of_shared_names(notes);
-    let sources = clusters::sources(&raw.clusters, directory, notes);
+    let sources = clusters::sources(raw, directory, notes);
     let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
-    let health = federation::health(&raw.federation, notes);
+    let tracking = tracking(&raw.health, notes);
+    let health = federation::health(&raw.federation, tracking, notes);
+    let confirm = confirm(&raw.withdrawal, notes);
+    let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
     let export = federation::export(&raw.federation, notes);
     let allow_nets = federation::allow_nets(&raw.federation, notes);
     let internal = internal::settings(raw, &registry, &members, &federation, notes);
@@ -69,6 +75,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         addresses: clusters::scope(raw.federation.addresses),
         allow_nets: allow_nets?.into(),
         api: api?,
+        confirm: confirm?,
         inside: internal.as_ref().map(|internal| internal.cluster.clone()),
     };
     let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
@@ -83,7 +90,10 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         common,
         home: home?,
         resolver: resolver?,
-        startup: startup?,
+        publisher: publisher::Settings {
+            startup_grace: startup?,
+            last_known_good: last_known_good?,
+        },
         warnings: Vec::new(),
     })
 }
@@ -100,10 +110,50 @@ fn home(
     clusters::home(home, directory, &api, notes).map(Some)
 }
 
-fn startup(raw: &raw::Startup, notes: &mut Notes) -> Result<publisher::Settings, Refused> {
+fn tracking(raw: &raw::Health, notes: &mut Notes) -> Result<Tracking, Refused> {
+    let default = Tracking::default();
+    let range = Range { least: 1, most: 1000, why: "attempts in a row" };
+    let mut count = |path, raw: &Option<raw::Number>, default| {
+        number(notes, path, raw.as_ref(), default, &range, |n| {
+            u32::try_from(n).ok().and_then(NonZeroU32::new)
+        })
+    };
+    let failures = count("health.failureThreshold", &raw.failure_threshold, default.failures);
+    let successes = count("health.successThreshold", &raw.success_threshold, default.successes);
+    let grace = raw.grace.as_ref();
+    let grace = duration(notes, "health.grace", grace, default.grace, Duration::ZERO);
+    Ok(Tracking { grace: grace?, failures: failures?, successes: successes? })
+}
+
+fn confirm(raw: &raw::Withdrawal, notes: &mut Notes) -> Result<Duration, Refused> {
+    // Longer than an alert takes to reach a person who can stop it, shorter than an operator who
+    // meant it is willing to wait.
+    const CONFIRM: Duration = Duration::from_secs(300);
+    let confirm = raw.confirm.as_ref();
+    duration(notes, "withdrawal.confirm", confirm, CONFIRM, Duration::ZERO)
+}
+
+/// The file need not be there, its directory must.
+fn last_known_good(
+    raw: Option<&raw::LastKnownGood>,
+    directory: &Path,
+    notes: &mut Notes,
+) -> Result<Option<PathBuf>, Refused> {
+    let Some(raw) = raw else { return Ok(None) };
+    let at = at("lastKnownGood.path", &raw.path);
+    let path = directory.join(&raw.path.value);
+    if path.is_dir() {
+        let reason = format!("{} is a directory: name a file in it", path.display());
+        return Err(notes.mistake(&at, reason));
+    }
+    let parent = Path::new(&raw.path.value).parent().unwrap_or(Path::new("")).display();
+    existing(notes, &at, directory, &parent.to_string(), Kind::Directory)?;
+    Ok(Some(path))
+}
+
+fn startup(raw: &raw::Startup, notes: &mut Notes) -> Result<Duration, Refused> {
     // Longer than the first list of a large cluster takes, shorter than a rollout waits.
     const GRACE: Duration = Duration::from_secs(30);
     let grace = raw.grace.as_ref();
-    let startup_grace = values::duration(notes, "startup.grace", grace, GRACE, Duration::ZERO)?;
-    Ok(publisher::Settings { startup_grace })
+    duration(notes, "startup.grace", grace, GRACE, Duration::ZERO)
 }

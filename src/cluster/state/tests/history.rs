@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::rules;
+use super::{CONFIRM, rules};
 use crate::model::{ServiceKey, Shard, Topology};
 
 const NAMES: [&str; 4] = ["web", "api", "a_b", "a-b"];
@@ -101,7 +101,7 @@ impl World {
     fn new() -> Self {
         let rules = rules();
         let mut world = Self {
-            state: ClusterState::new(rules.clone()),
+            state: ClusterState::new(rules.clone(), CONFIRM),
             rules,
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
@@ -233,7 +233,7 @@ impl World {
 
     /// A state that is told only of the final objects, in another order.
     fn rebuilt(&self) -> ClusterState {
-        let mut state = ClusterState::new(self.rules.clone());
+        let mut state = ClusterState::new(self.rules.clone(), CONFIRM);
         let _ = state.apply(Event::Source(self.source.clone()));
         let mut events = lists(&self.services, &self.slices, &self.nodes);
         // Nodes first, services last.

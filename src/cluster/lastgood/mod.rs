@@ -1,0 +1,205 @@
+//! The last known good views on disk, for a start while no source answers.
+//!
+//! *Owns*: the file and its format: a header (magic, version, length and CRC-32 of what follows)
+//! and the views in postcard. *Guarantees*: the file is replaced whole or not at all; what is read
+//! is what was written, valid by the types it is made of, and published by the present rules; a
+//! file that is none is set aside and told of, and never stops the start. *Does not*: decide when
+//! to write, or what a view that was read is worth.
+//!
+//! Reports are not kept: they come back with the source.
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::{error, info, warn};
+
+use super::Settings;
+use super::narrow::Rules;
+use crate::model::{ClusterView, DomainName, Label};
+use record::Federation;
+
+/// A view of a cluster with where it came from.
+#[derive(Clone, Debug)]
+pub struct KnownView {
+    /// The cluster.
+    pub name: Label,
+    /// Its source, as [`super::Source::identity`] writes it.
+    pub source: String,
+    /// What was last served of it.
+    pub view: Arc<ClusterView>,
+}
+
+/// Begins every file.
+const MAGIC: [u8; 8] = *b"MERIDIAN";
+
+/// Of the format of what follows the header. A file of another version is set aside.
+const VERSION: u32 = 1;
+
+/// Magic, version, length and checksum.
+const HEADER: usize = 8 + 4 + 8 + 4;
+
+/// Why the views could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The file system refused; worth another try.
+    #[error("{path}: {error}")]
+    Io {
+        /// What was being written.
+        path: PathBuf,
+        /// Why it was not.
+        error: io::Error,
+    },
+    /// The views cannot be encoded, by a fault of ours.
+    #[error("encoding failed: {0}")]
+    Encode(#[from] postcard::Error),
+}
+
+/// Why a file holds no views.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it was not written by meridian")]
+    Foreign,
+    #[error("it has version {0} of the format, this meridian reads {VERSION}")]
+    Version(u32),
+    #[error("it holds {found} octets in the place of {told}")]
+    Length { told: u64, found: u64 },
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error("its content cannot be decoded: {0}")]
+    Decode(#[from] postcard::Error),
+    #[error("it holds what cannot be: {0}")]
+    Invalid(#[from] record::Invalid),
+}
+
+/// Puts `views` in the place of what the file at `path` holds. Blocks on the file system.
+///
+/// # Errors
+/// [`SaveError`]; the file is as it was.
+pub fn save(path: &Path, views: &[KnownView]) -> Result<(), SaveError> {
+    let content = postcard::to_stdvec(&Federation::of(views))?;
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| SaveError::Io { path, error }
+    };
+    // In the same directory, as only within a file system can a name be replaced at one stroke.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let staging = path.with_file_name(name);
+    write(&staging, &content).map_err(io(&staging))?;
+    fs::rename(&staging, path).map_err(io(path))?;
+    // The new name is on disk only when its directory is.
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io(directory))
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&header(content))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn header(content: &[u8]) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..20].copy_from_slice(&(content.len() as u64).to_le_bytes());
+    header[20..].copy_from_slice(&crc32fast::hash(content).to_le_bytes());
+    header
+}
+
+/// The views in the file at `path` of those of `clusters` that have the same name and source as
+/// when it was written, by the rules for the zone `apex` as they are now. Empty where there is no
+/// file, or none that can be used, which is then set aside and logged. Blocks on the file system.
+#[must_use]
+pub fn load(path: &Path, clusters: &[Settings], apex: &DomainName) -> Vec<KnownView> {
+    match read(path, clusters, apex) {
+        Ok(views) => {
+            let services: usize = views.iter().map(|known| known.view.shards.len()).sum();
+            let clusters = views.len();
+            info!(file = %path.display(), clusters, services, "last known good state read");
+            views
+        }
+        Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            info!(file = %path.display(), "there is no last known good state yet");
+            Vec::new()
+        }
+        Err(fault) => {
+            set_aside(path, &fault);
+            Vec::new()
+        }
+    }
+}
+
+fn read(path: &Path, clusters: &[Settings], apex: &DomainName) -> Result<Vec<KnownView>, Unusable> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut header = [0; HEADER];
+    match file.read_exact(&mut header) {
+        Ok(()) if header[..8] == MAGIC => {}
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+        _ => return Err(Unusable::Foreign),
+    }
+    let mut fields = header[8..].chunks_exact(4).map(|field| {
+        // Chunks of four are arrays of four.
+        u32::from_le_bytes(field.try_into().unwrap_or_default())
+    });
+    let mut field = || fields.next().unwrap_or_default();
+    let (version, low, high, checksum) = (field(), field(), field(), field());
+    if version != VERSION {
+        return Err(Unusable::Version(version));
+    }
+    let (told, found) = (u64::from(high) << 32 | u64::from(low), size - HEADER as u64);
+    if told != found {
+        return Err(Unusable::Length { told, found });
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    if crc32fast::hash(&content) != checksum {
+        return Err(Unusable::Checksum);
+    }
+    let federation: Federation<'_> = postcard::from_bytes(&content)?;
+    let mut views = Vec::new();
+    for settings in clusters {
+        let (name, source) = (&settings.name, settings.source.identity());
+        let rules = Rules::new(settings.export, settings.allow_nets.clone(), apex.clone());
+        if let Some(cluster) = federation.find(name.as_str(), &source) {
+            let view = Arc::new(cluster.view(&|address| rules.publishable(address).is_ok())?);
+            views.push(KnownView { name: name.clone(), source, view });
+        }
+    }
+    Ok(views)
+}
+
+/// Keeps what a person may want to look at, out of the way of what is written next.
+fn set_aside(path: &Path, fault: &Unusable) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".damaged-{now}"));
+    let aside = path.with_file_name(name);
+    let file = path.display();
+    match fs::rename(path, &aside) {
+        Ok(()) => warn!(
+            %file, kept_as = %aside.display(),
+            "the last known good state cannot be used: {fault}; it is set aside, and sources are \
+             waited for"
+        ),
+        Err(error) => error!(
+            %file, %error,
+            "the last known good state cannot be used: {fault}; nor can it be set aside; sources \
+             are waited for"
+        ),
+    }
+}

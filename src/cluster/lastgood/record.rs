@@ -1,0 +1,313 @@
+//! The views as they stand in the file: borrowed when written and while read.
+//!
+//! The order of fields and variants is the format: a change needs another version.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::KnownView;
+use crate::model::{
+    self, Buckets, ClusterView, DomainName, Endpoints, Label, Policy, Protocol, ServiceKey,
+    ServiceOptions, ShardEntry, Topology, WhenNoneHealthy,
+};
+
+/// What the types of the model refuse.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Invalid {
+    #[error(transparent)]
+    Label(#[from] model::InvalidLabel),
+    #[error(transparent)]
+    Name(#[from] model::InvalidName),
+    #[error("a network with a prefix too long")]
+    Network(#[from] ipnet::PrefixLenError),
+    #[error("a list of ports that is not there")]
+    Ports,
+}
+
+/// All clusters.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Federation<'a> {
+    #[serde(borrow)]
+    clusters: Vec<Cluster<'a>>,
+}
+
+/// One cluster.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Cluster<'a> {
+    name: &'a str,
+    source: &'a str,
+    /// Region and availability zone.
+    topologies: Vec<(&'a str, Option<&'a str>)>,
+    pod_networks: Vec<(IpAddr, u8)>,
+    /// Each list once: most services of a cluster have the same few.
+    ports: Vec<Vec<Port<'a>>>,
+    #[serde(borrow)]
+    shards: Vec<Shard<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Port<'a> {
+    name: &'a str,
+    protocol: Transport,
+    number: u16,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Transport {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Shard<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    #[serde(borrow)]
+    addresses: Addresses<'a>,
+    hostnames: Vec<&'a str>,
+    ttl_cap: Option<u32>,
+    /// An index into the cluster's lists.
+    ports: u32,
+    ready: u32,
+    total: u32,
+    #[serde(borrow)]
+    options: Option<Options<'a>>,
+    /// Address and reason.
+    refused: Vec<(&'a str, &'a str)>,
+    #[serde(borrow)]
+    internal: Option<Internal<'a>>,
+}
+
+/// How pods of the cluster reach it.
+#[derive(Serialize, Deserialize)]
+enum Internal<'a> {
+    #[serde(borrow)]
+    ClusterIp(Addresses<'a>),
+    #[serde(borrow)]
+    Headless(Addresses<'a>),
+}
+
+/// Lent when written, owned when read.
+type Addresses<'a> = Cow<'a, [IpAddr]>;
+
+#[derive(Serialize, Deserialize)]
+struct Options<'a> {
+    ttl: Option<u32>,
+    /// 0 for `all`, else N of `nearest: N`.
+    policy: Option<u16>,
+    #[serde(borrow)]
+    when_none_healthy: Option<NoneHealthy<'a>>,
+    min_ready: Option<u32>,
+    drain: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+enum NoneHealthy<'a> {
+    Nothing,
+    All,
+    #[serde(borrow)]
+    Addresses(Addresses<'a>),
+    Name(Cow<'a, str>),
+}
+
+//--- Writing ---
+
+impl<'a> Federation<'a> {
+    pub(super) fn of(views: &'a [KnownView]) -> Self {
+        Self { clusters: views.iter().map(Cluster::of).collect() }
+    }
+
+    /// The cluster with this name and source.
+    pub(super) fn find(&self, name: &str, source: &str) -> Option<&Cluster<'a>> {
+        self.clusters.iter().find(|cluster| (cluster.name, cluster.source) == (name, source))
+    }
+}
+
+impl<'a> Cluster<'a> {
+    fn of(known: &'a KnownView) -> Self {
+        let KnownView { name, source, view } = known;
+        let mut lists: HashMap<&[model::Port], u32> = HashMap::new();
+        let mut ports = Vec::new();
+        let shards = view.shards.iter().map(|entry| {
+            let list: &[model::Port] = &entry.shard.ports;
+            // A Service has some ports: four thousand million lists are no cluster.
+            let index = *lists.entry(list).or_insert_with(|| {
+                ports.push(list.iter().map(Port::of).collect());
+                ports.len() as u32 - 1
+            });
+            Shard::of(entry, index)
+        });
+        let shards = shards.collect();
+        let topologies = view.topologies.iter();
+        Self {
+            name: name.as_str(),
+            source,
+            topologies: topologies
+                .map(|t| (t.region.as_str(), t.zone.as_ref().map(Label::as_str)))
+                .collect(),
+            pod_networks: view.pod_networks.iter().map(|n| (n.addr(), n.prefix_len())).collect(),
+            ports,
+            shards,
+        }
+    }
+}
+
+impl<'a> Port<'a> {
+    fn of(port: &'a model::Port) -> Self {
+        let protocol = match port.protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+            Protocol::Sctp => Transport::Sctp,
+        };
+        Self { name: port.name.as_str(), protocol, number: port.number }
+    }
+}
+
+impl<'a> Shard<'a> {
+    fn of(entry: &'a ShardEntry, ports: u32) -> Self {
+        let shard = &*entry.shard;
+        Self {
+            namespace: entry.key.namespace(),
+            name: entry.key.name(),
+            addresses: Cow::Borrowed(&shard.addresses),
+            hostnames: shard.hostnames.iter().map(|host| &**host).collect(),
+            ttl_cap: shard.ttl_cap,
+            ports,
+            ready: shard.endpoints.ready,
+            total: shard.endpoints.total,
+            options: shard.options.as_deref().map(Options::of),
+            refused: shard.refused.iter().map(|r| (&*r.address, &*r.reason)).collect(),
+            internal: shard.internal.as_deref().map(|internal| match internal {
+                model::Internal::ClusterIp(list) => Internal::ClusterIp(Cow::Borrowed(list)),
+                model::Internal::Headless(list) => Internal::Headless(Cow::Borrowed(list)),
+            }),
+        }
+    }
+}
+
+impl<'a> Options<'a> {
+    fn of(options: &'a ServiceOptions) -> Self {
+        let when_none_healthy = options.when_none_healthy.as_ref().map(|when| match when {
+            WhenNoneHealthy::Nothing => NoneHealthy::Nothing,
+            WhenNoneHealthy::All => NoneHealthy::All,
+            WhenNoneHealthy::Addresses(list) => NoneHealthy::Addresses(Cow::Borrowed(list)),
+            WhenNoneHealthy::Name(name) => NoneHealthy::Name(Cow::Owned(name.to_string())),
+        });
+        let policy = options.policy.map(|policy| match policy {
+            Policy::All => 0,
+            Policy::Nearest(count) => count.get(),
+        });
+        let ServiceOptions { ttl, min_ready, drain, .. } = *options;
+        Self { ttl, policy, when_none_healthy, min_ready, drain }
+    }
+}
+
+//--- Reading ---
+
+impl Cluster<'_> {
+    /// The view, with those of its addresses that are still `publishable`.
+    pub(super) fn view(
+        &self,
+        publishable: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<ClusterView, Invalid> {
+        let label = |text: &str| Label::parse(text);
+        let topologies = self.topologies.iter().map(|(region, zone)| {
+            Ok(Topology { region: label(region)?, zone: zone.map(label).transpose()? })
+        });
+        let networks = self.pod_networks.iter().map(|(ip, len)| IpNet::new(*ip, *len));
+        let ports: Result<Vec<Arc<[model::Port]>>, Invalid> =
+            self.ports.iter().map(|list| list.iter().map(Port::read).collect()).collect();
+        let ports = ports?;
+        // Namespaces are few: each is read and checked once.
+        let mut namespaces: HashMap<&str, Label> = HashMap::new();
+        let entries = self.shards.iter().map(|shard| {
+            let namespace = match namespaces.get(shard.namespace) {
+                Some(namespace) => namespace.clone(),
+                None => {
+                    let namespace = label(shard.namespace)?;
+                    namespaces.insert(shard.namespace, namespace.clone());
+                    namespace
+                }
+            };
+            let key = ServiceKey::new(&namespace, &label(shard.name)?);
+            Ok(ShardEntry::new(key, Arc::new(shard.read(&ports, publishable)?)))
+        });
+        let entries: Result<Vec<ShardEntry>, Invalid> = entries.collect();
+        let topologies: Result<_, Invalid> = topologies.collect();
+        let networks: Result<_, ipnet::PrefixLenError> = networks.collect();
+        Ok(ClusterView {
+            shards: Buckets::from_items(entries?),
+            topologies: Arc::new(topologies?),
+            pod_networks: Arc::new(networks?),
+            ..ClusterView::default()
+        })
+    }
+}
+
+impl Port<'_> {
+    fn read(&self) -> Result<model::Port, Invalid> {
+        let protocol = match self.protocol {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+            Transport::Sctp => Protocol::Sctp,
+        };
+        Ok(model::Port { name: Label::parse(self.name)?, protocol, number: self.number })
+    }
+}
+
+impl Shard<'_> {
+    fn read(
+        &self,
+        ports: &[Arc<[model::Port]>],
+        publishable: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<model::Shard, Invalid> {
+        let refused = self.refused.iter().map(|(address, reason)| model::Refusal {
+            address: (*address).into(),
+            reason: (*reason).into(),
+        });
+        Ok(model::Shard {
+            addresses: self.addresses.iter().copied().filter(|ip| publishable(*ip)).collect(),
+            hostnames: self.hostnames.iter().map(|host| (*host).into()).collect(),
+            ttl_cap: self.ttl_cap,
+            ports: ports.get(self.ports as usize).ok_or(Invalid::Ports)?.clone(),
+            endpoints: Endpoints { ready: self.ready, total: self.total },
+            options: self.options.as_ref().map(Options::read).transpose()?.map(Box::new),
+            refused: refused.collect(),
+            internal: self.internal.as_ref().map(|internal| {
+                Box::new(match internal {
+                    Internal::ClusterIp(list) => model::Internal::ClusterIp(list[..].into()),
+                    Internal::Headless(list) => model::Internal::Headless(list[..].into()),
+                })
+            }),
+        })
+    }
+}
+
+impl Options<'_> {
+    fn read(&self) -> Result<ServiceOptions, Invalid> {
+        let when_none_healthy = self.when_none_healthy.as_ref().map(|when| {
+            Ok::<_, Invalid>(match when {
+                NoneHealthy::Nothing => WhenNoneHealthy::Nothing,
+                NoneHealthy::All => WhenNoneHealthy::All,
+                NoneHealthy::Addresses(list) => WhenNoneHealthy::Addresses(list[..].into()),
+                NoneHealthy::Name(name) => WhenNoneHealthy::Name(DomainName::parse(name)?),
+            })
+        });
+        let policy =
+            self.policy.map(|count| NonZeroU16::new(count).map_or(Policy::All, Policy::Nearest));
+        Ok(ServiceOptions {
+            ttl: self.ttl,
+            policy,
+            when_none_healthy: when_none_healthy.transpose()?,
+            min_ready: self.min_ready,
+            drain: self.drain,
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! What is written is read, and what is no such file is set aside.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
+use crate::model::{
+    Buckets, Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions,
+    Shard, ShardEntry, Topology, WhenNoneHealthy,
+};
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn name(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+fn settings(cluster: &str, directory: &str) -> Settings {
+    Settings {
+        name: label(cluster),
+        source: Source::Manifests(directory.into()),
+        export: Export::Label,
+        allow_nets: ["127.0.0.0/8".parse().unwrap()].into(),
+        confirm: Duration::ZERO,
+        namespaces: Namespaces::default(),
+        addresses: AddressScope::Any,
+        api: ApiSettings::default(),
+        internal: InternalAddresses::LeftOut,
+    }
+}
+
+fn known(cluster: &str, directory: &str, shards: Vec<ShardEntry>) -> KnownView {
+    let topology = |zone: Option<&str>| Topology { region: label("r"), zone: zone.map(label) };
+    let view = ClusterView {
+        shards: Buckets::from_items(shards),
+        topologies: Arc::new(BTreeSet::from([topology(None), topology(Some("z"))])),
+        pod_networks: Arc::new(BTreeSet::from(["10.1.0.0/16".parse().unwrap()])),
+        ..ClusterView::default()
+    };
+    let source = Source::Manifests(directory.into()).identity();
+    KnownView { name: label(cluster), source, view: Arc::new(view) }
+}
+
+fn plain(index: usize) -> ShardEntry {
+    let address = IpAddr::from([127, (index >> 16) as u8, (index >> 8) as u8, index as u8]);
+    let port = Port { name: label("http"), protocol: Protocol::Tcp, number: 80 };
+    let shard = Shard {
+        addresses: [address].into(),
+        ports: [port].into(),
+        endpoints: Endpoints { ready: 2, total: 3 },
+        ..Shard::default()
+    };
+    let key = ServiceKey::new(&label(&format!("ns{}", index % 100)), &label(&format!("s{index}")));
+    ShardEntry::new(key, Arc::new(shard))
+}
+
+/// Shards that between them have every field and variant.
+fn rich() -> Vec<ShardEntry> {
+    let whens = [
+        WhenNoneHealthy::Nothing,
+        WhenNoneHealthy::All,
+        WhenNoneHealthy::Addresses(["127.0.0.9".parse().unwrap()].into()),
+        WhenNoneHealthy::Name(name("sorry.example.net")),
+    ];
+    let nearest = Policy::Nearest(std::num::NonZeroU16::MIN);
+    let port = |protocol| Port { name: label("p"), protocol, number: 53 };
+    whens
+        .into_iter()
+        .enumerate()
+        .map(|(index, when)| {
+            let shard = Shard {
+                addresses: ["127.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
+                hostnames: ["lb.example.net".into()].into(),
+                ttl_cap: Some(30),
+                ports: [port(Protocol::Tcp), port(Protocol::Udp), port(Protocol::Sctp)].into(),
+                endpoints: Endpoints { ready: 1, total: 4 },
+                options: Some(Box::new(ServiceOptions {
+                    ttl: Some(20),
+                    policy: Some(if index == 0 { Policy::All } else { nearest }),
+                    when_none_healthy: Some(when),
+                    min_ready: Some(0),
+                    drain: index == 1,
+                })),
+                refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
+                internal: match index {
+                    0 => None,
+                    1 => Some(Box::new(Internal::Headless(["10.0.0.1".parse().unwrap()].into()))),
+                    _ => Some(Box::new(Internal::ClusterIp(["fd00::1".parse().unwrap()].into()))),
+                },
+            };
+            let key = ServiceKey::new(&label("ns"), &label(&format!("rich{index}")));
+            ShardEntry::new(key, Arc::new(shard))
+        })
+        .collect()
+}
+
+fn apex() -> DomainName {
+    name("example.com")
+}
+
+fn shards(view: &ClusterView) -> Vec<(ServiceKey, Shard)> {
+    view.shards.iter().map(|entry| (entry.key.clone(), (*entry.shard).clone())).collect()
+}
+
+/// The files beside each other, by name.
+fn files(home: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(home.path()).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_field_comes_back() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    let mut entries = rich();
+    entries.extend((0..1000).map(plain));
+    let before = [known("one", "/m/one", entries), known("two", "/m/two", vec![plain(7)])];
+    save(&path, &before).unwrap();
+    assert_eq!(files(&home), ["state"], "nothing is left beside it");
+    let clusters = [settings("one", "/m/one"), settings("two", "/m/two")];
+    let after = load(&path, &clusters, &apex());
+    assert_eq!(after.len(), 2);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((&before.name, &before.source), (&after.name, &after.source));
+        assert_eq!(shards(&before.view), shards(&after.view));
+        assert_eq!(before.view.topologies, after.view.topologies);
+        assert_eq!(before.view.pod_networks, after.view.pod_networks);
+    }
+    let ports: BTreeSet<_> =
+        after[0].view.shards.iter().map(|entry| Arc::as_ptr(&entry.shard.ports).addr()).collect();
+    assert_eq!(ports.len(), 2, "equal lists of ports are one");
+}
+
+#[test]
+fn only_clusters_of_the_same_name_and_source_get_their_view() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    let views = ["a", "b", "c"].map(|name| known(name, &format!("/m/{name}"), vec![plain(1)]));
+    save(&path, &views).unwrap();
+    let clusters = [settings("c", "/m/c"), settings("a", "/m/other"), settings("d", "/m/a")];
+    let names: Vec<_> =
+        load(&path, &clusters, &apex()).into_iter().map(|known| known.name).collect();
+    assert_eq!(names, [label("c")]);
+}
+
+#[test]
+fn what_may_no_longer_be_published_is_not() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    save(&path, &[known("a", "/m", rich())]).unwrap();
+    let strict = Settings { allow_nets: [].into(), ..settings("a", "/m") };
+    let view = &load(&path, &[strict], &apex())[0].view;
+    let shard = &view.shards.iter().next().unwrap().shard;
+    assert_eq!(*shard.addresses, ["2001:db8::1".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn no_file_is_no_fault() {
+    let home = TempDir::new().unwrap();
+    assert!(load(&home.path().join("state"), &[settings("a", "/m")], &apex()).is_empty());
+    assert!(files(&home).is_empty());
+}
+
+#[test]
+fn any_file_that_is_none_is_set_aside() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    let views = [known("a", "/m", rich())];
+    save(&path, &views).unwrap();
+    let good = fs::read(&path).unwrap();
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        bytes
+    };
+    let content = good[HEADER..].to_vec();
+    let sealed = |content: &[u8]| [&header(content)[..], content].concat();
+    let faults: [(&str, Vec<u8>); 9] = [
+        ("empty", Vec::new()),
+        ("short", good[..HEADER - 1].to_vec()),
+        ("foreign", b"#!/bin/sh\necho a file of another kind that is long enough\n".to_vec()),
+        ("of a later version", with(&|bytes| bytes[8] = 2)),
+        ("cut off", with(&|bytes| bytes.truncate(good.len() - 1))),
+        ("too long", with(&|bytes| bytes.push(0))),
+        ("with a flipped bit", with(&|bytes| bytes[HEADER + 9] ^= 1)),
+        ("sealed nonsense", sealed(&[0xff; 40])),
+        ("a name that is none", {
+            let mut bytes = content.clone();
+            let at = bytes.windows(5).position(|w| w == b"rich0").unwrap();
+            bytes[at] = b'_';
+            sealed(&bytes)
+        }),
+    ];
+    for (what, bytes) in faults {
+        fs::write(&path, &bytes).unwrap();
+        assert!(load(&path, &[settings("a", "/m")], &apex()).is_empty(), "{what}");
+        let files = files(&home);
+        assert_eq!(files.len(), 1, "{what}: {files:?}");
+        assert!(files[0].starts_with("state.damaged-"), "{what}: {files:?}");
+        assert_eq!(fs::read(home.path().join(&files[0])).unwrap(), bytes, "{what}: kept as it was");
+        fs::remove_file(home.path().join(&files[0])).unwrap();
+    }
+    save(&path, &views).unwrap();
+    assert_eq!(load(&path, &[settings("a", "/m")], &apex()).len(), 1, "the good one is good");
+}
+
+#[test]
+fn a_failed_write_leaves_the_file_as_it_was() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    save(&path, &[known("a", "/m", vec![plain(1)])]).unwrap();
+    let before = fs::read(&path).unwrap();
+    // Where the new file would be written, something else is in the way.
+    fs::create_dir(home.path().join("state.new")).unwrap();
+    let error = save(&path, &[known("a", "/m", vec![plain(2)])]).unwrap_err();
+    assert!(error.to_string().contains("state.new"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// `cargo test --release -- --ignored --nocapture a_large_federation`
+#[test]
+#[ignore = "a measurement, of use in a release build alone"]
+fn a_large_federation_is_read_in_a_blink() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    let shards: Vec<_> = (0..100_000).map(plain).collect();
+    let clusters: Vec<_> = (0..4).map(|i| settings(&format!("c{i}"), &format!("/m/{i}"))).collect();
+    let views: Vec<_> =
+        (0..4).map(|i| known(&format!("c{i}"), &format!("/m/{i}"), shards.clone())).collect();
+    let start = Instant::now();
+    save(&path, &views).unwrap();
+    println!("written in {:?}, {} octets", start.elapsed(), fs::metadata(&path).unwrap().len());
+    let start = Instant::now();
+    let read = load(&path, &clusters, &apex());
+    println!("read in {:?}", start.elapsed());
+    assert_eq!(read.iter().map(|known| known.view.shards.len()).sum::<usize>(), 400_000);
+}

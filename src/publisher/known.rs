@@ -1,0 +1,69 @@
+//! The last view of each cluster, which outlives its feed.
+
+use std::sync::Arc;
+
+use crate::cluster::Feed;
+use crate::cluster::lastgood::KnownView;
+use crate::health::Reading;
+use crate::model::{ClusterView, Member};
+use crate::snapshot::Membership;
+
+/// The view of a cluster that is served.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) view: Arc<ClusterView>,
+    pub(super) reading: Reading,
+}
+
+/// The views that were last served: from disk, or from before the configuration changed. Those of
+/// clusters that are configured no longer are dropped.
+#[derive(Debug)]
+pub(super) struct Known(Vec<KnownView>);
+
+impl Known {
+    pub(super) fn new(remembered: Vec<KnownView>) -> Self {
+        Self(remembered)
+    }
+
+    /// Of each cluster the view that its feed has, else the last one of the same name and source.
+    pub(super) fn views(
+        &mut self,
+        feeds: &[Arc<Feed>],
+        members: &[Member],
+        membership: Membership,
+    ) -> Vec<Option<View>> {
+        let views: Vec<_> =
+            feeds.iter().zip(members).map(|(feed, member)| self.view(feed, member)).collect();
+        let before = std::mem::take(&mut self.0);
+        let registered = |known: &KnownView| members.iter().any(|m| m.name == known.name);
+        let awaited = before.into_iter().filter(|known| !registered(known));
+        let awaited: Vec<_> = match membership {
+            // Their clusters may yet be registered.
+            Membership::Awaited => awaited.collect(),
+            Membership::Known => Vec::new(),
+        };
+        let members = members.iter().zip(feeds).zip(&views);
+        self.0 = members
+            .filter_map(|((member, feed), view)| {
+                let View { view, .. } = view.clone()?;
+                Some(KnownView { name: member.name.clone(), source: feed.source.clone(), view })
+            })
+            .chain(awaited)
+            .collect();
+        views
+    }
+
+    fn view(&self, feed: &Feed, member: &Member) -> Option<View> {
+        if let Some(update) = &*feed.view.borrow() {
+            return Some(View { view: update.view.clone(), reading: Reading::Read });
+        }
+        let same = |known: &&KnownView| known.name == member.name && known.source == feed.source;
+        let known = self.0.iter().find(same)?;
+        Some(View { view: known.view.clone(), reading: Reading::LastKnownGood })
+    }
+
+    /// What was last served.
+    pub(super) fn all(&self) -> &[KnownView] {
+        &self.0
+    }
+}
