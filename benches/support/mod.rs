@@ -1,6 +1,5 @@
 //! Federations and queries of any size for the benchmarks.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -142,7 +141,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members,
             membership: Membership::Known,
-            reports: BTreeSet::new(),
+            reports: Default::default(),
         }),
         views,
         standings: vec![
