@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Policy, Protocol, ServiceOptions, WhenNoneHealthy};
+use crate::model::{Internal, Policy, Protocol, ServiceOptions, WhenNoneHealthy};
 
 fn rules(export: Export) -> Rules {
     let apex = DomainName::parse("example.com").unwrap();
@@ -238,4 +238,78 @@ fn nodes() {
     assert_eq!(*old.networks, ["10.1.0.0/24".parse().unwrap()]);
     let zone_only = node(json!({"topology.kubernetes.io/zone": "a"}), Value::Null);
     assert_eq!((place(&zone_only), zone_only.reasons.len()), (None, 1));
+}
+
+#[test]
+fn only_admitted_namespaces_export() {
+    let set = |names: &[&str]| Arc::new(names.iter().map(|name| Box::from(*name)).collect());
+    let object = |namespace: &str| -> Service {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": "web", "labels": {FEDERATE: "true"}},
+        }))
+        .unwrap()
+    };
+    let slice = |namespace: &str| -> EndpointSlice {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": "web-1",
+                         "labels": {"kubernetes.io/service-name": "web", FEDERATE: "true"}},
+            "addressType": "IPv4", "endpoints": [],
+        }))
+        .unwrap()
+    };
+    let limited = |export, namespaces| rules(export).limited_to(namespaces, AddressScope::Any);
+    let given = Namespaces { given: Some(set(&["team"])), ..Namespaces::default() };
+    let by_label = limited(Export::Label, given.clone());
+    assert!(by_label.service(&object("team")).unwrap().export.is_some());
+    let refused = by_label.service(&object("other")).unwrap();
+    assert!(refused.export.is_none() && refused.reasons[0].contains("namespace other"));
+    assert!(by_label.slice(&slice("team")).unwrap().service.is_some());
+    assert!(by_label.slice(&slice("other")).unwrap().service.is_none(), "nothing of it is kept");
+    let all = limited(Export::All, given);
+    assert!(all.service(&object("other")).unwrap().reasons.is_empty(), "it holds for most");
+    let lists = Namespaces { given: None, include: Some(set(&["a", "b"])), exclude: set(&["b"]) };
+    let all = limited(Export::All, lists);
+    let exports = |namespace| all.service(&object(namespace)).unwrap().export.is_some();
+    assert!(exports("a") && !exports("b") && !exports("c"));
+}
+
+/// What pods of the instance's own cluster are told, and nothing of it for any other.
+#[test]
+fn internal_addresses_are_kept_where_asked_for() {
+    let narrowed = |spec: Value, internal: InternalAddresses| {
+        let object: Service = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "web"}, "spec": spec,
+        }))
+        .unwrap();
+        let service = rules(Export::All).with_internal(internal).service(&object).unwrap();
+        (exported(&service).shard.internal.as_deref().cloned(), service.reasons)
+    };
+    let kept = |spec| narrowed(spec, InternalAddresses::Kept);
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let dual = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["fd00::1", "10.96.0.1"]});
+    let both = Internal::ClusterIp([ip("10.96.0.1"), ip("fd00::1")].into());
+    assert_eq!(kept(dual.clone()), (Some(both), vec![]));
+    assert_eq!(narrowed(dual, InternalAddresses::LeftOut), (None, vec![]));
+    let old = Internal::ClusterIp([ip("10.96.0.2")].into());
+    assert_eq!(kept(json!({"clusterIP": "10.96.0.2"})).0, Some(old));
+    let headless = Some(Internal::Headless([].into()));
+    assert_eq!(kept(json!({"clusterIP": "None"})), (headless.clone(), vec![]));
+    assert_eq!(kept(json!({"clusterIP": "None", "clusterIPs": ["None"]})).0, headless);
+    assert_eq!(kept(json!({"clusterIP": ""})), (None, vec![]));
+    let (none, reasons) = kept(json!({"clusterIPs": ["127.0.0.1", "x"]}));
+    assert_eq!((none, reasons.len()), (None, 2), "{reasons:?}");
+
+    let object: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"namespace": "ns", "name": "web-1"}, "addressType": "IPv4",
+        "endpoints": [
+            {"addresses": ["10.0.0.1", "10.0.0.9"]},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+            {"addresses": ["127.0.0.1"]}, {"addresses": ["host.example"]}, {"addresses": []},
+        ],
+    }))
+    .unwrap();
+    let pods = |internal| rules(Export::All).with_internal(internal).slice(&object).unwrap().pods;
+    let pod = |address: &str, ready| PodAddress { address: ip(address), ready };
+    assert_eq!(*pods(InternalAddresses::Kept), [pod("10.0.0.1", true), pod("10.0.0.2", false)]);
+    assert!(pods(InternalAddresses::LeftOut).is_empty());
 }
