@@ -100,10 +100,12 @@ pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Option<Vec<Located>>,
 }
 
 /// A file is as large as its cluster, so the budgets that guard against large input do not apply;
-/// those against deep nesting and alias bombs stay.
+/// those against deep nesting and alias bombs stay. Only `true` and `false` are booleans (YAML 1.2
+/// §10.3.2): `on`, `no` or `y` without quotes is the text that it looks like, as a name may.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         with_snippet: false,
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_events: usize::MAX,
             max_nodes: usize::MAX,

@@ -305,6 +305,20 @@ fn a_file_that_is_cut_short_keeps_its_objects_until_it_is_deleted() {
 }
 
 #[test]
+fn only_true_and_false_are_booleans() {
+    let mut directory = Directory::new();
+    let text = "kind: Service\napiVersion: v1\nmetadata:\n  name: web\n  namespace: no\n  \
+                labels: {app: on, x: y, yes: off}\nspec: {publishNotReadyAddresses: true, \
+                externalIPs: [192.0.2.1]}\n";
+    directory.write("a.yaml", text);
+    directory.settle();
+    assert_eq!(directory.reports(), <[&str; 0]>::default());
+    let view = directory.view();
+    let keys: Vec<String> = view.shards.iter().map(|entry| entry.key.to_string()).collect();
+    assert_eq!(keys, ["no/web"]);
+}
+
+#[test]
 fn faults_say_where() {
     let rules = Rules::new(Export::All, [].into(), DomainName::parse("example.com").unwrap());
     let fault = |bytes: &[u8]| parse::parse(bytes, &rules).expect_err("a fault");
