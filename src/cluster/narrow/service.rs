@@ -195,6 +195,10 @@ impl<'a> Addresses<'a> {
     }
 }
 
+/// The longest name of a port: in a label of 63 octets (RFC 1035 §2.3.4) an underscore comes
+/// first (RFC 2782).
+const MAX_PORT_NAME: usize = Label::MAX_LEN - 1;
+
 /// The named ports; those without a name have no SRV record.
 fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
     let all = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
@@ -203,8 +207,8 @@ fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
         let read = read_port(name, port);
         if read.is_none() {
             let reason = format!(
-                "port '{name}' is left out: its name must be a DNS label, its protocol TCP, UDP \
-                 or SCTP, its number from 1 to 65535"
+                "port '{name}' is left out: its name must be a DNS label of at most \
+                 {MAX_PORT_NAME} octets, its protocol TCP, UDP or SCTP, its number from 1 to 65535"
             );
             reasons.push(reason.into());
         }
@@ -225,7 +229,8 @@ fn read_port(name: &str, port: &ServicePort) -> Option<Port> {
         Some(_) => return None,
     };
     let number = u16::try_from(port.port).ok().filter(|&number| number > 0)?;
-    Some(Port { name: Label::parse(name).ok()?, protocol, number })
+    let name = Label::parse(name).ok().filter(|name| name.as_str().len() <= MAX_PORT_NAME)?;
+    Some(Port { name, protocol, number })
 }
 
 fn sorted<T: Ord>(mut items: Vec<T>) -> Box<[T]> {

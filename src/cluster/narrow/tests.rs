@@ -113,6 +113,16 @@ fn ports_are_the_named_ones() {
 }
 
 #[test]
+fn a_port_name_leaves_room_for_the_underscore_of_its_srv_name() {
+    let (fits, too_long) = ("p".repeat(62), "q".repeat(63));
+    let ports = json!({"ports": [{"name": fits, "port": 1}, {"name": too_long, "port": 2}]});
+    let found = service(ports, Value::Null, json!({}));
+    let ports: Vec<_> = exported(&found).shard.ports.iter().map(|port| port.number).collect();
+    assert_eq!(ports, [1]);
+    assert!(found.reasons.len() == 1 && found.reasons[0].contains("at most 62 octets"));
+}
+
+#[test]
 fn annotations_are_read_or_reported() {
     let found = service(
         json!({"publishNotReadyAddresses": true}),
