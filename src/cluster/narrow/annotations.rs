@@ -66,8 +66,8 @@ fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
 }
 
 fn ttl(text: &str) -> Result<u32, String> {
-    let seconds = text.parse().ok().filter(|&seconds| seconds <= MAX_TTL);
-    seconds.ok_or_else(|| format!("write a number of seconds from 0 to {MAX_TTL}"))
+    let seconds = text.parse().ok().filter(|seconds| (1..=MAX_TTL).contains(seconds));
+    seconds.ok_or_else(|| format!("write a number of seconds from 1 to {MAX_TTL}"))
 }
 
 fn truth(text: &str) -> Result<bool, String> {

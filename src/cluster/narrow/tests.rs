@@ -123,6 +123,18 @@ fn a_port_name_leaves_room_for_the_underscore_of_its_srv_name() {
 }
 
 #[test]
+fn a_ttl_is_at_least_a_second() {
+    let ttl = |text: &str| {
+        let found = service(json!({}), Value::Null, json!({"meridian.dev/ttl": text}));
+        (exported(&found).shard.options.as_ref().and_then(|o| o.ttl), found.reasons.len())
+    };
+    assert_eq!(
+        [ttl("0"), ttl("1"), ttl("2147483647")],
+        [(None, 1), (Some(1), 0), (Some(0x7fff_ffff), 0)]
+    );
+}
+
+#[test]
 fn annotations_are_read_or_reported() {
     let found = service(
         json!({"publishNotReadyAddresses": true}),
