@@ -97,7 +97,7 @@ impl Rules {
         }
         let mut annotations = Annotations::new(object.metadata.annotations.as_ref());
         let mut addresses = Addresses::new(self, reasons);
-        addresses.collect(object, &annotations);
+        addresses.collect(object, &mut annotations);
         let Addresses { addresses, hostnames, refused, .. } = addresses;
         let shard = Shard {
             addresses: sorted(addresses),
@@ -105,7 +105,7 @@ impl Rules {
             ttl_cap: None,
             ports: ports(spec, reasons).into(),
             endpoints: Default::default(),
-            options: annotations.options(),
+            options: annotations.options(self),
             refused: refused.into(),
         };
         reasons.extend(annotations.into_reasons());
@@ -129,7 +129,7 @@ impl<'a> Addresses<'a> {
         Self { rules, reasons, addresses: Vec::new(), hostnames: Vec::new(), refused: Vec::new() }
     }
 
-    fn collect(&mut self, object: &Service, annotations: &Annotations<'_>) {
+    fn collect(&mut self, object: &Service, annotations: &mut Annotations<'_>) {
         let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         for entry in balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten() {
             // An entry with both means the same load balancer twice; the IP needs no look-up.
