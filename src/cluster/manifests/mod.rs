@@ -36,7 +36,8 @@ use crate::model::Report;
 /// so after about two periods, well within the second that is promised.
 pub(super) const PERIOD: Duration = Duration::from_millis(200);
 
-/// After so many looks in a row that all differ, a file is read although it is being written.
+/// After so many looks in a row that all differ, a file is read although it is being written, and
+/// no first list waits for it.
 const RESTLESS_LOOKS: u8 = 3;
 
 /// The directory as it was last read.
