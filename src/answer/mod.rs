@@ -100,21 +100,24 @@ pub fn answer(
     let mut name = QuestionName::root();
     match Query::parse(query, &mut name) {
         Ok(query) => Some(Answer::new(snapshot, query, client, turn, reply).run()),
-        Err(fault) => refuse(fault, reply),
+        Err(fault) => refuse(fault, snapshot.identity().udp_payload, reply),
     }
 }
 
 /// A reply of the header alone to what cannot be read further.
-fn refuse(fault: InvalidMessage, reply: &mut [u8]) -> Option<Answered> {
-    let (header, rcode) = match fault {
+fn refuse(fault: InvalidMessage, payload: u16, reply: &mut [u8]) -> Option<Answered> {
+    let (header, edns, rcode) = match fault {
         InvalidMessage::Runt | InvalidMessage::Response => return None,
-        InvalidMessage::Opcode(header) => (header, rcode::NOTIMP),
-        InvalidMessage::Question(header) | InvalidMessage::Record(header) => {
-            (header, rcode::FORMERR)
-        }
+        InvalidMessage::Opcode(header, edns) => (header, edns, rcode::NOTIMP),
+        InvalidMessage::Question(header) => (header, None, rcode::FORMERR),
+        InvalidMessage::Record(header, edns) => (header, edns, rcode::FORMERR),
     };
-    let writer = Reply::new(reply, PLAIN_UDP_LIMIT, &[], None);
-    let len = writer.finish(header, Flags::default(), rcode, None);
+    // RFC 6891 §6.1.1: "If an OPT record is present in a received request, compliant responders
+    // MUST include an OPT record in their respective responses."
+    let edns = edns.map(|query| ReplyEdns { query, payload, nsid: None, error: None });
+    let writer = Reply::new(reply, PLAIN_UDP_LIMIT, &[], edns.as_ref());
+    let edns = edns.as_ref().map(|edns| (edns, 0));
+    let len = writer.finish(header, Flags::default(), rcode, edns);
     let (zone, located) = (ZoneKind::None, LocatedBy::Nothing);
     Some(Answered { len, zone, qtype: 0, rcode, located })
 }
@@ -309,11 +312,9 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
                 let Some(set) = node.rrset(rtype).filter(|set| set.rtype == rtype) else {
                     continue;
                 };
-                for rdata in &set.rdata {
-                    let name = (&wire[..relative], apex);
-                    if self.reply.additional(name, rtype, set.ttl, rdata).is_err() {
-                        return;
-                    }
+                let name = (&wire[..relative], apex);
+                if self.reply.additional(name, rtype, set.ttl, &set.rdata).is_err() {
+                    return;
                 }
             }
         }

@@ -81,5 +81,7 @@ fn dumps_every_name_once() {
     assert_eq!(lines(cname), 1, "{text}");
     assert_eq!(lines("_http._tcp.web.ns.fed.svc.eu.example.com. 180 IN SRV 0 1 80 near.web"), 1);
     assert_eq!(lines("ns1.example.com. 180 IN A 192.0.2.53"), 1);
+    assert_eq!(lines("web.ns.fed.example.com. 180 IN A "), 2, "the synonym of G");
+    assert_eq!(lines("web.ns.fed.svc.eu-1.example.com. 180 IN A "), 1, "the synonym of Z");
     assert_eq!(lines("; idle.web.ns.fed.svc.example.com."), 1);
 }

@@ -35,11 +35,8 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     }
     work.reports.federation = name_collision(&work.zone);
     let up = health::up(&inputs.federation.members, &inputs.standings);
-    let digest = (work.digest, &up).hash_one();
-    // "max(previous + 1, unix time) at every published change" (DESIGN §2 rule 6); serial
-    // arithmetic (RFC 1982) makes the wrap in 2106 an increase like any other.
-    let now = inputs.now as u32;
-    let serial = previous.map_or(now, |p| now.max(p.serial.wrapping_add(1)));
+    let digest = (work.digest, work.structure, &up).hash_one();
+    let serial = serial(previous, digest, inputs.now);
     let soa = soa(&work.zone, serial);
     Snapshot {
         generation: previous.map_or(1, |p| p.generation + 1),
@@ -50,6 +47,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         reports: work.reports,
         tallies: work.tallies,
         content_digest: work.digest,
+        structure_digest: work.structure,
         live: work.live,
         placements: work.placements,
         soa,
@@ -133,6 +131,8 @@ struct Work {
     live: Buckets<Live>,
     placements: Placements,
     digest: u64,
+    /// A hash of what is answered beside services: settings and locations.
+    structure: u64,
     reports: Reports,
     tallies: Vec<Tally>,
 }
@@ -144,6 +144,7 @@ impl Work {
             live: previous.live.clone(),
             placements: previous.placements.clone(),
             digest: previous.content_digest,
+            structure: previous.structure_digest,
             reports: previous.reports.clone(),
             tallies: previous.tallies.clone(),
         }
@@ -156,7 +157,10 @@ impl Work {
         let live = Buckets::default();
         let reports = Reports { structure: reports, ..Reports::default() };
         let tallies = vec![Tally::default(); sites.len()];
-        Self { zone, live, placements: Placements::default(), digest: 0, reports, tallies }
+        // Settings are plain data, and their debug form tells all of them; so do the clusters'.
+        let structure = (format!("{:?}", zone.settings()), format!("{clusters:?}")).hash_one();
+        let placements = Placements::default();
+        Self { zone, live, placements, digest: 0, structure, reports, tallies }
     }
 
     fn rebuild(&mut self, index: usize, inputs: &Inputs, geography: &Geography) {
@@ -251,6 +255,18 @@ fn name_collision(zone: &Zone) -> Option<Report> {
                  ambiguous in the clusters; rename either"
             .into(),
     })
+}
+
+/// "max(previous + 1, unix time) at every published change and at no other time" (DESIGN §2 rule
+/// 6): what does not change the digest changes no record. Serial arithmetic (RFC 1982) makes the
+/// wrap in 2106 an increase like any other.
+fn serial(previous: Option<&Snapshot>, digest: u64, now: u64) -> u32 {
+    let now = now as u32;
+    match previous {
+        None => now,
+        Some(previous) if previous.digest == digest => previous.serial,
+        Some(previous) => now.max(previous.serial.wrapping_add(1)),
+    }
 }
 
 /// SOA RDATA (RFC 1035 §3.3.13). MINIMUM is the TTL of negative answers (RFC 2308 §4).

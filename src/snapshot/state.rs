@@ -86,7 +86,8 @@ pub struct Snapshot {
     pub geography: Geography,
     /// Whether every source has been read: if not, absence is unknown.
     pub complete: bool,
-    /// A digest of all that is answered, equal on replicas that know the same (DESIGN §2 rule 6).
+    /// A digest of all records and their health, equal on replicas that know the same; geography,
+    /// which chooses and orders but makes no record, is not in it.
     pub digest: u64,
     /// What cannot be served as asked, found while building.
     pub reports: Reports,
@@ -95,6 +96,7 @@ pub struct Snapshot {
     /// What it was built from.
     pub inputs: Inputs,
     pub(super) content_digest: u64,
+    pub(super) structure_digest: u64,
     pub(super) live: Buckets<Live>,
     pub(super) placements: Placements,
     /// SOA RDATA.

@@ -155,10 +155,13 @@ impl Telemetry {
         &self.tcp
     }
 
-    /// A snapshot was published, `took` after the first event that it holds.
-    pub fn publish(&self, stats: SnapshotStats, took: Duration) {
+    /// A snapshot was published, `took` after the first event that it holds; reloads and tables
+    /// have none.
+    pub fn publish(&self, stats: SnapshotStats, took: Option<Duration>) {
         self.published.set(stats);
-        self.publish_duration.observe(took.as_secs_f64());
+        if let Some(took) = took {
+            self.publish_duration.observe(took.as_secs_f64());
+        }
     }
 
     /// Something was reloaded, or refused.

@@ -161,7 +161,7 @@ impl Zone {
             .levels
             .all()
             .chain([Level::Global])
-            .filter(|level| !self.fits(service, *level))
+            .filter(|level| !self.fits(service, None, *level))
             .map(|level| {
                 self.levels.tail(level).len() + service.key.wire().len() + self.apex().wire().len()
             })
@@ -177,11 +177,12 @@ impl Zone {
         })
     }
 
-    /// Whether the name of a service at a level is short enough to exist.
+    /// Whether the name of a service, or of one of its ports, at a level is short enough to exist.
     #[must_use]
-    pub fn fits(&self, service: &Service, level: Level) -> bool {
+    pub fn fits(&self, service: &Service, port: Option<&NamedPort>, level: Level) -> bool {
         let labels = service.key.wire().len() + self.levels.tail(level).len();
-        labels + self.apex().wire().len() <= DomainName::MAX_LEN
+        let prefix = port.map_or(0, NamedPort::prefix_len);
+        prefix + labels + self.apex().wire().len() <= DomainName::MAX_LEN
     }
 
     /// The settings that the zone was compiled with.
