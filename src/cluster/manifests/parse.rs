@@ -71,11 +71,12 @@ impl Object {
     }
 }
 
-/// Reads all documents of a file. JSON is read as the YAML that it is, which keeps its lines too.
+/// Reads all documents of a file; `None` where there are none. JSON is read as the YAML that it is,
+/// which keeps its lines too.
 ///
 /// # Errors
 /// The first [`Fault`]; a file is in force whole or not at all.
-pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Vec<Located>, Fault> {
+pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Option<Vec<Located>>, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| Fault {
         line: Some(1 + bytes[..error.valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64),
         reason: "the text is not UTF-8".into(),
@@ -85,12 +86,16 @@ pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Vec<Located>, Fault> 
             line: error.location().map(|location| location.line()),
             reason: error.without_snippet().to_string(),
         })?;
+    if documents.is_empty() {
+        return Ok(None);
+    }
     let mut objects = Vec::new();
     for Spanned { value: Document { fields, items }, referenced, .. } in documents {
         match items {
             None => objects.extend(read(fields, referenced.line(), rules)?),
             Some(items) => {
                 let list = Header::of(&fields);
+                list.check_whole(referenced.line())?;
                 for Spanned { value: item, referenced, .. } in items {
                     // Anything else is an item of some other kind's own list.
                     let Value::Object(mut item) = item else { continue };
@@ -100,14 +105,16 @@ pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Vec<Located>, Fault> 
             }
         }
     }
-    Ok(objects)
+    Ok(Some(objects))
 }
 
 /// A file is as large as its cluster, so the budgets that guard against large input do not apply;
-/// those against deep nesting and alias bombs stay.
+/// those against deep nesting and alias bombs stay. Only `true` and `false` are booleans (YAML 1.2
+/// §10.3.2): `on`, `no` or `y` without quotes is the text that it looks like, as a name may.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         with_snippet: false,
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_events: usize::MAX,
             max_nodes: usize::MAX,
@@ -164,6 +171,18 @@ impl<'a> Header<'a> {
     fn of(fields: &'a Map<String, Value>) -> Self {
         let text = |key| fields.get(key).and_then(Value::as_str).unwrap_or_default();
         Self { api_version: text("apiVersion"), kind: text("kind") }
+    }
+
+    /// Refuses what has `items` and is no list: kubectl writes `kind: List` after the items, so the
+    /// file ends too early.
+    fn check_whole(&self, line: u64) -> Result<(), Fault> {
+        match (self.api_version, self.kind) {
+            ("" | "v1" | "discovery.k8s.io/v1", kind) if !kind.ends_with("List") => {
+                let reason = "this has items, but its kind is no List: is the file cut short?";
+                Err(Fault { line: Some(line), reason: reason.into() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Tells an item of this list what it is: API servers leave that out in a `ServiceList`, as

@@ -109,7 +109,7 @@ impl Rules {
         }
         let mut annotations = Annotations::new(object.metadata.annotations.as_ref());
         let mut addresses = Addresses::new(self, reasons);
-        addresses.collect(object, &annotations);
+        addresses.collect(object, &mut annotations);
         let Addresses { addresses, hostnames, refused, .. } = addresses;
         let shard = Shard {
             addresses: sorted(addresses),
@@ -117,7 +117,7 @@ impl Rules {
             ttl_cap: None,
             ports: ports(spec, reasons).into(),
             endpoints: Default::default(),
-            options: annotations.options(),
+            options: annotations.options(self),
             refused: refused.into(),
             internal: self.internal_addresses(spec, reasons).map(Box::new),
         };
@@ -175,7 +175,7 @@ impl<'a> Addresses<'a> {
         Self { rules, reasons, addresses: Vec::new(), hostnames: Vec::new(), refused: Vec::new() }
     }
 
-    fn collect(&mut self, object: &Service, annotations: &Annotations<'_>) {
+    fn collect(&mut self, object: &Service, annotations: &mut Annotations<'_>) {
         let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         for entry in balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten() {
             // An entry with both means the same load balancer twice; the IP needs no look-up.
@@ -241,6 +241,10 @@ impl<'a> Addresses<'a> {
     }
 }
 
+/// The longest name of a port: in a label of 63 octets (RFC 1035 §2.3.4) an underscore comes
+/// first (RFC 2782).
+const MAX_PORT_NAME: usize = Label::MAX_LEN - 1;
+
 /// The named ports; those without a name have no SRV record.
 fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
     let all = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
@@ -249,8 +253,8 @@ fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
         let read = read_port(name, port);
         if read.is_none() {
             let reason = format!(
-                "port '{name}' is left out: its name must be a DNS label, its protocol TCP, UDP \
-                 or SCTP, its number from 1 to 65535"
+                "port '{name}' is left out: its name must be a DNS label of at most \
+                 {MAX_PORT_NAME} octets, its protocol TCP, UDP or SCTP, its number from 1 to 65535"
             );
             reasons.push(reason.into());
         }
@@ -271,7 +275,8 @@ fn read_port(name: &str, port: &ServicePort) -> Option<Port> {
         Some(_) => return None,
     };
     let number = u16::try_from(port.port).ok().filter(|&number| number > 0)?;
-    Some(Port { name: Label::parse(name).ok()?, protocol, number })
+    let name = Label::parse(name).ok().filter(|name| name.as_str().len() <= MAX_PORT_NAME)?;
+    Some(Port { name, protocol, number })
 }
 
 fn sorted<T: Ord>(mut items: Vec<T>) -> Box<[T]> {

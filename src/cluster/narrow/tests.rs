@@ -113,6 +113,67 @@ fn ports_are_the_named_ones() {
 }
 
 #[test]
+fn a_port_name_leaves_room_for_the_underscore_of_its_srv_name() {
+    let (fits, too_long) = ("p".repeat(62), "q".repeat(63));
+    let ports = json!({"ports": [{"name": fits, "port": 1}, {"name": too_long, "port": 2}]});
+    let found = service(ports, Value::Null, json!({}));
+    let ports: Vec<_> = exported(&found).shard.ports.iter().map(|port| port.number).collect();
+    assert_eq!(ports, [1]);
+    assert!(found.reasons.len() == 1 && found.reasons[0].contains("at most 62 octets"));
+}
+
+#[test]
+fn what_stands_in_for_shards_is_guarded_as_they_are() {
+    let read = |text: &str| {
+        let found =
+            service(json!({}), Value::Null, json!({"meridian.dev/when-none-healthy": text}));
+        let choice = exported(&found).shard.options.clone().and_then(|o| o.when_none_healthy);
+        (choice, found.reasons)
+    };
+    for (text, why) in [
+        ("127.0.0.1", "127.0.0.1 is a loopback address"),
+        ("192.0.2.1, 169.254.169.254", "169.254.169.254 is a link-local address"),
+        ("fe80::1", "fe80::1 is a link-local address"),
+        ("web.ns.f.svc.EXAMPLE.com", "own zone"),
+        ("example.com.", "own zone"),
+    ] {
+        let (choice, reasons) = read(text);
+        assert_eq!(choice, None, "{text}");
+        assert!(reasons.len() == 1 && reasons[0].contains(why), "{text}: {reasons:?}");
+    }
+    for text in ["127.0.1.9", "192.0.2.1,2001:db8::1", "sorry.example.net", "nothing", "all"] {
+        assert_eq!(read(text), (text.parse().ok(), vec![]), "{text}");
+    }
+}
+
+#[test]
+fn unknown_annotations_are_reported_with_the_known_ones() {
+    let found = service(
+        json!({}),
+        Value::Null,
+        json!({"meridian.dev/tll": "30", "other.dev/tll": "30", "meridian.dev/drain": "false"}),
+    );
+    assert_eq!(found.reasons.len(), 1, "{:?}", found.reasons);
+    let (what, known) = found.reasons[0].split_once(": ").expect("a reason");
+    assert_eq!(what, "annotation meridian.dev/tll is unknown and ignored");
+    for name in ["addresses", "ttl", "policy", "when-none-healthy", "min-ready", "drain"] {
+        assert!(known.contains(name), "{known}");
+    }
+}
+
+#[test]
+fn a_ttl_is_at_least_a_second() {
+    let ttl = |text: &str| {
+        let found = service(json!({}), Value::Null, json!({"meridian.dev/ttl": text}));
+        (exported(&found).shard.options.as_ref().and_then(|o| o.ttl), found.reasons.len())
+    };
+    assert_eq!(
+        [ttl("0"), ttl("1"), ttl("2147483647")],
+        [(None, 1), (Some(1), 0), (Some(0x7fff_ffff), 0)]
+    );
+}
+
+#[test]
 fn annotations_are_read_or_reported() {
     let found = service(
         json!({"publishNotReadyAddresses": true}),
