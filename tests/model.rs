@@ -15,7 +15,6 @@ mod random;
 use std::sync::Arc;
 
 use meridian::answer::{Client, MAX_MESSAGE, Transport, answer};
-use meridian::health::ClusterState;
 use meridian::snapshot::{Inputs, Snapshot, build};
 use proptest::prelude::*;
 
@@ -128,8 +127,7 @@ fn change(clusters: &mut [Cluster], inputs: &mut Inputs, step: &Step) {
             clusters[at].services = services.clone();
             clusters[at].unread = false;
             inputs.views[at] = Some(Arc::new(clusters[at].view()));
-            inputs.states[at] =
-                if clusters[at].down { ClusterState::Down } else { ClusterState::Up };
+            inputs.standings[at] = clusters[at].standing();
         }
         Step::Nodes(at, nodes) => {
             let at = index(at);
@@ -140,10 +138,7 @@ fn change(clusters: &mut [Cluster], inputs: &mut Inputs, step: &Step) {
         Step::Down(at, down) => {
             let at = index(at);
             clusters[at].down = *down;
-            if !clusters[at].unread {
-                let state = if *down { ClusterState::Down } else { ClusterState::Up };
-                inputs.states[at] = state;
-            }
+            inputs.standings[at] = clusters[at].standing();
         }
     }
 }
