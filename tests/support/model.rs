@@ -190,8 +190,10 @@ fn places(cluster: &Cluster) -> BTreeSet<(String, Option<String>)> {
             zones.chain([(region.clone(), None)]).collect()
         }
     };
-    let named = |place: &(String, Option<String>)| {
-        !is_reserved(&place.0) && !place.1.as_deref().is_some_and(is_reserved)
+    // A zone without a name is still in its region.
+    let named = |(region, zone): (String, Option<String>)| {
+        let zone = zone.filter(|zone| !is_reserved(zone));
+        (!is_reserved(&region)).then_some((region, zone))
     };
-    all.into_iter().filter(named).collect()
+    all.into_iter().filter_map(named).collect()
 }
