@@ -133,7 +133,7 @@ impl Zone {
             })
             .collect();
         self.recount_namespaces(index, &entries);
-        let reports = entries.iter().filter_map(|e| self.too_long(&e.service)).collect();
+        let reports = entries.iter().flat_map(|e| self.too_long(&e.service)).collect();
         self.services.replace(index, entries);
         reports
     }
@@ -163,38 +163,45 @@ impl Zone {
         }
     }
 
-    /// "A name that would exceed 255 octets ... does not exist, is reported once" (DESIGN §2).
-    fn too_long(&self, service: &Service) -> Option<Report> {
-        let longest = self
-            .levels
-            .all()
-            .chain([Level::Global])
-            .filter(|level| !self.fits(service, None, *level))
-            .map(|level| {
-                self.levels.tail(level).len() + service.key.wire().len() + self.apex().wire().len()
-            })
-            .max()?;
-        Some(Report {
+    /// "A name that would exceed 255 octets, or a port label over 63, does not exist, is reported
+    /// once" (DESIGN §2).
+    fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<> {
+        let report = |reason: String| Report {
             subject: format!("Service {}", service.key).into(),
-            reason: format!(
+            reason: reason.into(),
+        };
+        let levels = self.levels.all().chain([Level::Global]);
+        let longest = levels.map(|level| self.name_len(service, None, level)).max();
+        let name = longest.filter(|len| *len > DomainName::MAX_LEN).map(|longest| {
+            report(format!(
                 "has names of up to {longest} octets; those above {} do not exist: shorten its \
                  name or its namespace's",
                 DomainName::MAX_LEN
-            )
-            .into(),
-        })
+            ))
+        });
+        let port = service.overlong_port().map(|port| {
+            report(format!(
+                "its port '{port}' has no SRV names: behind the underscore {} octets are left",
+                NamedPort::MAX_LEN
+            ))
+        });
+        name.into_iter().chain(port)
     }
 
     /// Whether the name of a service, or of one of its ports, at a level is short enough to exist.
     #[must_use]
     pub fn fits(&self, service: &Service, port: Option<&NamedPort>, level: Level) -> bool {
-        self.fits_behind(service, level, port.map_or(0, NamedPort::prefix_len))
+        self.name_len(service, port, level) <= DomainName::MAX_LEN
     }
 
     /// Whether it is with `prefix` octets of port labels in front.
     pub(super) fn fits_behind(&self, service: &Service, level: Level, prefix: usize) -> bool {
-        let labels = prefix + service.key.wire().len() + self.levels.tail(level).len();
-        labels + self.apex().wire().len() <= DomainName::MAX_LEN
+        prefix + self.name_len(service, None, level) <= DomainName::MAX_LEN
+    }
+
+    fn name_len(&self, service: &Service, port: Option<&NamedPort>, level: Level) -> usize {
+        let labels = service.key.wire().len() + self.levels.tail(level).len();
+        port.map_or(0, NamedPort::prefix_len) + labels + self.apex().wire().len()
     }
 
     /// The settings that the zone was compiled with.

@@ -74,7 +74,8 @@ impl Cluster {
         }
     }
 
-    fn standing(&self) -> Standing {
+    /// What is known of it as a whole.
+    pub(crate) fn standing(&self) -> Standing {
         let (state, reason) = match (self.unread, self.down) {
             (true, _) => (ClusterState::Unread, Reason::NotRead),
             (false, true) => (ClusterState::Down, Reason::ChecksFail),
