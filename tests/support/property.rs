@@ -80,7 +80,8 @@ fn judge(
     match u16::from_be_bytes([octets[4], octets[5]]) {
         0 => {
             assert!(matches!(reply.rcode(), dns::FORMERR | dns::NOTIMP), "{reply}");
-            assert_eq!(octets.len(), HEADER, "no question, so nothing else either");
+            assert_eq!(octets[6..10], [0; 4], "no question, so no records either");
+            assert!(reply.additional().is_empty(), "{reply}");
         }
         1 => {
             let end = skip_name(octets, HEADER).expect("a name") + 4;
