@@ -33,9 +33,13 @@ fn serials_wrap() {
 fn unchanged_buckets_are_shared() {
     let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
     let first = fixture.clone().shard(0, "ns/web", &["192.0.2.1"], 1, Default::default()).build();
-    let view = fixture
-        .shard(0, "ns/web", &["192.0.2.1"], 1, Default::default())
-        .shard(0, "ns/api", &["192.0.2.2"], 1, Default::default());
+    let view = fixture.shard(0, "ns/web", &["192.0.2.1"], 1, Default::default()).shard(
+        0,
+        "ns/api",
+        &["192.0.2.2"],
+        1,
+        Default::default(),
+    );
     let mut buckets = first.inputs.views[0].as_ref().expect("read").shards.clone();
     for entry in &view.shards[0] {
         if entry.key.name() == "api" {
@@ -71,10 +75,8 @@ fn static_records_under_a_location_of_nodes_are_reported() {
     });
     assert!(reports(&fixture.build()).is_empty());
     let topology = crate::model::Topology { region: label("www"), zone: None };
-    let view = crate::model::ClusterView {
-        topologies: Arc::new([topology].into()),
-        ..Default::default()
-    };
+    let view =
+        crate::model::ClusterView { topologies: Arc::new([topology].into()), ..Default::default() };
     let inputs = Inputs { views: vec![Some(Arc::new(view))], ..fixture.inputs() };
     assert_eq!(reports(&build(None, inputs)), ["static records of www.example.com."]);
 }

@@ -75,6 +75,7 @@ struct Shard<'a> {
     ttl_cap: Option<u32>,
     /// An index into the cluster's lists.
     ports: u32,
+    tcp_port: Option<u16>,
     ready: u32,
     total: u32,
     #[serde(borrow)]
@@ -169,6 +170,7 @@ impl<'a> Shard<'a> {
             hostnames: shard.hostnames.iter().map(|host| &**host).collect(),
             ttl_cap: shard.ttl_cap,
             ports,
+            tcp_port: shard.tcp_port,
             ready: shard.endpoints.ready,
             total: shard.endpoints.total,
             options: shard.options.as_deref().map(Options::of),
@@ -262,6 +264,7 @@ impl Shard<'_> {
             hostnames: self.hostnames.iter().map(|host| (*host).into()).collect(),
             ttl_cap: self.ttl_cap,
             ports: ports.get(self.ports as usize).ok_or(Invalid::Ports)?.clone(),
+            tcp_port: self.tcp_port,
             endpoints: Endpoints { ready: self.ready, total: self.total },
             options: self.options.as_ref().map(Options::read).transpose()?.map(Box::new),
             refused: refused.collect(),

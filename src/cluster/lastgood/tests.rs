@@ -75,6 +75,7 @@ fn rich() -> Vec<ShardEntry> {
                 hostnames: ["lb.example.net".into()].into(),
                 ttl_cap: Some(30),
                 ports: [port(Protocol::Tcp), port(Protocol::Udp), port(Protocol::Sctp)].into(),
+                tcp_port: Some(53),
                 endpoints: Endpoints { ready: 1, total: 4 },
                 options: Some(Box::new(ServiceOptions {
                     ttl: Some(20),
