@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::lastgood::KnownView;
 use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
 use super::narrow::Rules;
@@ -25,6 +26,8 @@ pub struct Shared {
     pub resolver: ResolverSettings,
     /// Notified after each new view, so that one publisher can wait for all clusters.
     pub wake: Arc<Notify>,
+    /// Views of an earlier run, for what their host names resolved to.
+    pub remembered: Arc<[KnownView]>,
 }
 
 /// A new view of a cluster.
@@ -107,7 +110,8 @@ async fn run(
     clock: Arc<WatchClock>,
     link: LinkSender,
 ) {
-    let Shared { apex, resolver, wake } = shared;
+    let Shared { apex, resolver, wake, remembered } = shared;
+    let identity = settings.source.identity();
     let rules = Arc::new(Rules::new(settings.export, settings.allow_nets, apex.clone()));
     let (batches, mut source) = mpsc::channel(1);
     let (hosts, wanted) = mpsc::unbounded_channel();
@@ -119,8 +123,14 @@ async fn run(
         AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span()));
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
-    let mut reducer =
-        Reducer { state: ClusterState::new(rules, settings.confirm), hosts, sender, wake };
+    let mut state = ClusterState::new(rules, settings.confirm);
+    if let Some(known) = remembered.iter().find(|k| k.name == settings.name && k.source == identity)
+    {
+        state.remember(&known.view);
+    }
+    // The views of an earlier run are large, and of no more use.
+    drop(remembered);
+    let mut reducer = Reducer { state, hosts, sender, wake };
     let mut events = Vec::with_capacity(ANSWERS);
     loop {
         let confirmed = async {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use meridian::cluster::lastgood::KnownView;
 use meridian::cluster::{self, Feed};
 use meridian::config::Config;
 use meridian::geo;
@@ -43,16 +44,18 @@ impl Geography {
 
 impl Running {
     /// Begins to read what the configuration names, within the current tokio runtime. What runs
-    /// already with the same settings is taken over from `before`.
+    /// already with the same settings is taken over from `before`; `remembered` is from disk.
     pub(crate) fn start(
         config: &Config,
         wake: &Arc<Notify>,
+        remembered: Arc<[KnownView]>,
         before: Option<&Self>,
     ) -> (Self, Reload) {
         let shared = cluster::Shared {
             apex: config.federation.domain.clone(),
             resolver: config.resolver.clone(),
             wake: wake.clone(),
+            remembered,
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
@@ -85,6 +88,8 @@ impl Running {
             identity: config.identity.clone(),
             members: config.members.clone(),
         };
+        // They are large, and of no use to feeds that are started later.
+        let shared = cluster::Shared { remembered: Arc::default(), ..shared };
         let reload = Reload { federation: Arc::new(federation), feeds: feeds.clone() };
         (Self { sources: config.sources.clone(), feeds, shared, geo }, reload)
     }
@@ -102,9 +107,9 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
     runtime.block_on(async {
         let telemetry = Telemetry::new(&config.federation.domain.to_string());
         let wake = Arc::new(Notify::new());
-        let (running, reload) = Running::start(&config, &wake, None);
+        let (running, reload) = Running::start(&config, &wake, Arc::default(), None);
         let atlas = running.geography().atlas.clone();
-        let (publisher, mut handle) = Publisher::new(reload, Vec::new(), atlas, wake, telemetry);
+        let (publisher, mut handle) = Publisher::new(reload, &[], atlas, wake, telemetry);
         let task = tokio::spawn(publisher.run(Settings {
             startup_grace: config.publisher.startup_grace.min(READ_LIMIT),
             last_known_good: None,

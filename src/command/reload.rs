@@ -120,7 +120,8 @@ impl Reloader {
                  start"
             );
         }
-        let (running, reload) = Running::start(&config, &self.wake, Some(&self.running));
+        let (running, reload) =
+            Running::start(&config, &self.wake, Arc::default(), Some(&self.running));
         self.running = running;
         if self.reloads.send(reload).await.is_ok() {
             info!(file = %self.path.display(), "configuration reloaded");
