@@ -87,7 +87,7 @@ fn the_demo_is_what_the_readme_says() {
     for (member, source) in demo.members.iter().zip(&demo.sources) {
         assert_eq!(member.name, source.name);
         assert!(member.location.is_some() && member.region.is_some() && member.zones.len() == 1);
-        let Source::Manifests(directory) = &source.source;
+        let Source::Manifests(directory) = &source.source else { panic!("a directory") };
         assert!(directory.ends_with(format!("clusters/{}", member.name)));
     }
     assert_eq!(demo.federation.ttl, 180);
@@ -251,7 +251,8 @@ clusters: []
         [
             "federation.nameservers: is empty: a zone has at least one name server",
             "listen.dns: is empty: give at least one address to answer on",
-            "clusters: is empty: a federation has at least one cluster",
+            "clusters: is empty: a federation has at least one cluster, here or registered at \
+             'home'",
         ]
     );
     let swap = |from: &str, to: &str| minimal("", "").replace(from, to);

@@ -12,7 +12,7 @@ mod state;
 
 pub use build::build;
 pub use cell::SnapshotCell;
-pub use inputs::{Federation, Identity, Inputs, places};
+pub use inputs::{Federation, Identity, Inputs, Membership, places};
 pub use state::{Live, Reports, Snapshot, Tally};
 
 #[cfg(test)]

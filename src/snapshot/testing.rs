@@ -1,10 +1,11 @@
 //! Federations made by hand, for tests.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{Federation, Identity, Inputs, Snapshot, build};
+use super::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use crate::geo::{Atlas, NetworkRule, Target};
 use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
@@ -132,6 +133,8 @@ impl Fixture {
             networks: self.networks.clone(),
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members: self.members.clone(),
+            membership: Membership::Known,
+            reports: BTreeSet::new(),
         };
         let view = |(shards, read): (&Vec<ShardEntry>, &bool)| {
             let shards = Buckets::from_items(shards.iter().cloned());

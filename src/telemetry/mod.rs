@@ -13,6 +13,7 @@ pub mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use prometheus::{
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use readiness::Readiness;
 pub use stats::{ClusterStats, SnapshotStats, WatchClock, ZoneStats};
+pub use watches::Watches;
 
 use collector::Workers;
 use stats::Published;

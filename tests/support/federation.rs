@@ -11,7 +11,7 @@ use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
     Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Topology, WhenNoneHealthy,
 };
-use meridian::snapshot::{self, Identity, Inputs};
+use meridian::snapshot::{self, Identity, Inputs, Membership};
 use meridian::zone::{self, Nameserver, SoaSettings, StaticRecord};
 
 /// The federation's domain.
@@ -172,6 +172,8 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         networks: networks.clone(),
         identity,
         members: clusters.iter().map(Cluster::member).collect(),
+        membership: Membership::Known,
+        reports: BTreeSet::new(),
     };
     let view = |cluster: &Cluster| (!cluster.unread).then(|| Arc::new(cluster.view()));
     Inputs {

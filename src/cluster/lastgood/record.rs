@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::KnownView;
+use crate::cluster::narrow::Rules;
 use crate::model::{
     self, Buckets, ClusterView, DomainName, Endpoints, Label, Policy, Protocol, ServiceKey,
     ServiceOptions, ShardEntry, Topology, WhenNoneHealthy,
@@ -199,11 +200,8 @@ impl<'a> Options<'a> {
 //--- Reading ---
 
 impl Cluster<'_> {
-    /// The view, with those of its addresses that are still `publishable`.
-    pub(super) fn view(
-        &self,
-        publishable: &dyn Fn(IpAddr) -> bool,
-    ) -> Result<ClusterView, Invalid> {
+    /// The view, with what may still be published by `rules`.
+    pub(super) fn view(&self, rules: &Rules) -> Result<ClusterView, Invalid> {
         let label = |text: &str| Label::parse(text);
         let topologies = self.topologies.iter().map(|(region, zone)| {
             Ok(Topology { region: label(region)?, zone: zone.map(label).transpose()? })
@@ -214,7 +212,8 @@ impl Cluster<'_> {
         let ports = ports?;
         // Namespaces are few: each is read and checked once.
         let mut namespaces: HashMap<&str, Label> = HashMap::new();
-        let entries = self.shards.iter().map(|shard| {
+        let admitted = self.shards.iter().filter(|shard| rules.admits(shard.namespace));
+        let entries = admitted.map(|shard| {
             let namespace = match namespaces.get(shard.namespace) {
                 Some(namespace) => namespace.clone(),
                 None => {
@@ -224,7 +223,7 @@ impl Cluster<'_> {
                 }
             };
             let key = ServiceKey::new(&namespace, &label(shard.name)?);
-            Ok(ShardEntry::new(key, Arc::new(shard.read(&ports, publishable)?)))
+            Ok(ShardEntry::new(key, Arc::new(shard.read(&ports, rules)?)))
         });
         let entries: Result<Vec<ShardEntry>, Invalid> = entries.collect();
         let topologies: Result<_, Invalid> = topologies.collect();
@@ -250,17 +249,14 @@ impl Port<'_> {
 }
 
 impl Shard<'_> {
-    fn read(
-        &self,
-        ports: &[Arc<[model::Port]>],
-        publishable: &dyn Fn(IpAddr) -> bool,
-    ) -> Result<model::Shard, Invalid> {
+    fn read(&self, ports: &[Arc<[model::Port]>], rules: &Rules) -> Result<model::Shard, Invalid> {
         let refused = self.refused.iter().map(|(address, reason)| model::Refusal {
             address: (*address).into(),
             reason: (*reason).into(),
         });
+        let publishable = |address: &IpAddr| rules.publishable(*address).is_ok();
         Ok(model::Shard {
-            addresses: self.addresses.iter().copied().filter(|ip| publishable(*ip)).collect(),
+            addresses: self.addresses.iter().copied().filter(publishable).collect(),
             hostnames: self.hostnames.iter().map(|host| (*host).into()).collect(),
             ttl_cap: self.ttl_cap,
             ports: ports.get(self.ports as usize).ok_or(Invalid::Ports)?.clone(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::cluster::{Export, Source};
+use crate::cluster::{AddressScope, ApiSettings, Export, Namespaces, Source};
 use crate::model::{
     Buckets, Endpoints, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
     ShardEntry, Topology, WhenNoneHealthy,
@@ -28,6 +28,9 @@ fn settings(cluster: &str, directory: &str) -> Settings {
         export: Export::Label,
         allow_nets: ["127.0.0.0/8".parse().unwrap()].into(),
         confirm: Duration::ZERO,
+        namespaces: Namespaces::default(),
+        addresses: AddressScope::Any,
+        api: ApiSettings::default(),
     }
 }
 
@@ -153,6 +156,10 @@ fn what_may_no_longer_be_published_is_not() {
     let view = &load(&path, &[strict], &apex())[0].view;
     let shard = &view.shards.iter().next().unwrap().shard;
     assert_eq!(*shard.addresses, ["2001:db8::1".parse::<IpAddr>().unwrap()]);
+    let given = Some(Arc::new(BTreeSet::from(["other".into()])));
+    let namespaces = Namespaces { given, ..Namespaces::default() };
+    let confined = Settings { namespaces, ..settings("a", "/m") };
+    assert!(load(&path, &[confined], &apex())[0].view.shards.is_empty());
 }
 
 #[test]

@@ -162,17 +162,20 @@ impl Scanner {
             Event::Service(Change::Init),
             Event::Slice(Change::Init),
             Event::Node(Change::Init),
+            Event::Export(Change::Init),
         ];
         let all = self.files.values().flat_map(File::keys).collect();
         events.extend(self.in_force(&all).into_values().map(|object| match object.clone() {
             Object::Service(service) => Event::Service(Change::InitApply(service)),
             Object::Slice(slice) => Event::Slice(Change::InitApply(slice)),
             Object::Node(node) => Event::Node(Change::InitApply(node)),
+            Object::Export(export) => Event::Export(Change::InitApply(export)),
         }));
         events.extend([
             Event::Service(Change::InitDone),
             Event::Slice(Change::InitDone),
             Event::Node(Change::InitDone),
+            Event::Export(Change::InitDone),
         ]);
         events
     }
@@ -187,11 +190,13 @@ impl Scanner {
             ObjectKey::Service(id) => Event::Service(Change::Delete(id)),
             ObjectKey::Slice(id) => Event::Slice(Change::Delete(id)),
             ObjectKey::Node(id) => Event::Node(Change::Delete(id)),
+            ObjectKey::Export(id) => Event::Export(Change::Delete(id)),
         });
         let present = in_force.values().map(|&object| match object.clone() {
             Object::Service(service) => Event::Service(Change::Apply(service)),
             Object::Slice(slice) => Event::Slice(Change::Apply(slice)),
             Object::Node(node) => Event::Node(Change::Apply(node)),
+            Object::Export(export) => Event::Export(Change::Apply(export)),
         });
         // What is new first: a service whose slice is renamed keeps its endpoints throughout.
         present.chain(gone).collect()

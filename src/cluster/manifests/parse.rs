@@ -7,7 +7,11 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
-use crate::cluster::narrow::{NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules, Unnamed};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::cluster::narrow::{
+    NarrowExport, NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules, Unnamed,
+};
 
 /// Why a file is not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub(super) enum Object {
     Slice(NarrowSlice),
     /// A Node.
     Node(NarrowNode),
+    /// A ServiceExport.
+    Export(NarrowExport),
 }
 
 /// Kind and identity of an object.
@@ -49,6 +55,8 @@ pub(super) enum ObjectKey {
     Slice(ObjectId),
     /// A Node.
     Node(ObjectId),
+    /// A ServiceExport.
+    Export(ObjectId),
 }
 
 impl Object {
@@ -58,6 +66,7 @@ impl Object {
             Self::Service(service) => ObjectKey::Service(service.id),
             Self::Slice(slice) => ObjectKey::Slice(slice.id),
             Self::Node(node) => ObjectKey::Node(node.id),
+            Self::Export(export) => ObjectKey::Export(export.id),
         }
     }
 }
@@ -176,6 +185,11 @@ fn read(fields: Map<String, Value>, line: u64, rules: &Rules) -> Result<Option<L
             |value, rules| narrow(value, Object::Slice, |o| rules.slice(&o))
         }
         ("v1", "Node") => |value, rules| narrow(value, Object::Node, |o| rules.node(&o)),
+        ("multicluster.x-k8s.io/v1beta1" | "multicluster.x-k8s.io/v1alpha1", "ServiceExport") => {
+            |value, rules| {
+                narrow(value, Object::Export, |o: ServiceExport| rules.service_export(&o.metadata))
+            }
+        }
         ("" | "v1" | "discovery.k8s.io/v1", "") if !fields.is_empty() => {
             let reason = "this is no Kubernetes object: it has no kind".into();
             return Err(Fault { line: Some(line), reason });
@@ -187,6 +201,12 @@ fn read(fields: Map<String, Value>, line: u64, rules: &Rules) -> Result<Option<L
         Ok(object) => Ok(Some(Located { line, name, object })),
         Err(why) => Err(Fault { line: Some(line), reason: format!("{name}: {why}") }),
     }
+}
+
+/// A ServiceExport of either version, as far as it counts.
+#[derive(Deserialize)]
+struct ServiceExport {
+    metadata: ObjectMeta,
 }
 
 fn narrow<K: DeserializeOwned, N>(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::annotations::Annotations;
-use super::{ObjectId, Rules, Unnamed, has_federate_label, names};
+use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, names};
 use crate::cluster::Export;
 use crate::model::{DomainName, Label, Port, Protocol, Refusal, ServiceKey, Shard};
 
@@ -51,10 +51,21 @@ impl Rules {
     pub(in crate::cluster) fn service(&self, object: &Service) -> Result<NarrowService, Unnamed> {
         let (namespace, name) = names(&object.metadata)?;
         let mut reasons = Vec::new();
-        let export = if self.wants(object) {
-            self.export(object, namespace, name, &mut reasons)
-        } else {
-            None
+        let export = match self.admission(namespace) {
+            _ if !self.wants(object) => None,
+            Admission::Admitted => self.export(object, namespace, name, &mut reasons),
+            Admission::LeftOut => None,
+            Admission::NotGiven => {
+                // Where all are exported this holds for most, and is what the operator wrote.
+                if self.export != Export::All {
+                    let reason = format!(
+                        "is not exported: namespace {namespace} is not among the 'namespaces' of \
+                         this cluster"
+                    );
+                    reasons.push(reason.into());
+                }
+                None
+            }
         };
         Ok(NarrowService {
             id: self.id(namespace, name),
@@ -69,7 +80,8 @@ impl Rules {
     fn wants(&self, object: &Service) -> bool {
         let opted_in = match self.export {
             Export::Label => has_federate_label(&object.metadata),
-            Export::All => true,
+            // Which of them are exported is known only beside the ServiceExports.
+            Export::ServiceExport | Export::All => true,
         };
         opted_in && object.metadata.deletion_timestamp.is_none()
     }

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use super::{ObjectId, Rules, Unnamed, has_federate_label, label, names};
+use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, label, names};
 use crate::cluster::Export;
 
 /// An EndpointSlice, narrowed.
@@ -61,10 +61,12 @@ impl Rules {
     pub(in crate::cluster) fn slice(&self, object: &EndpointSlice) -> Result<NarrowSlice, Unnamed> {
         let (namespace, name) = names(&object.metadata)?;
         let service = label(&object.metadata, SERVICE_NAME).filter(|service| !service.is_empty());
+        // Of what is never exported nothing is kept.
+        let service = service.filter(|_| self.admission(namespace) == Admission::Admitted);
         let endpoints = object.endpoints.iter().flatten();
         let federate = match self.export {
             Export::Label if !has_federate_label(&object.metadata) => FederateLabel::Missing,
-            Export::Label | Export::All => FederateLabel::Satisfied,
+            Export::Label | Export::ServiceExport | Export::All => FederateLabel::Satisfied,
         };
         Ok(NarrowSlice {
             id: self.id(namespace, name),

@@ -251,3 +251,36 @@ fn nodes() {
     let zone_only = node(json!({"topology.kubernetes.io/zone": "a"}), Value::Null);
     assert_eq!((place(&zone_only), zone_only.reasons.len()), (None, 1));
 }
+
+#[test]
+fn only_admitted_namespaces_export() {
+    let set = |names: &[&str]| Arc::new(names.iter().map(|name| Box::from(*name)).collect());
+    let object = |namespace: &str| -> Service {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": "web", "labels": {FEDERATE: "true"}},
+        }))
+        .unwrap()
+    };
+    let slice = |namespace: &str| -> EndpointSlice {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": "web-1",
+                         "labels": {"kubernetes.io/service-name": "web", FEDERATE: "true"}},
+            "addressType": "IPv4", "endpoints": [],
+        }))
+        .unwrap()
+    };
+    let limited = |export, namespaces| rules(export).limited_to(namespaces, AddressScope::Any);
+    let given = Namespaces { given: Some(set(&["team"])), ..Namespaces::default() };
+    let by_label = limited(Export::Label, given.clone());
+    assert!(by_label.service(&object("team")).unwrap().export.is_some());
+    let refused = by_label.service(&object("other")).unwrap();
+    assert!(refused.export.is_none() && refused.reasons[0].contains("namespace other"));
+    assert!(by_label.slice(&slice("team")).unwrap().service.is_some());
+    assert!(by_label.slice(&slice("other")).unwrap().service.is_none(), "nothing of it is kept");
+    let all = limited(Export::All, given);
+    assert!(all.service(&object("other")).unwrap().reasons.is_empty(), "it holds for most");
+    let lists = Namespaces { given: None, include: Some(set(&["a", "b"])), exclude: set(&["b"]) };
+    let all = limited(Export::All, lists);
+    let exports = |namespace| all.service(&object(namespace)).unwrap().export.is_some();
+    assert!(exports("a") && !exports("b") && !exports("c"));
+}

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::hosts::Resolution;
-use crate::cluster::narrow::{NarrowService, NarrowSlice, ObjectId};
+use crate::cluster::narrow::{NarrowExport, NarrowService, NarrowSlice, ObjectId};
 use crate::model::ServiceKey;
 
 /// How long objects count as having vanished together: a watch delivers tens of thousands of
@@ -41,6 +41,7 @@ pub(super) struct Guard {
 pub(super) enum Object {
     Service(ObjectId),
     Slice(ObjectId),
+    Export(ObjectId),
 }
 
 /// An object that was withdrawn, whole.
@@ -59,6 +60,8 @@ pub(super) enum Removed {
     Service(NarrowService, Vec<(Box<str>, Resolution)>),
     /// An EndpointSlice.
     Slice(NarrowSlice),
+    /// A ServiceExport.
+    Export(NarrowExport),
 }
 
 /// What is to be done with the objects that have vanished.
@@ -150,6 +153,7 @@ impl Guard {
         let object = match &what {
             Removed::Service(service, _) => Object::Service(service.id),
             Removed::Slice(slice) => Object::Slice(slice.id),
+            Removed::Export(export) => Object::Export(export.id),
         };
         self.withdrawn.insert(object, Withdrawn { at: now, shard, what });
     }

@@ -1,5 +1,6 @@
 //! Events in, views compared.
 
+mod exports;
 mod guard;
 mod history;
 
@@ -199,6 +200,24 @@ fn a_slice_may_move_and_a_service_come_back() {
     let gone = Event::Slice(Change::Delete(cluster.id("s")));
     assert_eq!(cluster.state.apply(gone), Changed::View);
     assert_eq!(cluster.endpoints("api"), (0, 0));
+}
+
+#[test]
+fn a_listed_object_that_cannot_be_read_stays_as_it_was() {
+    let mut cluster = Cluster::empty();
+    let _ = cluster.put(cluster.service("broken", "192.0.2.1"));
+    let _ = cluster.put(cluster.service("gone", "192.0.2.2"));
+    let id = cluster.id("broken");
+    for change in [Change::Init, Change::InitKeep(id)] {
+        assert_eq!(cluster.state.apply(Event::Service(change)), Changed::Nothing);
+    }
+    assert_eq!(cluster.state.apply(Event::Service(Change::InitDone)), Changed::View);
+    assert!(cluster.shard("broken").is_some() && cluster.shard("gone").is_none());
+    // It was kept for this list, not for ever.
+    for change in [Change::Init, Change::InitDone] {
+        let _ = cluster.state.apply(Event::Service(change));
+    }
+    assert!(cluster.shard("broken").is_none());
 }
 
 #[test]
