@@ -1,4 +1,4 @@
-//! Sources of cluster state: everything between Kubernetes objects and [`ClusterView`].
+//! Sources of cluster state: everything between Kubernetes objects and [`ClusterView`](crate::model::ClusterView).
 //!
 //! *Owns*: one task for each cluster, which reads its source, resolves its load balancers' host
 //! names, and reduces both to a view. *Guarantees*: a view is published only after the first

@@ -133,7 +133,10 @@ impl Guard {
         let unshown = gone().filter(|key| !is_shown(key)).collect::<HashSet<_>>().len();
         let all = shards.saturating_add(unshown);
         let lost = lost.iter().chain(gone()).collect::<HashSet<_>>().len();
-        if self.confirm.is_zero() || lost < LEAST || lost * 2 <= all {
+        // A stroke that is being held goes on in the next batch.
+        let recent = |until: &Instant| *until + WINDOW >= now + self.confirm;
+        let goes_on = self.held.values().any(recent);
+        if self.confirm.is_zero() || !goes_on && (lost < LEAST || lost * 2 <= all) {
             return Verdict::Withdraw(pending);
         }
         let back: Vec<_> = self.withdrawn.drain().collect();

@@ -254,6 +254,8 @@ fn serve(stream: TcpStream, shared: &Shared) {
     let Some(mut connection) = Connection::new(stream, tls) else { return };
     while !shared.is_stopped() {
         match connection.request() {
+            // It may have been stopped while the connection was idle.
+            Ok(Some(_)) if shared.is_stopped() => return,
             Ok(Some(request)) if answer(&mut connection, &request, shared).is_ok() => {}
             _ => return,
         }
