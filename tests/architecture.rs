@@ -51,13 +51,48 @@ fn row(path: &Path) -> Option<usize> {
     ROWS.iter().position(|module| *module == first.trim_end_matches(".rs"))
 }
 
-/// The modules of this crate that a line of code names.
-fn used(line: &str) -> impl Iterator<Item = &str> {
-    line.match_indices("crate::").filter_map(|(at, found)| {
-        let rest = &line[at + found.len()..];
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        (end > 0).then(|| &rest[..end])
-    })
+/// The modules of this crate that a file's code names, with the numbers of the lines. A group such
+/// as `use crate::{geo::Atlas, zone}` names each of its items.
+fn used(code: &str) -> Vec<(usize, String)> {
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut found = Vec::new();
+    for (at, prefix) in code.match_indices("crate::") {
+        let line = code[..at].lines().count().max(1);
+        let rest = &code[at + prefix.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.push((line, word(rest)));
+            continue;
+        };
+        // Items of the group itself stand at depth 0.
+        let (mut depth, mut item) = (0, String::new());
+        for c in group.chars() {
+            match c {
+                '}' if depth == 0 => break,
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => found.push((line, word(&std::mem::take(&mut item)))),
+                c => item.push(c),
+            }
+        }
+        found.push((line, word(&item)));
+    }
+    found
+}
+
+/// A file's text without line comments, line by line as before.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("readable");
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn grouped_imports_are_seen() {
+    let code = "use crate::wire;\nuse crate::{geo::{self, Atlas}, zone,\n    server};";
+    let names: Vec<_> = used(code).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["wire", "geo", "zone", "server"]);
 }
 
 #[test]
@@ -67,12 +102,9 @@ fn modules_import_only_from_rows_above() {
     for path in sources() {
         let Some(own) = row(&path) else { continue };
         seen.insert(own);
-        for (number, line) in fs::read_to_string(&path).expect("readable").lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            for module in used(code) {
-                if ROWS.iter().position(|m| *m == module).is_some_and(|other| other > own) {
-                    upward.push(format!("{}:{}: {module}", path.display(), number + 1));
-                }
+        for (line, module) in used(&code(&path)) {
+            if ROWS.iter().position(|m| *m == module).is_some_and(|other| other > own) {
+                upward.push(format!("{}:{line}: {module}", path.display()));
             }
         }
     }

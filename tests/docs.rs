@@ -166,16 +166,21 @@ fn architecture_lists_the_modules_in_their_order() {
 
 #[test]
 fn links_and_named_files_are_there() {
-    for document in
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/configuration.md"]
-    {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/configuration.md",
+        "docs/kubernetes.md",
+    ] {
         let text = read(document);
         let folder = root().join(document).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
             assert!(folder.join(link).exists(), "{document} links to {link}, which is not there");
         }
-        let starts = ["config/", "src/", "tests/", "docs/", ".ci/"];
+        let starts = ["config/", "src/", "tests/", "docs/", "deploy/", ".ci/"];
         let files = quoted(&text)
             .flat_map(str::split_whitespace)
             .filter(|word| starts.iter().any(|start| word.starts_with(start)));

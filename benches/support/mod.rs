@@ -130,6 +130,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         policy: Policy::All,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: Vec::new(),
+        internal: None,
     };
     Inputs {
         atlas: Arc::new(Atlas::build(&[], &networks)),

@@ -109,7 +109,12 @@ pub fn ranking<'s>(
     let mut classes = eligible.iter().map(|id| live.table.class(id));
     let first = classes.next();
     if classes.all(|class| Some(class) == first) {
-        return Ranking::EQUAL;
+        // Of clusters in one place a pod's own comes first where that needs no scope: with a
+        // subnet told it would narrow the scope of every client beside every node.
+        return match subnet {
+            None => geography.rank_pod(&live.table, source).unwrap_or(Ranking::EQUAL),
+            Some(_) => Ranking::EQUAL,
+        };
     }
     geography.rank(&live.table, subnet, source)
 }

@@ -3,7 +3,7 @@
 use super::ranking::Eligible;
 use crate::model::WhenNoneHealthy;
 use crate::snapshot::{Live, Snapshot};
-use crate::zone::{Level, Service, ServiceName};
+use crate::zone::{Level, ServiceName};
 
 /// The levels that a name leads over, and what stands at the last.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, live: &'s Live, name: &ServiceName<'s
     let mut path =
         Path { skipped: [Level::Global; 2], cnames: 0, level: name.level, end: End::Served };
     while Eligible::served(&service.clusters, snapshot, live, path.level).is_empty() {
-        let Some(up) = above(snapshot, service, path.level) else {
+        let Some(up) = above(snapshot, name, path.level) else {
             path.end = match (&service.when_none_healthy, path.level) {
                 (WhenNoneHealthy::Nothing, _) | (_, Level::Shard(_)) => End::Nothing,
                 (stand_in, _) => End::StandIn(stand_in),
@@ -66,9 +66,9 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, live: &'s Live, name: &ServiceName<'s
 }
 
 /// The next level up whose name is short enough to exist: "a chain skips it" (DESIGN §2).
-fn above(snapshot: &Snapshot, service: &Service, level: Level) -> Option<Level> {
+fn above(snapshot: &Snapshot, name: &ServiceName<'_>, level: Level) -> Option<Level> {
     let mut up = snapshot.zone.levels().up(level)?;
-    while !snapshot.zone.fits(service, up) {
+    while !snapshot.zone.fits(name.service, name.port, up) {
         up = snapshot.zone.levels().up(up)?;
     }
     Some(up)

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::Answer;
 use super::ranking::{Eligible, ranking, visit};
 use super::resolve::{End, Path, resolve};
+use super::{Answer, ZoneKind};
 use crate::geo::Ranking;
 use crate::model::{ClusterId, ClusterSet, DomainName, Label, WhenNoneHealthy};
 use crate::snapshot::Live;
 use crate::wire::number::{rcode, rtype};
-use crate::wire::{AddressHead, Full, Owner, Section};
+use crate::wire::{AddressHead, Full, Mark, Owner, Reply, Section};
 use crate::zone::{Family, Level, NamedPort, Service, ServiceName};
 
 /// A record set that a level of a service can hold.
@@ -109,8 +109,11 @@ impl<'s> Answer<'s, '_, '_> {
             Wanted::Absent => Ranking::EQUAL,
             _ => self.rank(live, eligible),
         };
-        let varies = ranking.order.is_some() && live.table.varies();
-        if let (Some(first), true, Some(_)) = (path.cnames().first(), varies, self.subnet()) {
+        let varies = ranking.order.is_some() && self.snapshot.geography.varies(&live.table);
+        let chases = self.zone == ZoneKind::Federation;
+        if let (Some(first), true, Some(_), true) =
+            (path.cnames().first(), varies, self.subnet(), chases)
+        {
             // RFC 7871 §7.2.1: for a chain "the Authoritative Nameserver SHOULD only put the
             // initial CNAME record in the Answer section", as scopes are kept by name.
             self.cname(name, Owner::QUESTION, path.after(*first))?;
@@ -191,7 +194,7 @@ impl<'s> Answer<'s, '_, '_> {
 
     /// Writes the CNAMEs of a path; gives the owner of what stands at its end.
     fn chain(&mut self, name: &ServiceName<'s>, path: &Path<'s>) -> Result<Owner, Full> {
-        let mut owner = Owner::QUESTION;
+        let mut owner = self.head;
         for level in path.cnames() {
             owner = self.cname(name, owner, path.after(*level))?;
         }
@@ -207,8 +210,7 @@ impl<'s> Answer<'s, '_, '_> {
             name.service.key.wire(),
             snapshot.zone.levels().tail(to),
         ];
-        let apex = self.apex();
-        self.reply.cname(owner, name.service.ttl, &labels, apex)
+        self.reply.cname(owner, name.service.ttl, &labels, self.apex)
     }
 
     /// The addresses of the eligible clusters, nearest first.
@@ -225,15 +227,16 @@ impl<'s> Answer<'s, '_, '_> {
         let mut left = usize::from(self.snapshot.zone.settings().max_addresses.get());
         let turn = self.turn;
         let reply = &mut self.reply;
+        let start = service.repeats_addresses().then(|| reply.mark());
         let (v4, v6) = (AddressHead::v4(owner, ttl), AddressHead::v6(owner, ttl));
         let full = visit(ranking, eligible, service.policy, turn, |cluster, _| {
             let full = match family {
-                Family::V4 => {
-                    rdata(service.v4(cluster), turn, &mut left, |octets| reply.address(&v4, octets))
-                }
-                Family::V6 => {
-                    rdata(service.v6(cluster), turn, &mut left, |octets| reply.address(&v6, octets))
-                }
+                Family::V4 => rdata(service.v4(cluster), turn, &mut left, |octets| {
+                    once(reply, start, &v4, octets)
+                }),
+                Family::V6 => rdata(service.v6(cluster), turn, &mut left, |octets| {
+                    once(reply, start, &v6, octets)
+                }),
             };
             match full {
                 Err(full) => Some(Err(full)),
@@ -245,7 +248,7 @@ impl<'s> Answer<'s, '_, '_> {
     }
 
     /// One address, if it is of the family.
-    fn address(
+    pub(super) fn address(
         &mut self,
         family: Family,
         owner: Owner,
@@ -291,7 +294,7 @@ impl<'s> Answer<'s, '_, '_> {
         let _ = visit(ranking, eligible, service.policy, turn, |cluster, _| {
             service.port(cluster, port)?;
             left -= 1;
-            (self.targets(service, cluster).is_err() || left == 0).then_some(())
+            (self.targets(service, cluster, ttl).is_err() || left == 0).then_some(())
         });
         Ok(())
     }
@@ -333,7 +336,8 @@ impl<'s> Answer<'s, '_, '_> {
     }
 
     /// Addresses of an SRV target in the additional section, as far as they fit.
-    fn targets(&mut self, service: &Service, cluster: ClusterId) -> Result<(), Full> {
+    /// An RRset that does not fit whole is left out whole (RFC 2181 §9).
+    fn targets(&mut self, service: &Service, cluster: ClusterId, ttl: u32) -> Result<(), Full> {
         let Some([len, label, key, tail]) = self.shard_name(service, cluster) else {
             return Ok(());
         };
@@ -343,14 +347,9 @@ impl<'s> Answer<'s, '_, '_> {
             name[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        let owner = (&name[..at], self.apex());
-        for octets in service.v4(cluster) {
-            self.reply.additional(owner, rtype::A, service.ttl, octets)?;
-        }
-        for octets in service.v6(cluster) {
-            self.reply.additional(owner, rtype::AAAA, service.ttl, octets)?;
-        }
-        Ok(())
+        let owner = (&name[..at], self.apex);
+        self.reply.additional(owner, rtype::A, ttl, service.v4(cluster))?;
+        self.reply.additional(owner, rtype::AAAA, ttl, service.v6(cluster))
     }
 }
 
@@ -365,19 +364,44 @@ static LENGTHS: [u8; Label::MAX_LEN + 1] = {
     lengths
 };
 
-/// Writes the addresses of one shard from the one whose turn it is, while `left` lasts.
+/// Writes the addresses of one shard from the one whose turn it is, while `left` lasts; `write`
+/// tells whether it wrote.
 #[inline]
-fn rdata<const N: usize>(
-    addresses: &[[u8; N]],
+pub(super) fn rdata<A>(
+    addresses: &[A],
     turn: u32,
     left: &mut usize,
-    mut write: impl FnMut(&[u8; N]) -> Result<(), Full>,
+    mut write: impl FnMut(&A) -> Result<bool, Full>,
 ) -> Result<(), Full> {
-    let first = if addresses.len() > 1 { turn as usize % addresses.len() } else { 0 };
+    let first = if addresses.len() > 1 {
+        // Clusters take turns by the same number: mixed (Fibonacci hashing), lest an address come
+        // first only together with one cluster.
+        (turn.wrapping_mul(0x9e37_79b9) >> 16) as usize % addresses.len()
+    } else {
+        0
+    };
     let (late, early) = addresses.split_at(first);
-    for octets in early.iter().chain(late).take(*left) {
-        write(octets)?;
-        *left -= 1;
+    for octets in early.iter().chain(late) {
+        if *left == 0 {
+            break;
+        }
+        *left -= usize::from(write(octets)?);
     }
     Ok(())
+}
+
+/// Writes an address unless the RRset, which began at `start`, holds it already: "each RR in the
+/// DNS is unique ... DNS servers should suppress such duplicates" (RFC 2181 §5). Where no shards
+/// share addresses there is no `start` to look from.
+#[inline]
+fn once<const N: usize>(
+    reply: &mut Reply<'_>,
+    start: Option<Mark>,
+    head: &AddressHead<N>,
+    octets: &[u8; N],
+) -> Result<bool, Full> {
+    if start.is_some_and(|start| reply.holds(start, octets)) {
+        return Ok(false);
+    }
+    reply.address(head, octets).map(|()| true)
 }

@@ -132,7 +132,8 @@ async fn run(
     let Shared { apex, resolver, wake, remembered } = shared;
     let identity = settings.source.identity();
     let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
-    let rules = Arc::new(rules.limited_to(settings.namespaces, settings.addresses));
+    let rules = rules.limited_to(settings.namespaces, settings.addresses);
+    let rules = Arc::new(rules.with_internal(settings.internal));
     let (batches, mut source) = mpsc::channel(1);
     let (hosts, wanted) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::channel(ANSWERS);

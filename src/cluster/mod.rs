@@ -58,6 +58,19 @@ pub struct Settings {
     pub api: ApiSettings,
     /// How long shards that vanish at one stroke with most others are kept until that counts.
     pub confirm: Duration,
+    /// Whether it is the cluster that the instance sits in.
+    pub internal: InternalAddresses,
+}
+
+/// What becomes of the addresses by which pods of a cluster reach its services: only the instance
+/// that sits in the cluster has a use for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InternalAddresses {
+    /// They are kept.
+    Kept,
+    /// They are left out, and take no memory.
+    #[default]
+    LeftOut,
 }
 
 /// Where a cluster's objects come from.

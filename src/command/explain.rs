@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let explanation = match &arguments.config {
         Some(path) => {
             let cell = federation::read_once(Config::load(path)?)?;
+            federation::expect_complete(&cell.load())?;
             explain(&cell.load(), &request)
         }
         None => ask(arguments, &request)?,

@@ -12,7 +12,7 @@ use meridian::config::Config;
 use meridian::geo;
 use meridian::model::{ClusterId, Member, Report};
 use meridian::publisher::{AtlasReceiver, Progress, Publisher, Reload, Settings};
-use meridian::snapshot::{Federation, Membership, SnapshotCell};
+use meridian::snapshot::{Federation, Membership, Snapshot, SnapshotCell};
 use meridian::telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
@@ -196,10 +196,9 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let atlas = running.geography().atlas.clone();
         let (publisher, mut handle) =
             Publisher::new(reload, &[], atlas, wake.clone(), telemetry);
-        let task = tokio::spawn(publisher.run(Settings {
-            startup_grace: config.publisher.startup_grace.min(READ_LIMIT),
-            last_known_good: None,
-        }));
+        let task = tokio::spawn(
+            publisher.run(Settings { startup_grace: READ_LIMIT, last_known_good: None }),
+        );
         loop {
             tokio::select! {
                 started = handle.progress.wait_for(|progress| *progress == Progress::Started) => {
@@ -216,6 +215,17 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         task.abort();
         Ok(handle.cell)
     })
+}
+
+/// Fails where a source has not been read: what is absent from such a snapshot may well exist.
+pub(crate) fn expect_complete(snapshot: &Snapshot) -> anyhow::Result<()> {
+    let members = snapshot.inputs.federation.members.iter().zip(&snapshot.inputs.views);
+    let unread: Vec<_> = members
+        .filter(|(_, view)| view.is_none())
+        .map(|(member, _)| member.name.as_str())
+        .collect();
+    anyhow::ensure!(unread.is_empty(), "not read within {READ_LIMIT:?}: {}", unread.join(", "));
+    Ok(())
 }
 
 /// The longest that `dump` and `explain --config` wait for sources that do not answer.

@@ -48,7 +48,9 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     // Signals are caught before anything runs, so that none is lost.
     let mut signals = Signals::new()?;
     let sockets = Sockets::bind(&config.server)?;
-    let telemetry = Telemetry::new(&config.federation.domain.to_string());
+    let internal = config.federation.internal.as_ref().map(|internal| internal.apex.to_string());
+    let telemetry =
+        Telemetry::for_zones(&config.federation.domain.to_string(), internal.as_deref());
     let wake = Arc::new(Notify::new());
     let remembered = remembered(&config).await?;
     let (running, first) = Running::start(&config, &wake, remembered.clone(), None);

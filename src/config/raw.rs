@@ -22,6 +22,7 @@ pub(super) struct File {
     pub home: Option<Home>,
     #[serde(default)]
     pub kubernetes: Kubernetes,
+    pub internal: Option<Internal>,
     #[serde(default)]
     pub geo: Geo,
     #[serde(default)]
@@ -255,6 +256,14 @@ pub(super) struct Kubernetes {
 pub(super) struct Probe {
     pub period: Option<Text>,
     pub timeout: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Internal {
+    pub cluster: Text,
+    pub cluster_domain: Option<Text>,
+    pub zone: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -29,14 +29,14 @@ pub fn owner(snapshot: &Snapshot, service: &Service, level: Level) -> String {
 }
 
 /// Appends length-prefixed labels as text, each with its dot; they are host-name labels.
-fn push_labels(name: &mut String, wire: &[u8]) {
+pub(super) fn push_labels(name: &mut String, wire: &[u8]) {
     for label in labels(wire) {
         let _ = write!(name, "{}.", String::from_utf8_lossy(label));
     }
 }
 
 /// Writes the whole zone: static records, then every service at every level, in the order in
-/// which an unplaced client gets them.
+/// which an unplaced client gets them. Cluster-internal names follow, if they are served.
 ///
 /// # Errors
 /// Those of `out`.
@@ -63,7 +63,7 @@ pub fn dump(snapshot: &Snapshot, out: &mut dyn fmt::Write) -> fmt::Result {
             dump_service(snapshot, service, position, out)?;
         }
     }
-    Ok(())
+    super::internal::dump(snapshot, out)
 }
 
 fn dump_service(
@@ -74,26 +74,53 @@ fn dump_service(
 ) -> fmt::Result {
     let levels = std::iter::once(Level::Global)
         .chain(snapshot.zone.levels().all())
-        .filter(|level| snapshot.zone.fits(service, *level));
-    let levels: Vec<_> = levels.collect();
-    let shards = service.clusters.iter().map(Level::Shard);
-    for level in levels.iter().copied().chain(shards) {
+        .filter(|level| snapshot.zone.fits(service, None, *level));
+    let mut names: Vec<(Level, String)> = Vec::new();
+    for level in levels {
+        names.push((level, owner(snapshot, service, level)));
+        names.extend(synonym(snapshot, service, level).map(|synonym| (level, synonym)));
+    }
+    for (level, own) in &names {
+        let name = ServiceName { service, position, level: *level, port: None };
+        dump_level(snapshot, &name, own, out)?;
+    }
+    for level in service.clusters.iter().map(Level::Shard) {
         let name = ServiceName { service, position, level, port: None };
-        dump_level(snapshot, &name, out)?;
+        dump_level(snapshot, &name, &owner(snapshot, service, level), out)?;
     }
     for port in service.ports() {
-        for level in &levels {
+        for (level, own) in &names {
             let name = ServiceName { service, position, level: *level, port: Some(port) };
-            dump_level(snapshot, &name, out)?;
+            if snapshot.zone.fits(service, Some(port), *level) {
+                dump_level(snapshot, &name, own, out)?;
+            }
         }
     }
     Ok(())
+}
+
+/// The other name of a level, where it has one: `S.N.F.D`, and `S.N.F.svc.z.D` of a zone that
+/// needs no region.
+fn synonym(snapshot: &Snapshot, service: &Service, level: Level) -> Option<String> {
+    let zone = &snapshot.zone;
+    let (federation, apex) = (&zone.settings().federation, zone.apex());
+    let mut name = String::new();
+    push_labels(&mut name, service.key.wire());
+    match level {
+        Level::Global => Some(format!("{name}{federation}.{apex}")),
+        Level::Zone(id) if zone.levels().is_short(id) => {
+            let label = &zone.levels().availability_zone(id).label;
+            Some(format!("{name}{federation}.svc.{label}.{apex}"))
+        }
+        Level::Zone(_) | Level::Region(_) | Level::Shard(_) => None,
+    }
 }
 
 /// The records of one name.
 fn dump_level(
     snapshot: &Snapshot,
     name: &ServiceName<'_>,
+    own: &str,
     out: &mut dyn fmt::Write,
 ) -> fmt::Result {
     let service = name.service;
@@ -102,7 +129,7 @@ fn dump_level(
         format!("_{}.{}.", port.name, String::from_utf8_lossy(port.protocol.label()))
     });
     let path = resolve(snapshot, live, name);
-    let own = format!("{prefix}{}", owner(snapshot, service, name.level));
+    let own = format!("{prefix}{own}");
     if let Some(first) = path.cnames().first() {
         let target = owner(snapshot, service, path.after(*first));
         return writeln!(out, "{own} {} IN CNAME {prefix}{target}", service.ttl);
@@ -157,7 +184,12 @@ fn dump_shards(
     }
 }
 
-fn write_address(out: &mut dyn fmt::Write, own: &str, ttl: u32, address: IpAddr) -> fmt::Result {
+pub(super) fn write_address(
+    out: &mut dyn fmt::Write,
+    own: &str,
+    ttl: u32,
+    address: IpAddr,
+) -> fmt::Result {
     let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
     writeln!(out, "{own} {ttl} IN {rtype} {address}")
 }
@@ -176,7 +208,7 @@ fn write_srv(
 }
 
 /// RDATA in presentation form, or as RFC 3597 §5 writes unknown types.
-fn text(rtype: u16, rdata: &[u8]) -> String {
+pub(super) fn text(rtype: u16, rdata: &[u8]) -> String {
     let mut decoder = BinDecoder::new(rdata);
     let length = Restrict::new(rdata.len() as u16);
     match RData::read(&mut decoder, RecordType::from(rtype), length) {

@@ -122,6 +122,25 @@ impl Geography {
         }
     }
 
+    /// Whether the order that a table gives depends on the client at all.
+    #[must_use]
+    pub fn varies(&self, table: &GeoTable) -> bool {
+        table.varies() || (!self.pods.is_empty() && table.single().is_none())
+    }
+
+    /// The order for a client that asks from inside a pod network without telling its subnet.
+    #[must_use]
+    #[inline]
+    pub fn rank_pod<'g>(&self, table: &'g GeoTable, source: IpAddr) -> Option<Ranking<'g>> {
+        match self.pods.lookup(source) {
+            PodLookup::Inside { cluster, .. } => {
+                let order = Some(table.own(cluster));
+                Some(Ranking { order, scope: 0, by: LocatedBy::Source })
+            }
+            PodLookup::Outside { .. } => None,
+        }
+    }
+
     /// The order for one address and the prefix length for which it holds; `None` for an address
     /// that says nothing of a place.
     #[inline]

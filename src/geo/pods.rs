@@ -103,6 +103,12 @@ impl PodNetworks {
         (Self { families: Some(Families { v4, v6 }) }, conflicts)
     }
 
+    /// Whether no address is in a cluster's pod network.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.families.is_none()
+    }
+
     /// Which cluster the address is in.
     #[must_use]
     pub fn lookup(&self, client: IpAddr) -> PodLookup {

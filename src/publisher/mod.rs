@@ -159,7 +159,7 @@ impl Publisher {
         keeper.offer(&self.known);
         // Sources may have been read before the first snapshot was built: then nothing changes.
         let first = Arc::clone(&self.cell.load());
-        self.announce(&first, Duration::ZERO);
+        self.announce(&first, None);
         self.tell_progress();
         drop(first);
         let mut sweep = time::interval(SWEEP);
@@ -220,11 +220,12 @@ impl Publisher {
         };
         let next = Arc::new(next);
         self.graveyard.bury(self.cell.swap(next.clone()));
-        self.announce(&next, changed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+        self.announce(&next, changed_at.map(|at| at.elapsed()));
     }
 
-    /// What follows once a snapshot is in force.
-    fn announce(&mut self, snapshot: &Snapshot, took: Duration) {
+    /// What follows once a snapshot is in force, `took` after the first event that it holds, where
+    /// it was an event that made it.
+    fn announce(&mut self, snapshot: &Snapshot, took: Option<Duration>) {
         self.telemetry.publish(stats::of(snapshot, &self.config.feeds), took);
         self.report(snapshot);
         self.compile_tables(snapshot);

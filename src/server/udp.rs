@@ -27,10 +27,9 @@ use crate::telemetry::{Counters, Dropped};
 /// Datagrams a batch: 16 to 128 measure alike, and 64 fit the bits of a word.
 const BATCH: usize = 64;
 
-/// The longest query taken, octets: 1232, which nobody exceeds who heeds DNS flag day 2020, in
-/// whole cache lines. A question with every option that resolvers send (subnet, cookie, padding
-/// to 128) stays below 512.
-const QUERY: usize = 1280;
+/// The longest query taken, octets: the largest payload size that we can be configured to announce
+/// (RFC 6891 §6.2.3). Nearly all stay below 512; what is never written to takes no memory.
+const QUERY: usize = 4096;
 
 /// Room for a reply: the largest `udp_payload` of [`crate::snapshot::Identity`], and a cache line
 /// that keeps the fronts of all buffers from meeting in the same cache sets.

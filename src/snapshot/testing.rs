@@ -9,10 +9,10 @@ use super::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use crate::geo::{Atlas, NetworkRule, Target};
 use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
-    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, WhenNoneHealthy,
+    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
+    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, WhenNoneHealthy,
 };
-use crate::zone::{self, Nameserver, SoaSettings};
+use crate::zone::{self, InternalSettings, Nameserver, SoaSettings};
 
 pub(crate) fn label(text: &str) -> Label {
     Label::parse(text).expect("a label")
@@ -60,6 +60,7 @@ impl Fixture {
             policy: Policy::All,
             when_none_healthy: WhenNoneHealthy::Nothing,
             records: Vec::new(),
+            internal: None,
         };
         Self {
             zone,
@@ -115,6 +116,23 @@ impl Fixture {
             ..Shard::default()
         };
         self.shards[cluster].push(ShardEntry::new(key, Arc::new(shard)));
+        self
+    }
+
+    /// Puts the instance into `cluster`, in an availability zone where one is given.
+    pub(crate) fn inside(mut self, cluster: &str, zone: Option<&str>) -> Self {
+        self.zone.internal = Some(InternalSettings {
+            cluster: label(cluster),
+            apex: name("fed.svc.cluster.local"),
+            zone: zone.map(label),
+        });
+        self
+    }
+
+    /// Gives the last shard of cluster `cluster` addresses within it.
+    pub(crate) fn reached_by(mut self, cluster: usize, internal: Internal) -> Self {
+        let entry = self.shards[cluster].last_mut().expect("a shard");
+        Arc::make_mut(&mut entry.shard).internal = Some(Box::new(internal));
         self
     }
 

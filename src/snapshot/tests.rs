@@ -10,23 +10,45 @@ fn reports(snapshot: &Snapshot) -> Vec<String> {
     snapshot.reports.iter().map(|report| report.subject.to_string()).collect()
 }
 
+fn one_cluster() -> Fixture {
+    Fixture::new().cluster("a", "eu", &["eu-1"], None)
+}
+
+/// Inputs with one shard that has `ready` endpoints, at a time.
+fn shard(before: &Snapshot, ready: u32, now: u64) -> Inputs {
+    let fixture = one_cluster().shard(0, "ns/web", &["192.0.2.1"], ready, Default::default());
+    Inputs { views: fixture.inputs().views, now, ..before.inputs.clone() }
+}
+
 #[test]
-fn a_change_raises_generation_and_serial_whatever_the_clock() {
-    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
-    let first = fixture.build();
-    let inputs = Inputs { now: first.inputs.now - 1000, ..first.inputs.clone() };
-    let second = build(Some(&first), inputs);
+fn a_change_of_what_is_answered_raises_the_serial_whatever_the_clock() {
+    let first = one_cluster().build();
+    let now = first.inputs.now;
+    let second = build(Some(&first), shard(&first, 2, now - 1000));
     assert_eq!((second.generation, second.serial), (first.generation + 1, first.serial + 1));
-    assert_eq!(second.digest, first.digest, "nothing that is answered has changed");
-    let inputs = Inputs { now: first.inputs.now + 1000, ..first.inputs.clone() };
-    assert_eq!(build(Some(&second), inputs).serial, first.serial + 1000);
+    let third = build(Some(&second), shard(&second, 0, now + 1000));
+    assert_eq!(third.serial, first.serial + 1000);
+}
+
+#[test]
+fn what_changes_no_answer_keeps_the_serial() {
+    let first = build(None, shard(&one_cluster().build(), 2, 1));
+    let second = build(Some(&first), shard(&first, 1, 2));
+    assert_eq!((second.serial, second.digest), (first.serial, first.digest), "still ready");
+    // A reload without a difference: equal settings behind another pointer.
+    let again = Inputs { federation: one_cluster().inputs().federation, ..second.inputs.clone() };
+    let third = build(Some(&second), Inputs { now: 3, ..again });
+    assert_eq!((third.serial, third.digest), (first.serial, first.digest));
+    let mut settings = one_cluster();
+    settings.zone.negative_ttl += 1;
+    let changed = Inputs { federation: settings.inputs().federation, ..third.inputs.clone() };
+    assert_eq!(build(Some(&third), changed).serial, 3, "the time of the change");
 }
 
 #[test]
 fn serials_wrap() {
-    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
-    let first = Snapshot { serial: u32::MAX, ..fixture.build() };
-    assert_eq!(build(Some(&first), Inputs { now: 0, ..first.inputs.clone() }).serial, 0);
+    let first = Snapshot { serial: u32::MAX, ..one_cluster().build() };
+    assert_eq!(build(Some(&first), shard(&first, 1, 0)).serial, 0);
 }
 
 #[test]

@@ -89,6 +89,13 @@ impl Telemetry {
     /// label of its queries.
     #[must_use]
     pub fn new(zone: &str) -> Self {
+        Self::for_zones(zone, None)
+    }
+
+    /// Metrics with all counts zero of a server that also has the zone `internal` of
+    /// cluster-internal names; one that is configured later is called `internal`.
+    #[must_use]
+    pub fn for_zones(zone: &str, internal: Option<&str>) -> Self {
         let registry = Registry::new();
         let build = register(
             &registry,
@@ -134,7 +141,7 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
-        let workers = register(&registry, Ok(Workers::new(zone)));
+        let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or("internal"))));
         let published = register(&registry, Ok(Published::new()));
         Self { registry, workers, published, publish_duration, reloads, saves, tcp }
     }
@@ -157,10 +164,13 @@ impl Telemetry {
         &self.tcp
     }
 
-    /// A snapshot was published, `took` after the first event that it holds.
-    pub fn publish(&self, stats: SnapshotStats, took: Duration) {
+    /// A snapshot was published, `took` after the first event that it holds; reloads and tables
+    /// have none.
+    pub fn publish(&self, stats: SnapshotStats, took: Option<Duration>) {
         self.published.set(stats);
-        self.publish_duration.observe(took.as_secs_f64());
+        if let Some(took) = took {
+            self.publish_duration.observe(took.as_secs_f64());
+        }
     }
 
     /// Something was reloaded, or refused.

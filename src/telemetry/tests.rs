@@ -164,7 +164,7 @@ fn the_published_snapshot_shows() {
         zones: vec![ZoneStats { apex: ZONE.into(), serial: 1_800_000_000, digest: 0xab }],
         clusters: vec![cluster("a", ClusterState::Up), cluster("b", ClusterState::Stale)],
     };
-    telemetry.publish(stats, Duration::from_millis(2));
+    telemetry.publish(stats, Some(Duration::from_millis(2)));
     let is = |series: &str| value(&telemetry, series);
     assert_eq!(is("meridian_snapshot_generation"), Some(7.0));
     assert_eq!(is(r#"meridian_zone_serial{zone="example.com."}"#), Some(1.8e9));
@@ -183,7 +183,7 @@ fn the_published_snapshot_shows() {
     clock.touch();
     assert!(is(age).is_some_and(|age| age >= 0.0));
     // A cluster that is no longer registered leaves nothing behind.
-    telemetry.publish(SnapshotStats::default(), Duration::ZERO);
+    telemetry.publish(SnapshotStats::default(), None);
     assert!(!telemetry.render().contains("cluster="));
 }
 

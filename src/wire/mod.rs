@@ -22,5 +22,5 @@ pub use edns::Edns;
 pub use edns::{ExtendedError, ReplyEdns};
 pub use query::{Header, InvalidMessage, Query};
 pub use question::QuestionName;
-pub use reply::{AddressHead, Flags, Full, Owner, Reply, Section};
+pub use reply::{AddressHead, Flags, Full, Mark, Owner, Reply, Section};
 pub use subnet::{ClientSubnet, InvalidSubnet};

@@ -48,15 +48,15 @@ pub enum InvalidMessage {
     /// A response: never answered, lest two servers talk for ever.
     #[error("a response, not a query")]
     Response,
-    /// An opcode other than QUERY: NOTIMP.
+    /// An opcode other than QUERY: NOTIMP, with EDNS where the rest can be read like a query.
     #[error("opcode {} is not offered", .0.opcode)]
-    Opcode(Header),
+    Opcode(Header, Option<Edns>),
     /// Not one question, or one that cannot be read: FORMERR.
     #[error("no readable question")]
     Question(Header),
-    /// A malformed record after the question: FORMERR.
+    /// A malformed record after the question: FORMERR, with the EDNS that came before it.
     #[error("a malformed record after the question")]
-    Record(Header),
+    Record(Header, Option<Edns>),
 }
 
 impl<'m> Query<'m> {
@@ -77,9 +77,26 @@ impl<'m> Query<'m> {
             recursion_desired: head[2] & 1 != 0,
             checking_disabled: head[3] & 0x10 != 0,
         };
-        if header.opcode != QUERY {
-            return Err(InvalidMessage::Opcode(header));
+        let body = Self::read(message, body, header, name);
+        if header.opcode == QUERY {
+            return body;
         }
+        let edns = match body {
+            Ok(Self { edns, .. }) | Err(InvalidMessage::Record(_, edns)) => edns,
+            Err(_) => None,
+        };
+        Err(InvalidMessage::Opcode(header, edns))
+    }
+
+    /// Reads what follows the header.
+    #[inline]
+    fn read(
+        head: &'m [u8],
+        body: &'m [u8],
+        header: Header,
+        name: &'m mut QuestionName,
+    ) -> Result<Self, InvalidMessage> {
+        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         // RFC 9619 §4: a QUERY with QDCOUNT > 1 MUST be answered with FORMERR. None at all is
         // kept for cookies (RFC 7873 §5.4), which are not offered yet.
         if word(4) != 1 {
@@ -97,10 +114,10 @@ impl<'m> Query<'m> {
             edns: None,
         };
         let before = usize::from(word(6)) + usize::from(word(8));
-        query
-            .read_records(&body[end + 4..], before, usize::from(word(10)))
-            .ok_or(InvalidMessage::Record(header))?;
-        Ok(query)
+        match query.read_records(&body[end + 4..], before, usize::from(word(10))) {
+            Some(()) => Ok(query),
+            None => Err(InvalidMessage::Record(header, query.edns)),
+        }
     }
 
     /// Walks the records after the question: `before` of answer and authority, which a query

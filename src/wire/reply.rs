@@ -7,6 +7,9 @@ use super::query::{HEADER_LEN, Header};
 /// Pointer to the name of the question, which stands right after the header (RFC 1035 §4.1.4).
 const QUESTION_POINTER: u16 = 0xc000 | HEADER_LEN as u16;
 
+/// Octets of a record in front of its RDATA, its owner a pointer.
+const HEAD_LEN: usize = 12;
+
 /// The reply has no room for what was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -51,7 +54,7 @@ pub struct Reply<'b> {
 
 /// What all records of an RRset of addresses begin with: owner, type, class, TTL, RDLENGTH.
 #[derive(Clone, Copy, Debug)]
-pub struct AddressHead<const N: usize>([u8; 12]);
+pub struct AddressHead<const N: usize>([u8; HEAD_LEN]);
 
 impl AddressHead<4> {
     /// The head of A records.
@@ -71,8 +74,8 @@ impl AddressHead<16> {
 
 /// The fixed part of a record (RFC 1035 §4.1.3).
 #[inline]
-fn head(owner: Owner, rtype: u16, class: u16, ttl: u32, rdata_len: u16) -> [u8; 12] {
-    let mut head = [0; 12];
+fn head(owner: Owner, rtype: u16, class: u16, ttl: u32, rdata_len: u16) -> [u8; HEAD_LEN] {
+    let mut head = [0; HEAD_LEN];
     head[..2].copy_from_slice(&owner.0.to_be_bytes());
     head[2..4].copy_from_slice(&rtype.to_be_bytes());
     head[4..6].copy_from_slice(&class.to_be_bytes());
@@ -160,6 +163,14 @@ impl<'b> Reply<'b> {
         Ok(())
     }
 
+    /// Whether an address stands among the records of its RRset, all of which were written since
+    /// `mark` by [`Self::address`].
+    #[must_use]
+    pub fn holds<const N: usize>(&self, mark: Mark, octets: &[u8; N]) -> bool {
+        let written = &self.buffer[mark.at..self.at];
+        written.chunks_exact(HEAD_LEN + N).any(|record| record[HEAD_LEN..] == *octets)
+    }
+
     /// Writes the one TXT record of a CHAOS answer (RFC 4892 §2), TTL 0.
     ///
     /// # Errors
@@ -221,26 +232,48 @@ impl<'b> Reply<'b> {
         Owner::at(target).ok_or(Full)
     }
 
-    /// Writes a record of the additional section at the name `labels` in front of a name that
-    /// stands in the message already.
+    /// A CNAME whose target shares nothing with the question: `labels` followed by `apex`, in
+    /// full. Gives the owners for records at the target and at the apex behind it.
     ///
     /// # Errors
     /// [`Full`], with nothing written.
-    pub fn additional(
+    pub fn cname_in_full(
+        &mut self,
+        owner: Owner,
+        ttl: u32,
+        labels: [&[u8]; 3],
+        apex: &[u8],
+    ) -> Result<(Owner, Owner), Full> {
+        let target = self.at + 12;
+        let [a, b, c] = labels;
+        self.record(Section::Answer, owner, rtype::CNAME, ttl, &[a, b, c, apex])?;
+        let behind = target + a.len() + b.len() + c.len();
+        Owner::at(target).zip(Owner::at(behind)).ok_or(Full)
+    }
+
+    /// Writes an RRset of the additional section at the name `labels` in front of a name that
+    /// stands in the message already.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written: an RRset is sent whole or not at all (RFC 2181 §9).
+    pub fn additional<R: AsRef<[u8]>>(
         &mut self,
         (labels, suffix): (&[u8], Owner),
         rtype: u16,
         ttl: u32,
-        rdata: &[u8],
+        rrset: &[R],
     ) -> Result<(), Full> {
-        let end = self.at + labels.len() + 12 + rdata.len();
-        if end > self.limit {
+        let sizes = rrset.iter().map(|rdata| labels.len() + HEAD_LEN + rdata.as_ref().len());
+        if self.at + sizes.sum::<usize>() > self.limit {
             return Err(Full);
         }
-        // The fixed part begins with the pointer that ends the owner's name.
-        self.buffer[self.at..self.at + labels.len()].copy_from_slice(labels);
-        self.at += labels.len();
-        self.record(Section::Additional, suffix, rtype, ttl, &[rdata])
+        for rdata in rrset {
+            // The fixed part begins with the pointer that ends the owner's name.
+            self.buffer[self.at..self.at + labels.len()].copy_from_slice(labels);
+            self.at += labels.len();
+            self.record(Section::Additional, suffix, rtype, ttl, &[rdata.as_ref()])?;
+        }
+        Ok(())
     }
 
     /// The octets written so far, for those that point back into the message.

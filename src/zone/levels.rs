@@ -109,6 +109,10 @@ impl Levels {
                 Some(label) => reports.push(reserved_report(topology, label)),
                 None => levels.add(topology, clusters),
             }
+            if taken.is_some() && !levels.is_reserved(&topology.region) {
+                // A zone without a name is still in its region.
+                levels.add(&Topology { region: topology.region.clone(), zone: None }, clusters);
+            }
         }
         levels.index(&mut reports);
         (levels, reports)
@@ -205,11 +209,10 @@ impl Levels {
         regions.chain(zones)
     }
 
-    /// The availability zones that have a name without their region.
-    pub fn short_zones(&self) -> impl Iterator<Item = ZoneId> + '_ {
-        (0..self.zones.len()).map(|i| ZoneId(i as u16)).filter(|id| {
-            self.beside(self.availability_zone(*id).label.as_bytes()) == Some(Beside::Zone(*id))
-        })
+    /// Whether an availability zone has a name without its region too.
+    #[must_use]
+    pub fn is_short(&self, id: ZoneId) -> bool {
+        self.beside(self.availability_zone(id).label.as_bytes()) == Some(Beside::Zone(id))
     }
 
     /// The level one up; the global level and shards have none.

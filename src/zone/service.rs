@@ -45,6 +45,8 @@ pub struct Service {
     v6: Box<[[u8; 16]]>,
     /// Named ports of any shard, sorted; each has SRV names.
     ports: Box<[NamedPort]>,
+    /// Whether shards of two clusters have an address in common.
+    repeats: bool,
     /// A hash of all of the above.
     digest: u64,
 }
@@ -58,6 +60,14 @@ pub struct NamedPort {
     pub protocol: Protocol,
     /// Clusters whose shard has it.
     pub clusters: ClusterSet,
+}
+
+impl NamedPort {
+    /// Octets of `_port._proto` in wire form.
+    pub(super) fn prefix_len(&self) -> usize {
+        // Two length octets and the underscore in front of the port's name.
+        3 + self.name.as_bytes().len() + self.protocol.label().len()
+    }
 }
 
 /// One shard's part of a [`Service`].
@@ -106,6 +116,7 @@ impl Service {
             v4: Box::default(),
             v6: Box::default(),
             ports: Box::default(),
+            repeats: false,
             digest: 0,
         };
         service.choose_options(shards);
@@ -161,6 +172,7 @@ impl Service {
             });
         }
         self.shards = laid.into();
+        self.repeats = has_repeats(&v4) || has_repeats(&v6);
         self.v4 = v4.into();
         self.v6 = v6.into();
         self.ports = ports
@@ -218,6 +230,13 @@ impl Service {
         ports.iter().find(same).map(|p| p.number)
     }
 
+    /// Whether shards of two clusters have an address in common, so that an RRset must be kept
+    /// from holding it twice.
+    #[must_use]
+    pub fn repeats_addresses(&self) -> bool {
+        self.repeats
+    }
+
     /// Named ports of any shard.
     #[must_use]
     pub fn ports(&self) -> &[NamedPort] {
@@ -246,4 +265,11 @@ impl Service {
             }
         }
     }
+}
+
+/// Whether an address stands twice.
+fn has_repeats<A: Ord + Copy>(addresses: &[A]) -> bool {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[0] == pair[1])
 }

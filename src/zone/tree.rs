@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::Settings;
+use super::internal::InternalZone;
 use super::levels::{Beside, Level, Levels};
 use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
@@ -25,6 +26,7 @@ pub struct Zone {
     /// Clusters by the first label of their shard names.
     clusters: Arc<HashMap<Label, ClusterId, FixedState>>,
     statics: Arc<Statics>,
+    internal: Option<Arc<InternalZone>>,
     services: Buckets<ServiceEntry>,
     namespaces: Buckets<Namespace>,
 }
@@ -90,6 +92,11 @@ impl Zone {
         let (levels, mut reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
         let statics = Statics::compile(&settings);
         reports.extend(hidden_statics(&levels, &statics, &settings.domain));
+        let internal = settings.internal.as_ref().map(|internal| {
+            let (zone, report) = InternalZone::compile(&settings, internal, &levels, clusters);
+            reports.extend(report);
+            Arc::new(zone)
+        });
         let ids = clusters.iter().enumerate();
         let clusters = ids.map(|(i, (name, _))| (name.clone(), ClusterId::new(i))).collect();
         let zone = Self {
@@ -97,6 +104,7 @@ impl Zone {
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
             statics: Arc::new(statics),
+            internal,
             services: Buckets::default(),
             namespaces: Buckets::default(),
             settings,
@@ -161,7 +169,7 @@ impl Zone {
             .levels
             .all()
             .chain([Level::Global])
-            .filter(|level| !self.fits(service, *level))
+            .filter(|level| !self.fits(service, None, *level))
             .map(|level| {
                 self.levels.tail(level).len() + service.key.wire().len() + self.apex().wire().len()
             })
@@ -177,10 +185,15 @@ impl Zone {
         })
     }
 
-    /// Whether the name of a service at a level is short enough to exist.
+    /// Whether the name of a service, or of one of its ports, at a level is short enough to exist.
     #[must_use]
-    pub fn fits(&self, service: &Service, level: Level) -> bool {
-        let labels = service.key.wire().len() + self.levels.tail(level).len();
+    pub fn fits(&self, service: &Service, port: Option<&NamedPort>, level: Level) -> bool {
+        self.fits_behind(service, level, port.map_or(0, NamedPort::prefix_len))
+    }
+
+    /// Whether it is with `prefix` octets of port labels in front.
+    pub(super) fn fits_behind(&self, service: &Service, level: Level, prefix: usize) -> bool {
+        let labels = prefix + service.key.wire().len() + self.levels.tail(level).len();
         labels + self.apex().wire().len() <= DomainName::MAX_LEN
     }
 
@@ -212,6 +225,12 @@ impl Zone {
     #[must_use]
     pub fn statics(&self) -> &Statics {
         &self.statics
+    }
+
+    /// The zone of cluster-internal names, if it is served.
+    #[must_use]
+    pub fn internal(&self) -> Option<&InternalZone> {
+        self.internal.as_deref()
     }
 
     /// All services.
@@ -314,7 +333,12 @@ impl Zone {
 
     /// `above` labels stand in front of F: nothing, N, S.N, or a prefix of S.N.
     #[inline]
-    fn below_federation(&self, name: &QuestionName, above: usize, level: Level) -> Lookup<'_> {
+    pub(super) fn below_federation(
+        &self,
+        name: &QuestionName,
+        above: usize,
+        level: Level,
+    ) -> Lookup<'_> {
         let Some(service_at) = above.checked_sub(2) else {
             let known = above == 0 || self.namespace(name.span(0, 1)).is_some();
             return if known { Lookup::EmptyNonTerminal } else { Lookup::Nothing };

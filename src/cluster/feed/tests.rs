@@ -19,6 +19,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         namespaces: Namespaces::default(),
         addresses: AddressScope::Any,
         allow_nets: [].into(),
+        internal: crate::cluster::InternalAddresses::LeftOut,
         api: ApiSettings::default(),
         confirm: Duration::from_secs(300),
     };

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::cluster::{AddressScope, ApiSettings, Export, Namespaces, Source};
+use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Endpoints, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Topology, WhenNoneHealthy,
+    Buckets, Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions,
+    Shard, ShardEntry, Topology, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -31,6 +31,7 @@ fn settings(cluster: &str, directory: &str) -> Settings {
         namespaces: Namespaces::default(),
         addresses: AddressScope::Any,
         api: ApiSettings::default(),
+        internal: InternalAddresses::LeftOut,
     }
 }
 
@@ -88,6 +89,11 @@ fn rich() -> Vec<ShardEntry> {
                     drain: index == 1,
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
+                internal: match index {
+                    0 => None,
+                    1 => Some(Box::new(Internal::Headless(["10.0.0.1".parse().unwrap()].into()))),
+                    _ => Some(Box::new(Internal::ClusterIp(["fd00::1".parse().unwrap()].into()))),
+                },
             };
             let key = ServiceKey::new(&label("ns"), &label(&format!("rich{index}")));
             ShardEntry::new(key, Arc::new(shard))

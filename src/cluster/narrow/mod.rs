@@ -20,13 +20,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{AddressScope, Export, Namespaces};
+use super::{AddressScope, Export, InternalAddresses, Namespaces};
 use crate::model::{DomainName, ServiceKey};
 
 pub(super) use export::{NarrowExport, Wish};
 pub(super) use node::NarrowNode;
 pub(super) use service::{ExportedService, NarrowService, Readiness};
-pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice};
+pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice, PodAddress};
 
 /// Which object of its kind: a hash of namespace and name as they are written.
 ///
@@ -44,6 +44,7 @@ pub(super) struct Rules {
     addresses: AddressScope,
     allow_nets: Arc<[IpNet]>,
     apex: DomainName,
+    internal: InternalAddresses,
     hasher: RandomState,
 }
 
@@ -67,8 +68,14 @@ impl Rules {
             addresses: AddressScope::Any,
             allow_nets,
             apex,
+            internal: InternalAddresses::LeftOut,
             hasher: RandomState::new(),
         }
+    }
+
+    /// The same rules with what they say of cluster-internal addresses.
+    pub(super) fn with_internal(self, internal: InternalAddresses) -> Self {
+        Self { internal, ..self }
     }
 
     /// The same rules with limits to namespaces and addresses.
@@ -117,6 +124,15 @@ impl Rules {
     /// The reason for people.
     pub(super) fn publishable(&self, address: IpAddr) -> Result<IpAddr, &'static str> {
         address::publishable(address, self.addresses, &self.allow_nets)
+    }
+
+    /// Whether pods of the cluster itself may be told `address`: one of another kind than those
+    /// that reach no further than a host or a link.
+    ///
+    /// # Errors
+    /// The reason for people.
+    fn usable_inside(&self, address: IpAddr) -> Result<IpAddr, &'static str> {
+        address::publishable(address, AddressScope::Any, &self.allow_nets)
     }
 }
 

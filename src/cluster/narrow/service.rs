@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::annotations::Annotations;
 use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, names};
-use crate::cluster::Export;
-use crate::model::{DomainName, Label, Port, Protocol, Refusal, ServiceKey, Shard};
+use crate::cluster::{Export, InternalAddresses};
+use crate::model::{DomainName, Internal, Label, Port, Protocol, Refusal, ServiceKey, Shard};
 
 /// A Service, narrowed.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +120,7 @@ impl Rules {
             endpoints: Default::default(),
             options: annotations.options(),
             refused: refused.into(),
+            internal: self.internal_addresses(spec, reasons).map(Box::new),
         };
         reasons.extend(annotations.into_reasons());
         let all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
@@ -127,6 +128,39 @@ impl Rules {
         Some(Box::new(ExportedService { key, shard, readiness }))
     }
 }
+
+impl Rules {
+    /// How pods of the cluster reach a Service, where that is kept; the pods of a headless one
+    /// are told by its slices. `None` also where it has no address in the cluster yet.
+    fn internal_addresses(
+        &self,
+        spec: Option<&ServiceSpec>,
+        reasons: &mut Vec<Box<str>>,
+    ) -> Option<Internal> {
+        if self.internal == InternalAddresses::LeftOut {
+            return None;
+        }
+        let spec = spec?;
+        let listed = spec.cluster_ips.as_deref().filter(|all| !all.is_empty());
+        // `clusterIP` is the first of `clusterIPs`; objects written by hand may have it alone.
+        let texts = listed.unwrap_or(spec.cluster_ip.as_slice());
+        if texts.first().is_some_and(|text| text == HEADLESS) {
+            return Some(Internal::Headless(Box::default()));
+        }
+        let mut addresses = Vec::new();
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            let read = text.parse().map_err(|_| "is no IP address");
+            match read.and_then(|address| self.usable_inside(address)) {
+                Ok(address) => addresses.push(address),
+                Err(reason) => reasons.push(format!("clusterIP {text} {reason}").into()),
+            }
+        }
+        (!addresses.is_empty()).then(|| Internal::ClusterIp(sorted(addresses)))
+    }
+}
+
+/// `clusterIP` of a headless Service.
+const HEADLESS: &str = "None";
 
 /// The addresses of one Service as they are gathered.
 struct Addresses<'a> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Policy, Protocol, ServiceOptions, WhenNoneHealthy};
+use crate::model::{Internal, Policy, Protocol, ServiceOptions, WhenNoneHealthy};
 
 fn rules(export: Export) -> Rules {
     let apex = DomainName::parse("example.com").unwrap();
@@ -283,4 +283,45 @@ fn only_admitted_namespaces_export() {
     let all = limited(Export::All, lists);
     let exports = |namespace| all.service(&object(namespace)).unwrap().export.is_some();
     assert!(exports("a") && !exports("b") && !exports("c"));
+}
+
+/// What pods of the instance's own cluster are told, and nothing of it for any other.
+#[test]
+fn internal_addresses_are_kept_where_asked_for() {
+    let narrowed = |spec: Value, internal: InternalAddresses| {
+        let object: Service = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "web"}, "spec": spec,
+        }))
+        .unwrap();
+        let service = rules(Export::All).with_internal(internal).service(&object).unwrap();
+        (exported(&service).shard.internal.as_deref().cloned(), service.reasons)
+    };
+    let kept = |spec| narrowed(spec, InternalAddresses::Kept);
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let dual = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["fd00::1", "10.96.0.1"]});
+    let both = Internal::ClusterIp([ip("10.96.0.1"), ip("fd00::1")].into());
+    assert_eq!(kept(dual.clone()), (Some(both), vec![]));
+    assert_eq!(narrowed(dual, InternalAddresses::LeftOut), (None, vec![]));
+    let old = Internal::ClusterIp([ip("10.96.0.2")].into());
+    assert_eq!(kept(json!({"clusterIP": "10.96.0.2"})).0, Some(old));
+    let headless = Some(Internal::Headless([].into()));
+    assert_eq!(kept(json!({"clusterIP": "None"})), (headless.clone(), vec![]));
+    assert_eq!(kept(json!({"clusterIP": "None", "clusterIPs": ["None"]})).0, headless);
+    assert_eq!(kept(json!({"clusterIP": ""})), (None, vec![]));
+    let (none, reasons) = kept(json!({"clusterIPs": ["127.0.0.1", "x"]}));
+    assert_eq!((none, reasons.len()), (None, 2), "{reasons:?}");
+
+    let object: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"namespace": "ns", "name": "web-1"}, "addressType": "IPv4",
+        "endpoints": [
+            {"addresses": ["10.0.0.1", "10.0.0.9"]},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+            {"addresses": ["127.0.0.1"]}, {"addresses": ["host.example"]}, {"addresses": []},
+        ],
+    }))
+    .unwrap();
+    let pods = |internal| rules(Export::All).with_internal(internal).slice(&object).unwrap().pods;
+    let pod = |address: &str, ready| PodAddress { address: ip(address), ready };
+    assert_eq!(*pods(InternalAddresses::Kept), [pod("10.0.0.1", true), pod("10.0.0.2", false)]);
+    assert!(pods(InternalAddresses::LeftOut).is_empty());
 }

@@ -12,6 +12,7 @@ mod guard;
 mod hosts;
 mod lists;
 mod nodes;
+mod pods;
 mod ports;
 mod reports;
 mod services;

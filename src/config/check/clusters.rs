@@ -12,7 +12,8 @@ use super::federation::{NamespaceList, some_namespaces};
 use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, duration, existing};
 use crate::cluster::{
-    AddressScope, ApiSettings, ApiSource, Export, Namespaces, Settings, Source, home,
+    AddressScope, ApiSettings, ApiSource, Export, InternalAddresses, Namespaces, Settings, Source,
+    home,
 };
 use crate::config::raw;
 use crate::model::{ClusterId, Label, Member};
@@ -330,14 +331,21 @@ pub struct Common {
     pub api: ApiSettings,
     /// How long shards that vanish at one stroke are kept.
     pub confirm: Duration,
+    /// The cluster that the instance sits in, if it serves cluster-internal names.
+    pub inside: Option<Label>,
 }
 
 impl Common {
     /// How a cluster is read of which nothing else is said.
     #[must_use]
     pub fn settings(&self, name: Label, source: Source) -> Settings {
+        let internal = match &self.inside {
+            Some(inside) if *inside == name => InternalAddresses::Kept,
+            _ => InternalAddresses::LeftOut,
+        };
         Settings {
             name,
+            internal,
             source,
             export: self.export,
             namespaces: self.namespaces.clone(),
@@ -396,7 +404,12 @@ pub(super) fn label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Resul
     })
 }
 
-fn place_label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
+pub(super) fn place_label(
+    notes: &mut Notes,
+    at: &At,
+    what: &str,
+    text: &str,
+) -> Result<Label, Refused> {
     let label = label(notes, at, what, text)?;
     if label.is_reserved() {
         return Err(notes.mistake(at, format!("'{label}' is reserved and no {what} can have it")));

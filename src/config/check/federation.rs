@@ -78,6 +78,8 @@ pub(super) fn settings(
         policy: policy?,
         when_none_healthy: when_none_healthy?,
         records: records?,
+        // A section of its own.
+        internal: None,
     })
 }
 

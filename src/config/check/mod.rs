@@ -7,6 +7,7 @@ mod clusters;
 mod domain;
 mod federation;
 mod geo;
+mod internal;
 mod notes;
 mod rdata;
 mod records;
@@ -24,7 +25,7 @@ use values::{Kind, Range, duration, existing, number};
 use super::{Config, Mistake, raw};
 use crate::cluster::{ApiSettings, home};
 use crate::health::Tracking;
-use crate::publisher;
+use crate::{publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
 ///
@@ -57,6 +58,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
     let export = federation::export(&raw.federation, notes);
     let allow_nets = federation::allow_nets(&raw.federation, notes);
+    let internal = internal::settings(raw, &registry, &members, &federation, notes);
     let api = clusters::api(&raw.kubernetes, notes);
     let home = home(raw, directory, &api, notes);
     let geo = geo::settings(&raw.geo, &registry, directory, notes);
@@ -65,6 +67,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let resolver = server::resolver(&raw.resolver, notes);
     let startup = startup(&raw.startup, notes);
     let members = members?;
+    let internal = internal?;
     let (export, namespaces) = export?;
     let common = Common {
         export,
@@ -73,10 +76,11 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         allow_nets: allow_nets?.into(),
         api: api?,
         confirm: confirm?,
+        inside: internal.as_ref().map(|internal| internal.cluster.clone()),
     };
     let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
     Ok(Config {
-        federation: federation?,
+        federation: zone::Settings { internal, ..federation? },
         health: health?,
         geo: geo?,
         identity: identity?,

@@ -120,7 +120,7 @@ async fn what_gets_no_reply_is_counted_and_hinders_nothing() {
     let client = client("127.0.0.1");
     client.send_to(&query(1, SILENT), server.address).unwrap();
     client.send_to(&[], server.address).unwrap();
-    client.send_to(&[0; 2000], server.address).unwrap();
+    client.send_to(&[0; 5000], server.address).unwrap();
     client.send_to(&query(2, ECHO), server.address).unwrap();
     assert_eq!(receive(&client).0.id, 2);
     let dropped = |reason| {
