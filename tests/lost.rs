@@ -53,7 +53,7 @@ impl World {
         )
     }
 
-    /// A file with a service in each of `names`, at `address`, with a TCP port `port`.
+    /// A file with a service in each of `names`, at `address`, with an unnamed TCP port.
     fn services(&self, cluster: &str, names: &[String], address: &str, port: u16) {
         let objects = names.iter().map(|name| {
             json!({
@@ -62,7 +62,7 @@ impl World {
                     "namespace": "n", "name": name,
                     "annotations": {"meridian.dev/min-ready": "0"},
                 },
-                "spec": {"ports": [{"name": "http", "port": port}]},
+                "spec": {"ports": [{"port": port}]},
                 "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
             })
         });

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::lastgood::KnownView;
 use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
 use super::narrow::Rules;
@@ -25,6 +26,8 @@ pub struct Shared {
     pub resolver: ResolverSettings,
     /// Notified after each new view, so that one publisher can wait for all clusters.
     pub wake: Arc<Notify>,
+    /// Views of an earlier run, for what their host names resolved to.
+    pub remembered: Arc<[KnownView]>,
 }
 
 /// A new view of a cluster.
@@ -126,7 +129,8 @@ async fn run(
     clock: Arc<WatchClock>,
     link: LinkSender,
 ) {
-    let Shared { apex, resolver, wake } = shared;
+    let Shared { apex, resolver, wake, remembered } = shared;
+    let identity = settings.source.identity();
     let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
     let rules = rules.limited_to(settings.namespaces, settings.addresses);
     let rules = Arc::new(rules.with_internal(settings.internal));
@@ -147,8 +151,14 @@ async fn run(
     });
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
-    let mut reducer =
-        Reducer { state: ClusterState::new(rules, settings.confirm), hosts, sender, wake };
+    let mut state = ClusterState::new(rules, settings.confirm);
+    if let Some(known) = remembered.iter().find(|k| k.name == settings.name && k.source == identity)
+    {
+        state.remember(&known.view);
+    }
+    // The views of an earlier run are large, and of no more use.
+    drop(remembered);
+    let mut reducer = Reducer { state, hosts, sender, wake };
     let mut events = Vec::with_capacity(ANSWERS);
     loop {
         let confirmed = async {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use meridian::cluster::home::{self, Home, Registered, Registration};
+use meridian::cluster::lastgood::KnownView;
 use meridian::cluster::{self, Feed, Source};
 use meridian::config::Config;
 use meridian::geo;
@@ -105,16 +106,18 @@ impl Running {
     }
 
     /// Begins to read what the configuration names, within the current tokio runtime. What runs
-    /// already with the same settings is taken over from `before`.
+    /// already with the same settings is taken over from `before`; `remembered` is from disk.
     pub(crate) fn start(
         config: &Config,
         wake: &Arc<Notify>,
+        remembered: Arc<[KnownView]>,
         before: Option<&Self>,
     ) -> (Self, Reload) {
         let shared = cluster::Shared {
             apex: config.federation.domain.clone(),
             resolver: config.resolver.clone(),
             wake: wake.clone(),
+            remembered,
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
@@ -170,6 +173,8 @@ impl Running {
             membership,
             reports,
         };
+        // They are large, and of no use to feeds that are started later.
+        let shared = cluster::Shared { remembered: Arc::default(), ..shared };
         let reload = Reload { federation: Arc::new(federation), feeds: feeds.clone() };
         (Self { sources, feeds, shared, geo, home }, reload)
     }
@@ -187,10 +192,10 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
     runtime.block_on(async {
         let telemetry = Telemetry::new(&config.federation.domain.to_string());
         let wake = Arc::new(Notify::new());
-        let (mut running, reload) = Running::start(&config, &wake, None);
+        let (mut running, reload) = Running::start(&config, &wake, Arc::default(), None);
         let atlas = running.geography().atlas.clone();
         let (publisher, mut handle) =
-            Publisher::new(reload, Vec::new(), atlas, wake.clone(), telemetry);
+            Publisher::new(reload, &[], atlas, wake.clone(), telemetry);
         let task = tokio::spawn(
             publisher.run(Settings { startup_grace: READ_LIMIT, last_known_good: None }),
         );
@@ -201,7 +206,7 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
                     break;
                 }
                 () = running.registration_changed() => {
-                    let (next, reload) = Running::start(&config, &wake, Some(&running));
+                    let (next, reload) = Running::start(&config, &wake, Arc::default(), Some(&running));
                     running = next;
                     handle.reloads.send(reload).await.context("reading the sources failed")?;
                 }

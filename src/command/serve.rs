@@ -53,11 +53,12 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         Telemetry::for_zones(&config.federation.domain.to_string(), internal.as_deref());
     let wake = Arc::new(Notify::new());
     let remembered = remembered(&config).await?;
-    let (running, first) = Running::start(&config, &wake, None);
+    let (running, first) = Running::start(&config, &wake, remembered.clone(), None);
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
     let (publisher, handle) =
-        Publisher::new(first, remembered, atlas, wake.clone(), telemetry.clone());
+        Publisher::new(first, &remembered, atlas, wake.clone(), telemetry.clone());
+    drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
     let Handle { cell, mut progress, reloads, standings } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
@@ -95,11 +96,12 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
 }
 
 /// The last known good views, read off the async threads.
-async fn remembered(config: &Config) -> anyhow::Result<Vec<KnownView>> {
-    let Some(path) = config.publisher.last_known_good.clone() else { return Ok(Vec::new()) };
+async fn remembered(config: &Config) -> anyhow::Result<Arc<[KnownView]>> {
+    let Some(path) = config.publisher.last_known_good.clone() else { return Ok(Arc::default()) };
     let (sources, apex) = (config.sources.clone(), config.federation.domain.clone());
     let load = move || lastgood::load(&path, &sources, &apex);
-    spawn_blocking(load).await.context("reading the last known good state")
+    let views = spawn_blocking(load).await.context("reading the last known good state")?;
+    Ok(views.into())
 }
 
 /// Keeps readiness in step with the publisher until DNS may be answered.

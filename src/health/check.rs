@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Outcome, Settings, judge};
-use crate::model::{BUCKETS, ClusterView, Protocol};
+use crate::model::{BUCKETS, ClusterView};
 
 /// From one round to the next: three failures of [`TIMEOUT`] fit within the default grace.
 pub const PERIOD: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub const SAMPLE: usize = 8;
 pub const CONCURRENCY: usize = 64;
 
 /// Up to [`SAMPLE`] distinct addresses with TCP ports of shards that are served by themselves,
-/// others for each `round`. Empty where no shard has a named TCP port.
+/// others for each `round`. Empty where no shard has a TCP port.
 #[must_use]
 pub fn targets(view: &ClusterView, settings: &Settings, round: usize) -> Vec<SocketAddr> {
     // An odd step meets every bucket before it comes back to the first.
@@ -40,13 +40,11 @@ pub fn targets(view: &ClusterView, settings: &Settings, round: usize) -> Vec<Soc
     for offset in 0..BUCKETS {
         let bucket = view.shards.bucket((round.wrapping_mul(STEP) + offset) % BUCKETS);
         for shard in bucket.iter().map(|entry| &*entry.shard) {
-            let Some(port) = shard.ports.iter().find(|port| port.protocol == Protocol::Tcp) else {
-                continue;
-            };
+            let Some(port) = shard.tcp_port else { continue };
             if judge(shard, settings).is_err() {
                 continue;
             }
-            for address in shard.addresses.iter().map(|ip| SocketAddr::new(*ip, port.number)) {
+            for address in shard.addresses.iter().map(|ip| SocketAddr::new(*ip, port)) {
                 if !targets.contains(&address) {
                     targets.push(address);
                 }
@@ -91,17 +89,13 @@ mod tests {
     use std::net::{IpAddr, TcpListener};
 
     use super::*;
-    use crate::model::{
-        Buckets, Endpoints, Label, Port, ServiceKey, ServiceOptions, Shard, ShardEntry,
-    };
+    use crate::model::{Buckets, Endpoints, Label, ServiceKey, ServiceOptions, Shard, ShardEntry};
 
-    fn entry(index: u8, ready: u32, ports: &[(Protocol, u16)], drain: bool) -> ShardEntry {
+    fn entry(index: u8, ready: u32, tcp_port: Option<u16>, drain: bool) -> ShardEntry {
         let label = |text: &str| Label::parse(text).expect("a label");
-        let port =
-            |&(protocol, number)| Port { name: label(&format!("p{number}")), protocol, number };
         let shard = Shard {
             addresses: [IpAddr::from([127, 0, 1, index])].into(),
-            ports: ports.iter().map(port).collect(),
+            tcp_port,
             endpoints: Endpoints { ready, total: 1 },
             options: Some(Box::new(ServiceOptions { drain, ..ServiceOptions::default() })),
             ..Shard::default()
@@ -116,13 +110,11 @@ mod tests {
 
     #[test]
     fn only_what_is_served_and_has_a_tcp_port_is_tried() {
-        let tcp = [(Protocol::Udp, 53), (Protocol::Tcp, 80), (Protocol::Tcp, 81)];
         let view = view(vec![
-            entry(1, 1, &tcp, false),
-            entry(2, 0, &tcp, false),
-            entry(3, 1, &tcp, true),
-            entry(4, 1, &tcp[..1], false),
-            entry(5, 1, &[], false),
+            entry(1, 1, Some(80), false),
+            entry(2, 0, Some(80), false),
+            entry(3, 1, Some(80), true),
+            entry(4, 1, None, false),
         ]);
         let expected: SocketAddr = "127.0.1.1:80".parse().expect("an address");
         assert_eq!(targets(&view, &Settings::default(), 7), [expected]);
@@ -130,7 +122,7 @@ mod tests {
 
     #[test]
     fn rounds_try_others_and_each_in_turn() {
-        let view = view((0..200).map(|i| entry(i, 1, &[(Protocol::Tcp, 80)], false)).collect());
+        let view = view((0..200).map(|i| entry(i, 1, Some(80), false)).collect());
         let tried: std::collections::BTreeSet<_> = (0..400)
             .flat_map(|round| {
                 let targets = targets(&view, &Settings::default(), round);

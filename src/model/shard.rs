@@ -203,6 +203,8 @@ pub struct Shard {
     pub ttl_cap: Option<u32>,
     /// Named ports, sorted, without duplicates.
     pub ports: Arc<[Port]>,
+    /// Its first TCP port, named or not: where a check connects to.
+    pub tcp_port: Option<u16>,
     /// Endpoints behind it.
     pub endpoints: Endpoints,
     /// Annotations; boxed, as most services have none.

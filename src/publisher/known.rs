@@ -21,8 +21,8 @@ pub(super) struct View {
 pub(super) struct Known(Vec<KnownView>);
 
 impl Known {
-    pub(super) fn new(remembered: Vec<KnownView>) -> Self {
-        Self(remembered)
+    pub(super) fn new(remembered: &[KnownView]) -> Self {
+        Self(remembered.to_vec())
     }
 
     /// Of each cluster the view that its feed has, else the last one of the same name and source.

@@ -108,7 +108,7 @@ impl Publisher {
     #[must_use]
     pub fn new(
         config: Reload,
-        remembered: Vec<KnownView>,
+        remembered: &[KnownView],
         atlas: AtlasReceiver,
         wake: Arc<Notify>,
         telemetry: Telemetry,

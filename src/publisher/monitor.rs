@@ -33,6 +33,8 @@ pub(super) struct Monitor {
     /// The views as of the last look, for the addresses to check.
     views: Vec<Option<View>>,
     standings: watch::Sender<Vec<(Label, Standing)>>,
+    /// When time alone changes a state next, as of the last look.
+    deadline: Option<Instant>,
     checks: Rounds,
 }
 
@@ -79,7 +81,8 @@ impl Monitor {
             jitter: RandomState::new(),
         };
         let names = names(federation);
-        (Self { tracker, names, health, views: Vec::new(), standings, checks }, seen)
+        let views = Vec::new();
+        (Self { tracker, names, health, views, standings, deadline: None, checks }, seen)
     }
 
     /// Follows the clusters of `federation` from now on.
@@ -98,7 +101,9 @@ impl Monitor {
             self.tracker.signal(ClusterId::new(index), signals);
         }
         views.clone_into(&mut self.views);
-        self.tracker.judge(now()).iter().for_each(log);
+        let now = now();
+        self.tracker.judge(now).iter().for_each(log);
+        self.deadline = self.tracker.deadline(now.instant);
         let standings: Vec<Standing> = self.tracker.standings().cloned().collect();
         self.standings.send_if_modified(|shown| {
             let new: Vec<_> = self.names.iter().cloned().zip(standings.iter().cloned()).collect();
@@ -116,7 +121,8 @@ impl Monitor {
     /// due. May be dropped at any time.
     pub(super) async fn changed(&mut self) {
         loop {
-            let deadline = self.tracker.deadline(Instant::now());
+            // One that has passed meanwhile is due at once.
+            let deadline = self.deadline;
             let deadline = async {
                 match deadline {
                     Some(at) => time::sleep_until(at.into()).await,

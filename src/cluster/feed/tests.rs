@@ -27,6 +27,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         apex: DomainName::parse("example.com").unwrap(),
         resolver: ResolverSettings::default(),
         wake: wake.clone(),
+        remembered: Arc::default(),
     };
     (spawn(settings, shared), wake)
 }

@@ -177,7 +177,7 @@ fn read(path: &Path, clusters: &[Settings], apex: &DomainName) -> Result<Vec<Kno
         let rules = Rules::new(settings.export, settings.allow_nets.clone(), apex.clone())
             .limited_to(settings.namespaces.clone(), settings.addresses);
         if let Some(cluster) = federation.find(name.as_str(), &source) {
-            let view = Arc::new(cluster.view(&|address| rules.publishable(address).is_ok())?);
+            let view = Arc::new(cluster.view(&rules)?);
             views.push(KnownView { name: name.clone(), source, view });
         }
     }

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::KnownView;
+use crate::cluster::narrow::Rules;
 use crate::model::{
     self, Buckets, ClusterView, DomainName, Endpoints, Label, Policy, Protocol, ServiceKey,
     ServiceOptions, ShardEntry, Topology, WhenNoneHealthy,
@@ -75,6 +76,7 @@ struct Shard<'a> {
     ttl_cap: Option<u32>,
     /// An index into the cluster's lists.
     ports: u32,
+    tcp_port: Option<u16>,
     ready: u32,
     total: u32,
     #[serde(borrow)]
@@ -180,6 +182,7 @@ impl<'a> Shard<'a> {
             hostnames: shard.hostnames.iter().map(|host| &**host).collect(),
             ttl_cap: shard.ttl_cap,
             ports,
+            tcp_port: shard.tcp_port,
             ready: shard.endpoints.ready,
             total: shard.endpoints.total,
             options: shard.options.as_deref().map(Options::of),
@@ -212,11 +215,8 @@ impl<'a> Options<'a> {
 //--- Reading ---
 
 impl Cluster<'_> {
-    /// The view, with those of its addresses that are still `publishable`.
-    pub(super) fn view(
-        &self,
-        publishable: &dyn Fn(IpAddr) -> bool,
-    ) -> Result<ClusterView, Invalid> {
+    /// The view, with what may still be published by `rules`.
+    pub(super) fn view(&self, rules: &Rules) -> Result<ClusterView, Invalid> {
         let label = |text: &str| Label::parse(text);
         let topologies = self.topologies.iter().map(|(region, zone)| {
             Ok(Topology { region: label(region)?, zone: zone.map(label).transpose()? })
@@ -227,7 +227,8 @@ impl Cluster<'_> {
         let ports = ports?;
         // Namespaces are few: each is read and checked once.
         let mut namespaces: HashMap<&str, Label> = HashMap::new();
-        let entries = self.shards.iter().map(|shard| {
+        let admitted = self.shards.iter().filter(|shard| rules.admits(shard.namespace));
+        let entries = admitted.map(|shard| {
             let namespace = match namespaces.get(shard.namespace) {
                 Some(namespace) => namespace.clone(),
                 None => {
@@ -237,7 +238,7 @@ impl Cluster<'_> {
                 }
             };
             let key = ServiceKey::new(&namespace, &label(shard.name)?);
-            Ok(ShardEntry::new(key, Arc::new(shard.read(&ports, publishable)?)))
+            Ok(ShardEntry::new(key, Arc::new(shard.read(&ports, rules)?)))
         });
         let entries: Result<Vec<ShardEntry>, Invalid> = entries.collect();
         let topologies: Result<_, Invalid> = topologies.collect();
@@ -263,20 +264,18 @@ impl Port<'_> {
 }
 
 impl Shard<'_> {
-    fn read(
-        &self,
-        ports: &[Arc<[model::Port]>],
-        publishable: &dyn Fn(IpAddr) -> bool,
-    ) -> Result<model::Shard, Invalid> {
+    fn read(&self, ports: &[Arc<[model::Port]>], rules: &Rules) -> Result<model::Shard, Invalid> {
         let refused = self.refused.iter().map(|(address, reason)| model::Refusal {
             address: (*address).into(),
             reason: (*reason).into(),
         });
+        let publishable = |address: &IpAddr| rules.publishable(*address).is_ok();
         Ok(model::Shard {
-            addresses: self.addresses.iter().copied().filter(|ip| publishable(*ip)).collect(),
+            addresses: self.addresses.iter().copied().filter(publishable).collect(),
             hostnames: self.hostnames.iter().map(|host| (*host).into()).collect(),
             ttl_cap: self.ttl_cap,
             ports: ports.get(self.ports as usize).ok_or(Invalid::Ports)?.clone(),
+            tcp_port: self.tcp_port,
             endpoints: Endpoints { ready: self.ready, total: self.total },
             options: self.options.as_ref().map(Options::read).transpose()?.map(Box::new),
             refused: refused.collect(),

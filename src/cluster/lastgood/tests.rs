@@ -79,6 +79,7 @@ fn rich() -> Vec<ShardEntry> {
                 hostnames: ["lb.example.net".into()].into(),
                 ttl_cap: Some(30),
                 ports: [port(Protocol::Tcp), port(Protocol::Udp), port(Protocol::Sctp)].into(),
+                tcp_port: Some(53),
                 endpoints: Endpoints { ready: 1, total: 4 },
                 options: Some(Box::new(ServiceOptions {
                     ttl: Some(20),
@@ -161,6 +162,10 @@ fn what_may_no_longer_be_published_is_not() {
     let view = &load(&path, &[strict], &apex())[0].view;
     let shard = &view.shards.iter().next().unwrap().shard;
     assert_eq!(*shard.addresses, ["2001:db8::1".parse::<IpAddr>().unwrap()]);
+    let given = Some(Arc::new(BTreeSet::from(["other".into()])));
+    let namespaces = Namespaces { given, ..Namespaces::default() };
+    let confined = Settings { namespaces, ..settings("a", "/m") };
+    assert!(load(&path, &[confined], &apex())[0].view.shards.is_empty());
 }
 
 #[test]

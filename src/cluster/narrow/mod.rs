@@ -88,6 +88,11 @@ impl Rules {
         self.export
     }
 
+    /// Whether the cluster may export what is in a namespace.
+    pub(super) fn admits(&self, namespace: &str) -> bool {
+        matches!(self.admission(namespace), Admission::Admitted)
+    }
+
     fn admission(&self, namespace: &str) -> Admission {
         let Namespaces { given, include, exclude } = &self.namespaces;
         let lacks = |list: &Option<Arc<BTreeSet<Box<str>>>>| {

@@ -116,6 +116,7 @@ impl Rules {
             hostnames: sorted(hostnames),
             ttl_cap: None,
             ports: ports(spec, reasons).into(),
+            tcp_port: tcp_port(spec),
             endpoints: Default::default(),
             options: annotations.options(self),
             refused: refused.into(),
@@ -266,7 +267,22 @@ fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
     ports
 }
 
+/// The first TCP port, also where it has no name, as a Service's only port need not.
+fn tcp_port(spec: Option<&ServiceSpec>) -> Option<u16> {
+    let mut ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
+    ports.find_map(|port| match transport(port) {
+        Some((Protocol::Tcp, number)) => Some(number),
+        _ => None,
+    })
+}
+
 fn read_port(name: &str, port: &ServicePort) -> Option<Port> {
+    let (protocol, number) = transport(port)?;
+    let name = Label::parse(name).ok().filter(|name| name.as_str().len() <= MAX_PORT_NAME)?;
+    Some(Port { name, protocol, number })
+}
+
+fn transport(port: &ServicePort) -> Option<(Protocol, u16)> {
     let protocol = match port.protocol.as_deref() {
         // The API's default.
         None | Some("" | "TCP") => Protocol::Tcp,
@@ -275,8 +291,7 @@ fn read_port(name: &str, port: &ServicePort) -> Option<Port> {
         Some(_) => return None,
     };
     let number = u16::try_from(port.port).ok().filter(|&number| number > 0)?;
-    let name = Label::parse(name).ok().filter(|name| name.as_str().len() <= MAX_PORT_NAME)?;
-    Some(Port { name, protocol, number })
+    Some((protocol, number))
 }
 
 fn sorted<T: Ord>(mut items: Vec<T>) -> Box<[T]> {

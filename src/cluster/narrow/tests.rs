@@ -110,6 +110,18 @@ fn ports_are_the_named_ones() {
         .collect();
     assert_eq!(ports, [("dns", Protocol::Udp, 53), ("https", Protocol::Tcp, 443)]);
     assert_eq!(found.reasons.len(), 2, "{:?}", found.reasons);
+    assert_eq!(exported(&found).shard.tcp_port, Some(443));
+}
+
+#[test]
+fn a_port_to_connect_to_needs_no_name() {
+    let port = |ports: Value| {
+        let found = service(json!({ "ports": ports }), Value::Null, json!({}));
+        exported(&found).shard.tcp_port
+    };
+    assert_eq!(port(json!([{"port": 53, "protocol": "UDP"}, {"port": 80}])), Some(80));
+    assert_eq!(port(json!([{"port": 53, "protocol": "UDP"}])), None);
+    assert_eq!(port(json!([])), None);
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(in crate::cluster) enum HostChange {
 pub(super) struct Hosts {
     hosts: HashMap<Box<str>, Host>,
     changes: Vec<HostChange>,
+    /// What host names that nobody has asked for yet resolved to in an earlier run.
+    remembered: HashMap<Box<str>, Resolution>,
 }
 
 /// One host name.
@@ -59,11 +61,16 @@ pub(super) struct Resolution {
 }
 
 impl Hosts {
+    /// Notes what `hostname` resolved to in an earlier run: it counts until the first answer.
+    pub(super) fn remember(&mut self, hostname: &str, resolution: Resolution) {
+        self.remembered.insert(hostname.into(), resolution);
+    }
+
     /// Notes that `user` has `hostname`.
     pub(super) fn claim(&mut self, hostname: &str, user: ObjectId) {
         let host = self.hosts.entry(hostname.into()).or_insert_with(|| {
             self.changes.push(HostChange::Wanted(hostname.into()));
-            Host::default()
+            Host { answer: self.remembered.remove(hostname), ..Host::default() }
         });
         if !host.users.contains(&user) {
             host.users.push(user);

@@ -28,8 +28,8 @@ use crate::model::{Buckets, ClusterView, Report, ServiceKey, ShardEntry};
 
 use exports::{Exports, Offer};
 use guard::{Guard, Object};
-use hosts::Hosts;
 pub(super) use hosts::{HostAnswer, HostChange};
+use hosts::{Hosts, Resolution};
 pub(super) use lists::Change;
 use lists::{List, Replacement};
 use nodes::Nodes;
@@ -108,6 +108,19 @@ impl ClusterState {
             dirty: false,
             guard: Guard::new(confirm),
             withheld: 0,
+        }
+    }
+
+    /// Takes in the view of an earlier run: what load balancers' host names resolved to then counts
+    /// until they are resolved anew, lest a restart withdraw them for that time. Which addresses
+    /// came of which name is not known, so each has all of its shard's.
+    pub(super) fn remember(&mut self, view: &ClusterView) {
+        for shard in view.shards.iter().map(|entry| &entry.shard) {
+            for hostname in shard.hostnames.iter().filter(|_| !shard.addresses.is_empty()) {
+                let ttl = shard.ttl_cap.unwrap_or_default();
+                let resolution = Resolution { addresses: shard.addresses.clone(), ttl };
+                self.hosts.remember(hostname, resolution);
+            }
         }
     }
 

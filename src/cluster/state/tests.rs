@@ -128,6 +128,32 @@ impl Cluster {
 }
 
 #[test]
+fn a_host_name_keeps_its_addresses_over_a_restart() {
+    let mut cluster = Cluster::empty();
+    let named = |cluster: &Cluster| {
+        cluster.service_with("web", json!({"hostname": "lb.example.net"}), json!({}))
+    };
+    let _ = cluster.put(named(&cluster));
+    let hostname: Box<str> = "lb.example.net".into();
+    let resolved = |ip: &str| {
+        let addresses = [ip.parse().unwrap()].into();
+        let answer = HostAnswer::Resolved { addresses, ttl: 30 };
+        Event::Host { hostname: hostname.clone(), answer }
+    };
+    let _ = cluster.state.apply(resolved("192.0.2.7"));
+    let before = cluster.view();
+    let mut cluster = Cluster::empty();
+    cluster.state.remember(&before);
+    let _ = cluster.put(named(&cluster));
+    assert_eq!(cluster.addresses("web"), ["192.0.2.7"]);
+    assert_eq!(cluster.shard("web").expect("exported").ttl_cap, Some(30));
+    let wanted = HostChange::Wanted(hostname.clone());
+    assert_eq!(cluster.state.take_host_changes(), [wanted], "it is resolved nevertheless");
+    let _ = cluster.state.apply(resolved("192.0.2.8"));
+    assert_eq!(cluster.addresses("web"), ["192.0.2.8"]);
+}
+
+#[test]
 fn slices_may_come_first_and_one_bucket_changes() {
     let mut cluster = Cluster::empty();
     let before = cluster.view();
