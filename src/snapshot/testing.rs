@@ -9,7 +9,7 @@ use crate::geo::{Atlas, NetworkRule, Target};
 use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, WhenNoneHealthy,
+    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy,
 };
 use crate::zone::{self, Nameserver, SoaSettings};
 
@@ -57,6 +57,7 @@ impl Fixture {
             unhealthy_ttl: 5,
             max_addresses: NonZeroU16::new(8).expect("not zero"),
             policy: Policy::All,
+            ties: Ties::Rotate,
             when_none_healthy: WhenNoneHealthy::Nothing,
             records: Vec::new(),
         };

@@ -9,7 +9,7 @@ use meridian::geo::{Atlas, NetworkRule, Target};
 use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Topology, WhenNoneHealthy,
+    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 use meridian::snapshot::{self, Identity, Inputs};
 use meridian::zone::{self, Nameserver, SoaSettings, StaticRecord};
@@ -163,6 +163,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         unhealthy_ttl: UNHEALTHY_TTL,
         max_addresses: NonZeroU16::MAX,
         policy: Policy::All,
+        ties: Ties::Rotate,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: records(),
     };
