@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use meridian::cluster::{Export, Source};
+use meridian::cluster::{Export, InternalAddresses, Source};
 use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
-use meridian::model::{ClusterId, Policy, WhenNoneHealthy};
+use meridian::model::{ClusterId, Label, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
 fn shipped() -> PathBuf {
@@ -87,7 +87,7 @@ fn the_demo_is_what_the_readme_says() {
     for (member, source) in demo.members.iter().zip(&demo.sources) {
         assert_eq!(member.name, source.name);
         assert!(member.location.is_some() && member.region.is_some() && member.zones.len() == 1);
-        let Source::Manifests(directory) = &source.source;
+        let Source::Manifests(directory) = &source.source else { panic!("a directory") };
         assert!(directory.ends_with(format!("clusters/{}", member.name)));
     }
     assert_eq!(demo.federation.ttl, 180);
@@ -143,6 +143,7 @@ withdrawal: {confirm: 10m}
 lastKnownGood: {path: state}
 shutdown: {drain: 500ms}
 resolver: {upstreams: ['192.0.2.53', '[2001:db8::53]:5353']}
+internal: {cluster: GCE-us-central1-a, clusterDomain: k8s.example.net, zone: us-central1-a}
 geo:
   networks:
     - {cidr: 10.0.0.0/8, cluster: gce-us-central1-a}
@@ -164,6 +165,10 @@ geo:
             ("mail.example.com.".to_owned(), 28, 60, 16)
         ]
     );
+    let internal = zone.internal.as_ref().expect("configured");
+    assert_eq!(internal.apex.to_string(), "myfederation.svc.k8s.example.net.");
+    assert_eq!((&internal.cluster, internal.zone.is_some()), (&config.members[0].name, true));
+    assert_eq!(config.sources[0].internal, InternalAddresses::Kept);
     assert_eq!(config.sources[0].export, Export::All);
     assert_eq!(config.sources[0].allow_nets.len(), 1);
     assert_eq!(config.identity.udp_payload, 4096);
@@ -182,6 +187,30 @@ geo:
     assert_eq!(ports, [53, 5353]);
     assert!(matches!(config.geo.networks[0].target(), Target::Cluster(_)));
     assert!(matches!(config.geo.networks[1].target(), Target::Zone { region: None, .. }));
+}
+
+#[test]
+fn an_instance_sits_in_no_cluster_unless_told() {
+    let bare = parse(&minimal("", "")).expect("valid");
+    assert_eq!(bare.federation.internal, None);
+    assert_eq!(bare.sources[0].internal, InternalAddresses::LeftOut);
+    let inside = parse(&minimal("", "internal: {cluster: gce-us-central1-a}")).expect("valid");
+    let internal = inside.federation.internal.expect("configured");
+    assert_eq!(internal.apex.to_string(), "myfederation.svc.cluster.local.");
+    assert_eq!(internal.zone, None);
+    // Its zones are told by its nodes: any may come.
+    let told_by_nodes = minimal("", "internal: {cluster: gce-us-central1-a, zone: z}")
+        .replace("    zones: [us-central1-a]\n", "");
+    assert!(parse(&told_by_nodes).is_ok());
+    // A cluster that is not in the file may be registered at a home.
+    let elsewhere = minimal("", "internal: {cluster: other}");
+    assert_eq!(mistakes(&elsewhere), ["internal.cluster: there is no cluster 'other'"]);
+    let home =
+        parse(&format!("{elsewhere}\nhome: {{source: {{inCluster: {{}}}}}}")).expect("valid");
+    let other = Label::parse("other").expect("a label");
+    assert_eq!(home.common.inside, Some(other.clone()));
+    let registered = home.common.settings(other, Source::Manifests(shipped()));
+    assert_eq!(registered.internal, InternalAddresses::Kept);
 }
 
 #[test]
@@ -252,7 +281,8 @@ clusters: []
         [
             "federation.nameservers: is empty: a zone has at least one name server",
             "listen.dns: is empty: give at least one address to answer on",
-            "clusters: is empty: a federation has at least one cluster",
+            "clusters: is empty: a federation has at least one cluster, here or registered at \
+             'home'",
         ]
     );
     let swap = |from: &str, to: &str| minimal("", "").replace(from, to);
@@ -282,6 +312,24 @@ clusters: []
             "federation.whenNoneHealthy: 'none' has no domain",
         ),
         (swap("name: myfederation", "name: \"a\\nb\""), "federation.name: 'a\\nb' is no DNS label"),
+        (
+            minimal("", "internal: {cluster: gce-us-central1-a, clusterDomain: example.com}"),
+            "internal.clusterDomain: the zone myfederation.svc.example.com. of cluster-internal",
+        ),
+        (
+            swap("domain: example.com", "domain: d.myfederation.svc.cluster.local")
+                + "internal: {cluster: gce-us-central1-a}",
+            "internal.cluster: the zone myfederation.svc.cluster.local. of cluster-internal names",
+        ),
+        (
+            minimal("", "internal: {cluster: gce-us-central1-a, zone: us-central1-b}"),
+            "internal.zone: 'us-central1-b' is none of the 'zones' of cluster 'gce-us-central1-a'",
+        ),
+        (
+            minimal("", "internal: {cluster: gce-us-central1-a, clusterDomain: LONG}")
+                .replace("LONG", &vec!["a".repeat(60); 4].join(".")),
+            "internal.clusterDomain: is too long: it leaves no room for services in S.N.F.svc.",
+        ),
         (swap("name: myfederation", "name: svc"), "federation.name: 'svc' is reserved"),
         (swap("name: myfederation", "name: '*'"), "federation.name: '*' is no DNS label"),
         (swap("name: myfederation", "name: a.b"), "federation.name: 'a.b' is no DNS label"),

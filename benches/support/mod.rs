@@ -10,7 +10,7 @@ use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
     Protocol, ServiceKey, Shard, ShardEntry, Ties, WhenNoneHealthy,
 };
-use meridian::snapshot::{Federation, Identity, Inputs, Snapshot, build};
+use meridian::snapshot::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, Nameserver, SoaSettings};
 
 /// The clusters of the federation: name, region, zone, place. Four are taken first; more are
@@ -131,6 +131,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         ties: Ties::Rotate,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: Vec::new(),
+        internal: None,
     };
     Inputs {
         atlas: Arc::new(Atlas::build(&[], &networks)),
@@ -140,6 +141,8 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             networks,
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members,
+            membership: Membership::Known,
+            reports: Default::default(),
         }),
         views,
         standings: vec![

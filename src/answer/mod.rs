@@ -15,6 +15,7 @@
 //! | RFC 8914 extended errors | here |
 
 mod chaos;
+mod internal;
 mod ranking;
 mod resolve;
 mod service;
@@ -76,6 +77,8 @@ pub enum ZoneKind {
     None,
     /// The federation's zone.
     Federation,
+    /// That of cluster-internal names.
+    Internal,
 }
 
 /// Octets of a reply without EDNS over UDP (RFC 1035 §2.3.4).
@@ -134,6 +137,13 @@ struct Answer<'s, 'q, 'b> {
     rcode: u16,
     /// SCOPE PREFIX-LENGTH; 0 unless geography says otherwise (RFC 7871 §7.2.1).
     scope: u8,
+    /// The apex of the zone in which the answer ends, with its SOA and the longest TTL that its
+    /// negative answers have.
+    apex: Owner,
+    soa: &'s [u8],
+    most_negative_ttl: u32,
+    /// Where the chain within D begins.
+    head: Owner,
     zone: ZoneKind,
     located: LocatedBy,
 }
@@ -177,6 +187,10 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
             flags: Flags::default(),
             rcode: rcode::NOERROR,
             scope: 0,
+            apex: Owner::QUESTION,
+            soa: &[],
+            most_negative_ttl: u32::MAX,
+            head: Owner::QUESTION,
             zone: ZoneKind::None,
             located: LocatedBy::Nothing,
         }
@@ -216,9 +230,11 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
             (_, rtype::OPT) => self.fail(rcode::FORMERR, None),
             (class::CH, _) => self.chaos(),
             (class::IN, qtype) => match self.snapshot.zone.contains(self.query.name) {
-                None => self.fail(rcode::REFUSED, Some(ExtendedError::NotAuthoritative)),
+                None => self.outside(qtype),
                 Some(above) => {
                     self.zone = ZoneKind::Federation;
+                    self.apex = Owner::in_question(self.query.name.start(above));
+                    self.soa = self.snapshot.soa();
                     self.in_zone(qtype, above)
                 }
             },
@@ -240,16 +256,22 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         let ttl = self.snapshot.zone.settings().negative_ttl;
         // The snapshot outlives the answer, so what is found in it borrows nothing of `self`.
         let snapshot = self.snapshot;
-        match snapshot.zone.lookup(self.query.name, above) {
-            Lookup::Service(name) => self.service(name),
-            Lookup::Static(node) => self.statics(node, above),
-            Lookup::EmptyNonTerminal => self.negative(rcode::NOERROR, ttl),
-            Lookup::Nothing if !snapshot.complete => {
+        let internal = snapshot.zone.internal().filter(|_| self.zone == ZoneKind::Internal);
+        let found = match internal {
+            None => snapshot.zone.lookup(self.query.name, above),
+            Some(zone) => zone.lookup(&snapshot.zone, self.query.name, above),
+        };
+        match (found, internal) {
+            (Lookup::Service(name), None) => self.service(name),
+            (Lookup::Service(name), Some(zone)) => self.internal(zone, name),
+            (Lookup::Static(node), _) => self.statics(node, above),
+            (Lookup::EmptyNonTerminal, _) => self.negative(rcode::NOERROR, ttl),
+            (Lookup::Nothing, _) if !snapshot.complete => {
                 // "While some source has never been read, absence is unknown" (DESIGN §2).
                 self.flags.authoritative = false;
                 self.fail(rcode::SERVFAIL, Some(ExtendedError::NotReady))
             }
-            Lookup::Nothing => self.negative(rcode::NXDOMAIN, ttl),
+            (Lookup::Nothing, _) => self.negative(rcode::NXDOMAIN, ttl),
         }
     }
 
@@ -265,14 +287,8 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
     /// A negative answer: the SOA in the authority section carries its TTL (RFC 2308 §3, §5).
     fn negative(&mut self, rcode: u16, ttl: u32) -> Result<(), Full> {
         self.rcode = rcode;
-        let soa = self.snapshot.soa();
-        self.reply.record(Section::Authority, self.apex(), rtype::SOA, ttl, &[soa])
-    }
-
-    /// The apex as it stands in the question.
-    fn apex(&self) -> Owner {
-        let labels = self.query.name.labels() - self.snapshot.zone.apex_labels();
-        Owner::in_question(self.query.name.start(labels))
+        let ttl = ttl.min(self.most_negative_ttl);
+        self.reply.record(Section::Authority, self.apex, rtype::SOA, ttl, &[self.soa])
     }
 
     /// Static records, the apex among them.
@@ -280,9 +296,8 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         let settings = self.snapshot.zone.settings();
         let at_apex = above == 0;
         if at_apex && matches!(self.query.qtype, rtype::SOA | rtype::ANY) {
-            let soa = self.snapshot.soa();
-            let ttl = settings.ttl;
-            return self.reply.record(Section::Answer, Owner::QUESTION, rtype::SOA, ttl, &[soa]);
+            let (ttl, soa) = (settings.ttl, &[self.soa]);
+            return self.reply.record(Section::Answer, Owner::QUESTION, rtype::SOA, ttl, soa);
         }
         let Some(set) = node.rrset(self.query.qtype) else {
             return self.negative(rcode::NOERROR, settings.negative_ttl);
@@ -290,7 +305,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
         for rdata in &set.rdata {
             self.reply.record(Section::Answer, Owner::QUESTION, set.rtype, set.ttl, &[rdata])?;
         }
-        if at_apex && set.rtype == rtype::NS {
+        if at_apex && set.rtype == rtype::NS && self.zone == ZoneKind::Federation {
             self.glue();
         }
         Ok(())
@@ -300,7 +315,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
     /// left out without TC (RFC 2181 §9).
     fn glue(&mut self) {
         let zone = &self.snapshot.zone;
-        let apex = self.apex();
+        let apex = self.apex;
         for server in &zone.settings().nameservers {
             let wire = server.name.wire();
             let Some(relative) = wire.len().checked_sub(zone.apex().wire().len()) else { continue };

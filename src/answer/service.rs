@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::Answer;
 use super::ranking::{Choice, Eligible, ranking, visit};
 use super::resolve::{End, Path, resolve};
+use super::{Answer, ZoneKind};
 use crate::geo::Ranking;
 use crate::model::{ClusterId, ClusterSet, DomainName, Label, WhenNoneHealthy};
 use crate::snapshot::Live;
@@ -109,7 +109,9 @@ impl<'s> Answer<'s, '_, '_> {
             Wanted::Absent => Ranking::EQUAL,
             _ => self.rank(name.service, live, eligible),
         };
-        if let (Some(first), true, Some(_)) = (path.cnames().first(), ranking.varies, self.subnet())
+        let chases = self.zone == ZoneKind::Federation;
+        if let (Some(first), true, Some(_), true) =
+            (path.cnames().first(), ranking.varies, self.subnet(), chases)
         {
             // RFC 7871 §7.2.1: for a chain "the Authoritative Nameserver SHOULD only put the
             // initial CNAME record in the Answer section", as scopes are kept by name.
@@ -197,7 +199,7 @@ impl<'s> Answer<'s, '_, '_> {
 
     /// Writes the CNAMEs of a path; gives the owner of what stands at its end.
     fn chain(&mut self, name: &ServiceName<'s>, path: &Path<'s>) -> Result<Owner, Full> {
-        let mut owner = Owner::QUESTION;
+        let mut owner = self.head;
         for level in path.cnames() {
             owner = self.cname(name, owner, path.after(*level))?;
         }
@@ -213,8 +215,7 @@ impl<'s> Answer<'s, '_, '_> {
             name.service.key.wire(),
             snapshot.zone.levels().tail(to),
         ];
-        let apex = self.apex();
-        self.reply.cname(owner, name.service.ttl, &labels, apex)
+        self.reply.cname(owner, name.service.ttl, &labels, self.apex)
     }
 
     /// The addresses of the eligible clusters, nearest first.
@@ -253,7 +254,7 @@ impl<'s> Answer<'s, '_, '_> {
     }
 
     /// One address, if it is of the family.
-    fn address(
+    pub(super) fn address(
         &mut self,
         family: Family,
         owner: Owner,
@@ -353,7 +354,7 @@ impl<'s> Answer<'s, '_, '_> {
             name[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        let owner = (&name[..at], self.apex());
+        let owner = (&name[..at], self.apex);
         self.reply.additional(owner, rtype::A, ttl, service.v4(cluster))?;
         self.reply.additional(owner, rtype::AAAA, ttl, service.v6(cluster))
     }
@@ -373,11 +374,11 @@ static LENGTHS: [u8; Label::MAX_LEN + 1] = {
 /// Writes the addresses of one shard from the one whose turn it is, while `left` lasts; `write`
 /// tells whether it wrote.
 #[inline]
-fn rdata<const N: usize>(
-    addresses: &[[u8; N]],
+pub(super) fn rdata<A>(
+    addresses: &[A],
     turn: u32,
     left: &mut usize,
-    mut write: impl FnMut(&[u8; N]) -> Result<bool, Full>,
+    mut write: impl FnMut(&A) -> Result<bool, Full>,
 ) -> Result<(), Full> {
     let first = if addresses.len() > 1 {
         // Clusters take turns by the same number: mixed (Fibonacci hashing), lest an address come

@@ -12,7 +12,7 @@ use super::manifests::{self, Scanner};
 use super::narrow::Rules;
 use super::resolver::{self, ResolverSettings};
 use super::state::{Changed, ClusterState, Event, HostChange};
-use super::{Settings, Source};
+use super::{Settings, Source, kube};
 use crate::model::{ClusterView, DomainName};
 use crate::telemetry::WatchClock;
 
@@ -59,7 +59,7 @@ pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let span = info_span!("cluster", name = %settings.name);
     let clock = Arc::new(WatchClock::new());
     let (link, link_seen) = watch::channel(Link::default());
-    let link = LinkSender { link, wake: shared.wake.clone() };
+    let link = LinkSender::new(link, shared.wake.clone());
     let source = settings.source.identity();
     let task = run(settings, shared, sender, clock.clone(), link).instrument(span);
     Feed { view, clock, link: link_seen, source, _task: AbortOnDrop(tokio::spawn(task)) }
@@ -67,7 +67,14 @@ pub fn spawn(settings: Settings, shared: Shared) -> Feed {
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-struct AbortOnDrop(JoinHandle<()>);
+pub(super) struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    /// Owns `task`.
+    pub(super) fn new(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -83,18 +90,30 @@ pub(super) struct LinkSender {
 }
 
 impl LinkSender {
+    /// Sends by `link`, and wakes whoever waits for `wake`.
+    pub(super) fn new(link: watch::Sender<Link>, wake: Arc<Notify>) -> Self {
+        Self { link, wake }
+    }
+
     /// Changes it; `change` says whether it did.
     pub(super) fn update(&self, change: impl FnOnce(&mut Link) -> bool) {
         if self.link.send_if_modified(change) {
             self.wake.notify_one();
         }
     }
+
+    /// Reads it.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Link) -> T) -> T {
+        read(&self.link.borrow())
+    }
 }
 
 /// Events that came in together.
-struct Batch {
-    events: Vec<Event>,
-    at: Instant,
+pub(super) struct Batch<E> {
+    /// In their order.
+    pub(super) events: Vec<E>,
+    /// When the first came in.
+    pub(super) at: Instant,
 }
 
 /// Answers of the resolver that may wait for the reducer; those that wait make one view.
@@ -108,15 +127,24 @@ async fn run(
     link: LinkSender,
 ) {
     let Shared { apex, resolver, wake } = shared;
-    let rules = Arc::new(Rules::new(settings.export, settings.allow_nets, apex.clone()));
+    let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
+    let rules = rules.limited_to(settings.namespaces, settings.addresses);
+    let rules = Arc::new(rules.with_internal(settings.internal));
     let (batches, mut source) = mpsc::channel(1);
     let (hosts, wanted) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::channel(ANSWERS);
     // Children end with this task: their handles are dropped with it.
-    let Source::Manifests(directory) = settings.source;
-    let scanner = Scanner::new(directory, rules.clone());
-    let _source =
-        AbortOnDrop(tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span()));
+    let (board, mut reports) = kube::Board::new(link.clone(), clock.clone());
+    let _source = AbortOnDrop(match settings.source {
+        Source::Manifests(directory) => {
+            let scanner = Scanner::new(directory, rules.clone());
+            tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span())
+        }
+        Source::Api(source) => {
+            let watching = kube::run(source, settings.api, rules.clone(), board, batches);
+            tokio::spawn(watching.in_current_span())
+        }
+    });
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut reducer =
@@ -137,6 +165,10 @@ async fn run(
                 // It has panicked: closing the feed tells.
                 None => return,
             },
+            Ok(()) = reports.changed() => {
+                let told = reports.borrow_and_update().clone();
+                Batch { events: vec![Event::Source(told)], at: Instant::now() }
+            }
             1.. = answered.recv_many(&mut events, ANSWERS) => {
                 Batch { events: std::mem::take(&mut events), at: Instant::now() }
             }
@@ -155,7 +187,7 @@ struct Reducer {
 
 impl Reducer {
     /// Takes in a batch and publishes what it changes, at most one view.
-    fn take(&mut self, batch: Batch) {
+    fn take(&mut self, batch: Batch<Event>) {
         batch.events.into_iter().for_each(|event| self.state.take(event));
         let changed = self.state.settle(Instant::now());
         for change in self.state.take_host_changes() {
@@ -204,7 +236,7 @@ impl Reducer {
 /// Looks at a directory for ever, off the threads that serve: a file system may hang.
 async fn watch_manifests(
     mut scanner: Scanner,
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::Sender<Batch<Event>>,
     clock: Arc<WatchClock>,
     link: LinkSender,
 ) {

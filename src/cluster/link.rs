@@ -181,25 +181,9 @@ pub enum Fault {
     Undecodable,
     /// Any other refusal.
     Refused,
-    /// The kubeconfig or service account cannot be used.
-    Credentials,
 }
 
 impl Fault {
-    /// Every fault, for metrics.
-    pub const ALL: [Self; 10] = [
-        Self::Forbidden,
-        Self::Missing,
-        Self::Unauthorized,
-        Self::Throttled,
-        Self::ServerError,
-        Self::Unreachable,
-        Self::Expired,
-        Self::Undecodable,
-        Self::Refused,
-        Self::Credentials,
-    ];
-
     /// A word for metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -213,7 +197,6 @@ impl Fault {
             Self::Expired => "expired",
             Self::Undecodable => "undecodable",
             Self::Refused => "refused",
-            Self::Credentials => "credentials",
         }
     }
 }

@@ -1,16 +1,20 @@
 //! From a configuration to the parts that run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use meridian::cluster::{self, Feed};
+use meridian::cluster::home::{self, Home, Registered, Registration};
+use meridian::cluster::{self, Feed, Source};
 use meridian::config::Config;
 use meridian::geo;
+use meridian::model::{ClusterId, Member, Report};
 use meridian::publisher::{AtlasReceiver, Progress, Publisher, Reload, Settings};
-use meridian::snapshot::{Federation, Snapshot, SnapshotCell};
+use meridian::snapshot::{Federation, Membership, Snapshot, SnapshotCell};
 use meridian::telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 
 /// A configuration being run: what the publisher joins, kept to compare the next one with.
 #[derive(Clone, Debug)]
@@ -19,6 +23,16 @@ pub(crate) struct Running {
     feeds: Vec<Arc<Feed>>,
     shared: cluster::Shared,
     geo: Arc<Geography>,
+    home: Option<RunningHome>,
+}
+
+/// The home cluster being read.
+#[derive(Clone, Debug)]
+struct RunningHome {
+    settings: home::Settings,
+    home: Arc<Home>,
+    /// Of our own, so that it remembers what was seen.
+    registered: watch::Receiver<Option<Arc<Registered>>>,
 }
 
 /// The task that reads databases; it runs as long as the server and is told of new settings.
@@ -29,6 +43,44 @@ pub(crate) struct Geography {
     pub(crate) atlas: AtlasReceiver,
     /// What became of the configured databases.
     pub(crate) status: watch::Receiver<geo::watch::Status>,
+}
+
+/// The clusters of the file and those that are registered.
+struct Joined {
+    members: Vec<Member>,
+    sources: Vec<cluster::Settings>,
+    reports: BTreeSet<Report>,
+}
+
+/// Joins the clusters of the file with those that are registered, which come after them in the
+/// order of their names. What cannot be joined is reported and left out.
+fn join(config: &Config, registered: &Registered) -> Joined {
+    let mut joined = Joined {
+        members: config.members.clone(),
+        sources: config.sources.clone(),
+        reports: registered.reports.clone(),
+    };
+    for Registration { member, source, subject } in &registered.clusters {
+        let fault = if joined.members.iter().any(|other| other.name == member.name) {
+            Some(format!("registers no cluster: another has the name '{}' already", member.name))
+        } else if joined.members.len() >= ClusterId::MAX_CLUSTERS {
+            let most = ClusterId::MAX_CLUSTERS;
+            Some(format!("registers no cluster: there are {most} already, which is the most"))
+        } else if member.region.as_ref().is_some_and(|r| *r == config.federation.federation) {
+            Some("registers no cluster: its region has the name of the federation".to_owned())
+        } else {
+            None
+        };
+        if let Some(reason) = fault {
+            warn!(%subject, reason, "not joined");
+            joined.reports.insert(Report { subject: subject.clone(), reason: reason.into() });
+            continue;
+        }
+        let source = Source::Api(source.clone());
+        joined.sources.push(config.common.settings(member.name.clone(), source));
+        joined.members.push(member.clone());
+    }
+    joined
 }
 
 impl Geography {
@@ -42,6 +94,16 @@ impl Geography {
 }
 
 impl Running {
+    /// Waits until other clusters are registered than those that run; for ever without a home.
+    pub(crate) async fn registration_changed(&mut self) {
+        if let Some(home) = &mut self.home
+            && home.registered.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
     /// Begins to read what the configuration names, within the current tokio runtime. What runs
     /// already with the same settings is taken over from `before`.
     pub(crate) fn start(
@@ -56,8 +118,29 @@ impl Running {
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
-        let feeds: Vec<_> = config
-            .sources
+        let home = config.home.as_ref().map(|settings| {
+            let same = |old: &&RunningHome| old.settings == *settings;
+            let old = kept.and_then(|before| before.home.as_ref()).filter(same);
+            old.cloned().unwrap_or_else(|| {
+                let home = Arc::new(home::spawn(settings.clone(), shared.apex.clone()));
+                let registered = home.registered.clone();
+                RunningHome { settings: settings.clone(), home, registered }
+            })
+        });
+        let home = home.map(|home| {
+            // What is told from here on is a change.
+            let mut registered = home.home.registered.clone();
+            registered.mark_unchanged();
+            RunningHome { registered, ..home }
+        });
+        let registered = home.as_ref().map(|home| home.registered.borrow().clone());
+        let membership = match &registered {
+            Some(None) => Membership::Awaited,
+            None | Some(Some(_)) => Membership::Known,
+        };
+        let registered = registered.flatten().unwrap_or_default();
+        let Joined { members, sources, reports } = join(config, &registered);
+        let feeds: Vec<_> = sources
             .iter()
             .map(|settings| {
                 let old = kept.and_then(|b| {
@@ -83,10 +166,12 @@ impl Running {
             health: config.health.clone(),
             networks: config.geo.networks.clone(),
             identity: config.identity.clone(),
-            members: config.members.clone(),
+            members,
+            membership,
+            reports,
         };
         let reload = Reload { federation: Arc::new(federation), feeds: feeds.clone() };
-        (Self { sources: config.sources.clone(), feeds, shared, geo }, reload)
+        (Self { sources, feeds, shared, geo, home }, reload)
     }
 
     /// The task that reads databases.
@@ -102,17 +187,26 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
     runtime.block_on(async {
         let telemetry = Telemetry::new(&config.federation.domain.to_string());
         let wake = Arc::new(Notify::new());
-        let (running, reload) = Running::start(&config, &wake, None);
+        let (mut running, reload) = Running::start(&config, &wake, None);
         let atlas = running.geography().atlas.clone();
-        let (publisher, mut handle) = Publisher::new(reload, Vec::new(), atlas, wake, telemetry);
+        let (publisher, mut handle) =
+            Publisher::new(reload, Vec::new(), atlas, wake.clone(), telemetry);
         let task = tokio::spawn(
             publisher.run(Settings { startup_grace: READ_LIMIT, last_known_good: None }),
         );
-        handle
-            .progress
-            .wait_for(|progress| *progress == Progress::Started)
-            .await
-            .context("reading the sources failed")?;
+        loop {
+            tokio::select! {
+                started = handle.progress.wait_for(|progress| *progress == Progress::Started) => {
+                    started.context("reading the sources failed")?;
+                    break;
+                }
+                () = running.registration_changed() => {
+                    let (next, reload) = Running::start(&config, &wake, Some(&running));
+                    running = next;
+                    handle.reloads.send(reload).await.context("reading the sources failed")?;
+                }
+            }
+        }
         task.abort();
         Ok(handle.cell)
     })

@@ -25,6 +25,8 @@ pub(crate) struct Reloader {
     path: PathBuf,
     seen: Option<Stamp>,
     running: Running,
+    /// The configuration in force.
+    config: Config,
     /// Settings of sockets, which a running server keeps.
     sockets: server::Settings,
     /// Where the last known good state is kept, as long as it runs.
@@ -57,7 +59,7 @@ impl From<Metadata> for Stamp {
 impl Reloader {
     pub(crate) fn new(
         path: &Path,
-        config: &Config,
+        config: Config,
         running: Running,
         wake: Arc<Notify>,
         telemetry: Telemetry,
@@ -69,6 +71,7 @@ impl Reloader {
             running,
             sockets: config.server.clone(),
             kept: config.publisher.last_known_good.clone(),
+            config,
             wake,
             telemetry,
             reloads,
@@ -87,6 +90,10 @@ impl Reloader {
             let forced = tokio::select! {
                 _ = told => true,
                 () = sleep(LOOK) => false,
+                () = self.running.registration_changed() => {
+                    self.join().await;
+                    continue;
+                }
                 () = self.reloads.closed() => return,
             };
             let now = stamp(&self.path);
@@ -120,12 +127,18 @@ impl Reloader {
                  start"
             );
         }
-        let (running, reload) = Running::start(&config, &self.wake, Some(&self.running));
+        self.config = config;
+        self.join().await;
+        info!(file = %self.path.display(), "configuration reloaded");
+        self.telemetry.reloaded(telemetry::Reload::Config, Outcome::Success);
+    }
+
+    /// Runs the clusters of the configuration and those that are registered now.
+    async fn join(&mut self) {
+        let (running, reload) = Running::start(&self.config, &self.wake, Some(&self.running));
         self.running = running;
-        if self.reloads.send(reload).await.is_ok() {
-            info!(file = %self.path.display(), "configuration reloaded");
-            self.telemetry.reloaded(telemetry::Reload::Config, Outcome::Success);
-        }
+        // Nobody takes it where the publisher has ended, and the server with it.
+        let _ = self.reloads.send(reload).await;
     }
 }
 

@@ -36,9 +36,11 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     runtime.block_on(serve(path, config))
 }
 
-/// Logs are lines on standard error; `RUST_LOG` chooses which, `info` by default.
+/// Logs are lines on standard error; `RUST_LOG` chooses which, `info` by default. kube logs every
+/// attempt that fails; we log each change of how an API server answers, with the same reason.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let usual = "info,kube_client=off,kube_runtime=off";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
@@ -46,7 +48,9 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     // Signals are caught before anything runs, so that none is lost.
     let mut signals = Signals::new()?;
     let sockets = Sockets::bind(&config.server)?;
-    let telemetry = Telemetry::new(&config.federation.domain.to_string());
+    let internal = config.federation.internal.as_ref().map(|internal| internal.apex.to_string());
+    let telemetry =
+        Telemetry::for_zones(&config.federation.domain.to_string(), internal.as_deref());
     let wake = Arc::new(Notify::new());
     let remembered = remembered(&config).await?;
     let (running, first) = Running::start(&config, &wake, None);
@@ -67,7 +71,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         ))?),
         None => None,
     };
-    let reloader = Reloader::new(path, &config, running, wake, telemetry.clone(), reloads);
+    let reloader = Reloader::new(path, config.clone(), running, wake, telemetry.clone(), reloads);
     let reloading = tokio::spawn(reloader.run(signals.hangup.take()));
     let counting = tokio::spawn(count_databases(geography.status.clone(), telemetry.clone()));
     let mut tasks = Tasks { publishing, reloading, counting };

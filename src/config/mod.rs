@@ -18,6 +18,7 @@ use std::path::Path;
 
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter};
 
+pub use check::Common;
 pub use errors::{ConfigError, Mistake};
 
 use crate::model::Member;
@@ -40,6 +41,10 @@ pub struct Config {
     pub members: Vec<Member>,
     /// How each of `members` is read, in the same order.
     pub sources: Vec<cluster::Settings>,
+    /// What the clusters of the file have in common with those that are registered.
+    pub common: Common,
+    /// Where further clusters are registered.
+    pub home: Option<cluster::home::Settings>,
     /// How host names of load balancers are resolved.
     pub resolver: cluster::ResolverSettings,
     /// What the start waits for, and what is kept for the next.

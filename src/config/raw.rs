@@ -19,6 +19,10 @@ pub(super) struct File {
     pub federation: Federation,
     pub listen: Listen,
     pub clusters: Spanned<Vec<Cluster>>,
+    pub home: Option<Home>,
+    #[serde(default)]
+    pub kubernetes: Kubernetes,
+    pub internal: Option<Internal>,
     #[serde(default)]
     pub geo: Geo,
     #[serde(default)]
@@ -55,6 +59,7 @@ pub(super) struct Federation {
     pub when_none_healthy: Option<Text>,
     pub min_ready: Option<Number>,
     pub export: Option<Spanned<Exported>>,
+    pub addresses: Option<Addresses>,
     #[serde(default)]
     pub records: Vec<Record>,
 }
@@ -133,12 +138,63 @@ impl<'de> Deserialize<'de> for Policy {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A word, or `all` with lists.
+#[derive(Debug)]
 pub(super) enum Exported {
     Label,
     ServiceExport,
-    All,
+    All(All),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct All {
+    pub include: Option<Spanned<Vec<Text>>>,
+    #[serde(default)]
+    pub exclude: Vec<Text>,
+}
+
+impl<'de> Deserialize<'de> for Exported {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Lists {
+            all: All,
+        }
+
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Exported;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("'label', 'serviceExport', 'all' or 'all: {include: [], exclude: []}'")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Exported, E> {
+                match text {
+                    "label" => Ok(Exported::Label),
+                    "serviceExport" => Ok(Exported::ServiceExport),
+                    "all" => Ok(Exported::All(All::default())),
+                    other => Err(E::unknown_variant(other, &["label", "serviceExport", "all"])),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Exported, A::Error> {
+                let Lists { all } = Lists::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Exported::All(all))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Addresses {
+    Any,
+    Public,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,6 +214,8 @@ pub(super) struct Cluster {
     pub location: Option<Spanned<Location>>,
     #[serde(default)]
     pub drain: bool,
+    pub namespaces: Option<Spanned<Vec<Text>>>,
+    pub addresses: Option<Addresses>,
     pub source: Spanned<Source>,
     pub stale_grace: Option<Text>,
 }
@@ -177,7 +235,6 @@ pub(super) enum Source {
     InCluster(InCluster),
 }
 
-/// Read and then refused by the checks, so that a file for a later version is told so in words.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Kubeconfig {
@@ -188,6 +245,36 @@ pub(super) struct Kubeconfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct InCluster {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Home {
+    pub source: Spanned<Source>,
+    pub namespace: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Kubernetes {
+    #[serde(default)]
+    pub probe: Probe,
+    pub watch_timeout: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Probe {
+    pub period: Option<Text>,
+    pub timeout: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Internal {
+    pub cluster: Text,
+    pub cluster_domain: Option<Text>,
+    pub zone: Option<Text>,
+}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -28,14 +28,14 @@ pub fn owner(snapshot: &Snapshot, service: &Service, level: Level) -> String {
 }
 
 /// Appends length-prefixed labels as text, each with its dot; they are host-name labels.
-fn push_labels(name: &mut String, wire: &[u8]) {
+pub(super) fn push_labels(name: &mut String, wire: &[u8]) {
     for label in labels(wire) {
         let _ = write!(name, "{}.", String::from_utf8_lossy(label));
     }
 }
 
 /// Writes the whole zone: static records, then every service at every level, in the order in
-/// which an unplaced client gets them.
+/// which an unplaced client gets them. Cluster-internal names follow, if they are served.
 ///
 /// # Errors
 /// Those of `out`.
@@ -62,7 +62,7 @@ pub fn dump(snapshot: &Snapshot, out: &mut dyn fmt::Write) -> fmt::Result {
             dump_service(snapshot, service, position, out)?;
         }
     }
-    Ok(())
+    super::internal::dump(snapshot, out)
 }
 
 fn dump_service(
@@ -180,7 +180,12 @@ fn dump_shards(
     eligible.iter().find_map(each).map_or(Ok(()), Err)
 }
 
-fn write_address(out: &mut dyn fmt::Write, own: &str, ttl: u32, address: IpAddr) -> fmt::Result {
+pub(super) fn write_address(
+    out: &mut dyn fmt::Write,
+    own: &str,
+    ttl: u32,
+    address: IpAddr,
+) -> fmt::Result {
     let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
     writeln!(out, "{own} {ttl} IN {rtype} {address}")
 }
@@ -199,7 +204,7 @@ fn write_srv(
 }
 
 /// RDATA in presentation form, or as RFC 3597 §5 writes unknown types.
-fn text(rtype: u16, rdata: &[u8]) -> String {
+pub(super) fn text(rtype: u16, rdata: &[u8]) -> String {
     let mut decoder = BinDecoder::new(rdata);
     let length = Restrict::new(rdata.len() as u16);
     match RData::read(&mut decoder, RecordType::from(rtype), length) {

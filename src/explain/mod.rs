@@ -7,6 +7,7 @@
 
 mod decode;
 pub mod dump;
+mod internal;
 mod limit;
 mod table;
 #[cfg(test)]
@@ -165,7 +166,7 @@ pub fn explain(snapshot: &Snapshot, request: &Request) -> Explanation {
     let name = QuestionName::from_domain(&request.name);
     let located = snapshot.geography.locate(request.client.addr());
     let (found, service) = match snapshot.zone.contains(&name) {
-        None => ("outside of our zones".to_owned(), None),
+        None => internal::found(snapshot, request, &name, &located),
         Some(above) => match snapshot.zone.lookup(&name, above) {
             Lookup::Service(hit) => {
                 let story = story(snapshot, request, &hit, &located);

@@ -85,3 +85,44 @@ fn dumps_every_name_once() {
     assert_eq!(lines("web.ns.fed.svc.eu-1.example.com. 180 IN A "), 1, "the synonym of Z");
     assert_eq!(lines("; idle.web.ns.fed.svc.example.com."), 1);
 }
+
+#[test]
+fn tells_of_cluster_internal_names() {
+    const NAME: &str = "web.ns.fed.svc.cluster.local";
+    let reached = crate::model::Internal::ClusterIp([IpAddr::from([10, 96, 0, 1])].into());
+    let inside = |ready| {
+        Fixture::new()
+            .cluster("home", "eu", &["eu-1"], Some((50.0, 8.0)))
+            .cluster("away", "us", &["us-1"], Some((40.0, -90.0)))
+            .shard(0, "ns/web", &[], ready, Default::default())
+            .reached_by(0, reached.clone())
+            .shard(1, "ns/web", &["192.0.2.2"], 1, Default::default())
+            .inside("home", None)
+            .build()
+    };
+    let request = Request::parse(NAME, "A", "10.0.0.1").expect("a request");
+    let dumped = |snapshot: &Snapshot| {
+        let mut text = String::new();
+        dump::dump(snapshot, &mut text).expect("a string takes all");
+        let (_, internal) = text.split_once("$ORIGIN fed.svc.cluster.local.\n").expect("both");
+        internal.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let here = inside(1);
+    let told = explain(&here, &request);
+    assert!(told.found.ends_with("the ClusterIP of its own cluster: 10.96.0.1"), "{}", told.found);
+    assert_eq!(told.answer.len(), 1);
+    let srv = format!("_http._tcp.{NAME}. 5 IN SRV 0 1 80 {NAME}.");
+    assert_eq!(dumped(&here), [format!("{NAME}. 5 IN A 10.96.0.1"), srv]);
+
+    let away = inside(0);
+    let told = explain(&away, &request);
+    let why = "leads elsewhere as its shard 0 of 1 needed endpoints ready";
+    assert!(told.found.ends_with(why), "{}", told.found);
+    let path = told.service.expect("a service").path;
+    let (region, global) = ("web.ns.fed.svc.eu.example.com.", "web.ns.fed.svc.example.com.");
+    assert_eq!(path, [&format!("{NAME}."), region, global]);
+    let cname = |port: &str| format!("{port}{NAME}. 5 IN CNAME {port}{region}");
+    assert_eq!(dumped(&away), [cname(""), cname("_http._tcp.")]);
+    let outside = Request::parse("cluster.local", "A", "10.0.0.1").expect("a request");
+    assert_eq!(explain(&away, &outside).found, "outside of our zones");
+}

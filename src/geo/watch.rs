@@ -86,10 +86,17 @@ struct FileState {
     error: Option<Box<str>>,
 }
 
-/// Tells a file from what it was before: replaced, written to, gone.
+/// Tells a file from what it was before: replaced, written to, made readable, gone.
 #[derive(Clone, Debug, PartialEq)]
 enum Fingerprint {
-    Present { device: u64, inode: u64, size: u64, modified: (i64, i64) },
+    Present {
+        device: u64,
+        inode: u64,
+        size: u64,
+        modified: (i64, i64),
+        /// Tells of changes of the permissions too, and cannot be set back by `cp -p`.
+        changed: (i64, i64),
+    },
     Absent,
 }
 
@@ -101,6 +108,7 @@ impl Fingerprint {
                 inode: data.ino(),
                 size: data.size(),
                 modified: (data.mtime(), data.mtime_nsec()),
+                changed: (data.ctime(), data.ctime_nsec()),
             },
             // Loading it will tell why.
             Err(_) => Self::Absent,

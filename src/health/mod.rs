@@ -103,6 +103,25 @@ pub fn judge(shard: &Shard, settings: &Settings) -> Result<(), Exclusion> {
     }
 }
 
+/// Judges a shard by what pods of its own cluster ask of it: no address beyond the cluster, but
+/// at least one ready endpoint, without which its address inside leads nowhere.
+///
+/// # Errors
+/// The first reason for which its own cluster is not answered with it.
+pub fn judge_internal(shard: &Shard, settings: &Settings) -> Result<(), Exclusion> {
+    let options = shard.options.as_deref();
+    let needed = options.and_then(|o| o.min_ready).unwrap_or(settings.min_ready).max(1);
+    if shard.endpoints.ready < needed {
+        Err(Exclusion::NotReady { ready: shard.endpoints.ready, needed })
+    } else if options.is_some_and(|o| o.drain) {
+        Err(Exclusion::Drained)
+    } else if shard.internal.as_ref().is_none_or(|internal| internal.addresses().is_empty()) {
+        Err(Exclusion::NoAddress)
+    } else {
+        Ok(())
+    }
+}
+
 /// Judges a cluster as a whole.
 ///
 /// # Errors
@@ -131,8 +150,8 @@ pub fn up(members: &[Member], standings: &[Standing]) -> ClusterSet {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Exclusion, Settings, judge};
-    use crate::model::{Endpoints, ServiceOptions, Shard};
+    use super::{Exclusion, Settings, judge, judge_internal};
+    use crate::model::{Endpoints, Internal, ServiceOptions, Shard};
 
     fn shard(ready: u32, options: ServiceOptions) -> Shard {
         Shard {
@@ -153,5 +172,28 @@ mod tests {
         assert_eq!(judge(&shard(1, with(Some(2), false)), &settings), Err(not_ready));
         assert_eq!(judge(&shard(9, with(None, true)), &settings), Err(Exclusion::Drained));
         assert_eq!(judge(&Shard::default(), &settings), Err(Exclusion::NoAddress));
+    }
+
+    /// Inside its cluster a shard needs no outer address, but an endpoint always.
+    #[test]
+    fn inside_the_cluster() {
+        let settings = Settings { min_ready: 0, ..Settings::default() };
+        let reached = |ready, options, addresses: &[[u8; 4]]| {
+            let addresses = addresses.iter().map(|a| IpAddr::from(*a)).collect();
+            let internal = Some(Box::new(Internal::ClusterIp(addresses)));
+            Shard { addresses: [].into(), internal, ..shard(ready, options) }
+        };
+        let judged = |shard: &Shard| judge_internal(shard, &settings);
+        let none = ServiceOptions::default;
+        assert_eq!(judged(&reached(1, none(), &[[10, 96, 0, 1]])), Ok(()));
+        let not_ready = Exclusion::NotReady { ready: 0, needed: 1 };
+        assert_eq!(judged(&reached(0, none(), &[[10, 96, 0, 1]])), Err(not_ready));
+        assert_eq!(judged(&reached(1, none(), &[])), Err(Exclusion::NoAddress));
+        assert_eq!(judged(&shard(1, none())), Err(Exclusion::NoAddress));
+        let drained = ServiceOptions { drain: true, ..none() };
+        assert_eq!(judged(&reached(1, drained, &[[10, 96, 0, 1]])), Err(Exclusion::Drained));
+        let more = ServiceOptions { min_ready: Some(2), ..none() };
+        let not_ready = Exclusion::NotReady { ready: 1, needed: 2 };
+        assert_eq!(judged(&reached(1, more, &[[10, 96, 0, 1]])), Err(not_ready));
     }
 }

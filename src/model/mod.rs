@@ -20,6 +20,6 @@ pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
-    Endpoints, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry,
-    Ties, WhenNoneHealthy, key_hash,
+    Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
+    ShardEntry, Ties, WhenNoneHealthy, key_hash,
 };

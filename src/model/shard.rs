@@ -194,6 +194,25 @@ pub struct Refusal {
     pub reason: Box<str>,
 }
 
+/// How pods of the same cluster reach a service, each list sorted and without duplicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Internal {
+    /// By its virtual addresses, one a family.
+    ClusterIp(Box<[IpAddr]>),
+    /// By the addresses of its ready pods: it is headless.
+    Headless(Box<[IpAddr]>),
+}
+
+impl Internal {
+    /// The addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::ClusterIp(addresses) | Self::Headless(addresses) => addresses,
+        }
+    }
+}
+
 /// One service in one cluster, exported, narrowed to what DNS needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shard {
@@ -212,6 +231,8 @@ pub struct Shard {
     pub options: Option<Box<ServiceOptions>>,
     /// Addresses that were refused, with reasons.
     pub refused: Box<[Refusal]>,
+    /// How pods of its cluster reach it; kept only of the cluster that the instance sits in.
+    pub internal: Option<Box<Internal>>,
 }
 
 /// A shard with its key, as it stands in a view's buckets.

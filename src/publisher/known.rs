@@ -6,6 +6,7 @@ use crate::cluster::Feed;
 use crate::cluster::lastgood::KnownView;
 use crate::health::Reading;
 use crate::model::{ClusterView, Member};
+use crate::snapshot::Membership;
 
 /// The view of a cluster that is served.
 #[derive(Clone, Debug)]
@@ -25,15 +26,29 @@ impl Known {
     }
 
     /// Of each cluster the view that its feed has, else the last one of the same name and source.
-    pub(super) fn views(&mut self, feeds: &[Arc<Feed>], members: &[Member]) -> Vec<Option<View>> {
+    pub(super) fn views(
+        &mut self,
+        feeds: &[Arc<Feed>],
+        members: &[Member],
+        membership: Membership,
+    ) -> Vec<Option<View>> {
         let views: Vec<_> =
             feeds.iter().zip(members).map(|(feed, member)| self.view(feed, member)).collect();
+        let before = std::mem::take(&mut self.0);
+        let registered = |known: &KnownView| members.iter().any(|m| m.name == known.name);
+        let awaited = before.into_iter().filter(|known| !registered(known));
+        let awaited: Vec<_> = match membership {
+            // Their clusters may yet be registered.
+            Membership::Awaited => awaited.collect(),
+            Membership::Known => Vec::new(),
+        };
         let members = members.iter().zip(feeds).zip(&views);
         self.0 = members
             .filter_map(|((member, feed), view)| {
                 let View { view, .. } = view.clone()?;
                 Some(KnownView { name: member.name.clone(), source: feed.source.clone(), view })
             })
+            .chain(awaited)
             .collect();
         views
     }

@@ -24,7 +24,7 @@ use crate::cluster::lastgood::KnownView;
 use crate::geo::{Atlas, Compiled};
 use crate::health::Standing;
 use crate::model::Label;
-use crate::snapshot::{Federation, Inputs, Snapshot, SnapshotCell, build};
+use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use graveyard::Graveyard;
 use keeper::Keeper;
@@ -117,7 +117,8 @@ impl Publisher {
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
         let mut known = Known::new(remembered);
         let (mut monitor, standings) = Monitor::new(&config.federation);
-        let views = known.views(&config.feeds, &config.federation.members);
+        let views =
+            known.views(&config.feeds, &config.federation.members, config.federation.membership);
         let judged = monitor.look(&config, &views);
         let first = build(None, inputs(&config, views, judged, place, None));
         let cell = Arc::new(SnapshotCell::new(first));
@@ -198,7 +199,11 @@ impl Publisher {
     async fn publish(&mut self) {
         let changed_at = self.oldest_change();
         let atlas = self.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
-        let views = self.known.views(&self.config.feeds, &self.config.federation.members);
+        let views = self.known.views(
+            &self.config.feeds,
+            &self.config.federation.members,
+            self.config.federation.membership,
+        );
         let standings = self.monitor.look(&self.config, &views);
         let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
@@ -290,6 +295,9 @@ impl Publisher {
         let unread = members.filter(|(_, view)| view.is_none());
         let mut missing: Vec<_> =
             unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
+        if self.config.federation.membership == Membership::Awaited {
+            missing.push("home: registered clusters not read yet".to_owned());
+        }
         if self.atlas.borrow().is_none() {
             missing.push("geography: databases not read yet".to_owned());
         } else if missing.is_empty() {

@@ -12,7 +12,7 @@ use super::{Inputs, Live, Snapshot};
 use crate::geo::{Compiled, Geography, PodNetworks, Site};
 use crate::health;
 use crate::model::{BUCKETS, Buckets, ClusterView, Report};
-use crate::zone::{Service, Zone};
+use crate::zone::{self, INTERNAL_TTL, InternalZone, Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
 /// over: the work grows with what changed.
@@ -44,8 +44,10 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     work.reports.federation = name_collision(&work.zone);
     let up = health::up(&inputs.federation.members, &inputs.standings);
     let digest = (work.digest, work.structure, &up).hash_one();
-    let serial = serial(previous, digest, inputs.now);
-    let soa = soa(&work.zone, serial);
+    let serial = serial(previous, digest, &inputs, &work.zone);
+    let settings = work.zone.settings();
+    let internal_soa = work.zone.internal().map(|_| soa(settings, serial, INTERNAL_TTL));
+    let soa = soa(settings, serial, settings.negative_ttl);
     Snapshot {
         generation: previous.map_or(1, |p| p.generation + 1),
         serial,
@@ -59,6 +61,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         live: work.live,
         placements: work.placements,
         soa,
+        internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
         geography,
         inputs,
@@ -259,22 +262,31 @@ fn name_collision(zone: &Zone) -> Option<Report> {
 /// "max(previous + 1, unix time) at every published change and at no other time" (DESIGN §2 rule
 /// 6): what does not change the digest changes no record. Serial arithmetic (RFC 1982) makes the
 /// wrap in 2106 an increase like any other.
-fn serial(previous: Option<&Snapshot>, digest: u64, now: u64) -> u32 {
-    let now = now as u32;
-    match previous {
-        None => now,
-        Some(previous) if previous.digest == digest => previous.serial,
-        Some(previous) => now.max(previous.serial.wrapping_add(1)),
+fn serial(previous: Option<&Snapshot>, digest: u64, inputs: &Inputs, zone: &Zone) -> u32 {
+    let now = inputs.now as u32;
+    let Some(previous) = previous else { return now };
+    // Cluster-internal addresses are no part of what replicas in other clusters answer.
+    let home = zone.internal().and_then(InternalZone::home);
+    let same_home = home.is_none_or(|id| {
+        let of = |inputs: &Inputs| inputs.views.get(id.index()).cloned().flatten();
+        match (of(&previous.inputs), of(inputs)) {
+            (Some(before), Some(now)) => Arc::ptr_eq(&before, &now),
+            (before, now) => before.is_none() && now.is_none(),
+        }
+    });
+    if previous.digest == digest && same_home {
+        previous.serial
+    } else {
+        now.max(previous.serial.wrapping_add(1))
     }
 }
 
 /// SOA RDATA (RFC 1035 §3.3.13). MINIMUM is the TTL of negative answers (RFC 2308 §4).
-fn soa(zone: &Zone, serial: u32) -> Box<[u8]> {
-    let settings = zone.settings();
+fn soa(settings: &zone::Settings, serial: u32, minimum: u32) -> Box<[u8]> {
     let primary = settings.nameservers.first().map_or(&settings.domain, |server| &server.name);
     let mut rdata = [primary.wire(), settings.soa.rname.wire()].concat();
     let soa = &settings.soa;
-    for number in [serial, soa.refresh, soa.retry, soa.expire, settings.negative_ttl] {
+    for number in [serial, soa.refresh, soa.retry, soa.expire, minimum] {
         rdata.extend_from_slice(&number.to_be_bytes());
     }
     rdata.into()

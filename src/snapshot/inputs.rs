@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::geo::{Atlas, Compiled, NetworkRule};
 use crate::health::{self, Standing};
-use crate::model::{ClusterId, ClusterView, Member, Topology};
+use crate::model::{ClusterId, ClusterView, Member, Report, Topology};
 use crate::zone;
 
 /// How this server names itself to those who ask, and its UDP limit.
@@ -34,6 +34,20 @@ pub struct Federation {
     pub identity: Identity,
     /// Registered clusters, by id.
     pub members: Vec<Member>,
+    /// Whether those are all.
+    pub membership: Membership,
+    /// What cannot be used of what registers clusters.
+    pub reports: BTreeSet<Report>,
+}
+
+/// Whether all clusters of the federation are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Membership {
+    /// They are.
+    #[default]
+    Known,
+    /// The home cluster, which registers some, has not been read yet.
+    Awaited,
 }
 
 /// Everything that a snapshot is built from. What did not change is the same pointer as before.
@@ -59,7 +73,7 @@ impl Inputs {
     /// Whether every source has been read, so that what is absent does not exist.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.views.iter().all(Option::is_some)
+        self.federation.membership == Membership::Known && self.views.iter().all(Option::is_some)
     }
 
     /// The clusters' views, by id.

@@ -13,8 +13,8 @@ mod state;
 
 pub use build::build;
 pub use cell::SnapshotCell;
-pub use inputs::{Federation, Identity, Inputs, places};
-pub use state::{Live, Reports, Snapshot, Tally};
+pub use inputs::{Federation, Identity, Inputs, Membership, places};
+pub use state::{Live, NotLocal, Reports, Snapshot, Tally};
 
 #[cfg(test)]
 pub(crate) mod testing;

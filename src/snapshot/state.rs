@@ -8,8 +8,8 @@ use foldhash::fast::FixedState;
 
 use super::{Identity, Inputs};
 use crate::geo::{GeoTable, Geography, Shape};
-use crate::health::Exclusion;
-use crate::model::{Buckets, ClusterSet, Report};
+use crate::health::{self, Exclusion};
+use crate::model::{Buckets, ClusterSet, Internal, Report};
 use crate::zone::{Family, Position, Service, Zone};
 
 /// What changes faster than a service's records, kept beside them at the same position.
@@ -120,6 +120,25 @@ pub struct Snapshot {
     pub(super) placements: Placements,
     /// SOA RDATA.
     pub(super) soa: Box<[u8]>,
+    /// SOA RDATA of the zone of cluster-internal names, where it is served.
+    pub(super) internal_soa: Box<[u8]>,
+}
+
+/// Why a cluster-internal name is not answered with addresses of the instance's own cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotLocal {
+    /// It serves no such names, or none of its name is registered.
+    #[error("the cluster is not registered")]
+    NoCluster,
+    /// The cluster is drained or down.
+    #[error("the cluster is drained or down")]
+    ClusterOut,
+    /// Its source has not been read yet, or does not export the service.
+    #[error("the cluster does not export the service")]
+    NotExported,
+    /// The shard by itself.
+    #[error("its shard {0}")]
+    Excluded(Exclusion),
 }
 
 impl Snapshot {
@@ -140,6 +159,32 @@ impl Snapshot {
     #[must_use]
     pub fn soa(&self) -> &[u8] {
         &self.soa
+    }
+
+    /// RDATA of the SOA record of the zone of cluster-internal names; empty where it is not
+    /// served.
+    #[must_use]
+    pub fn internal_soa(&self) -> &[u8] {
+        &self.internal_soa
+    }
+
+    /// How pods of the instance's own cluster reach a service there.
+    ///
+    /// # Errors
+    /// [`NotLocal`]: their names lead elsewhere (DESIGN §2 rule 4).
+    pub fn local(&self, service: &Service) -> Result<&Internal, NotLocal> {
+        let home = self.zone.internal().and_then(|zone| zone.home()).ok_or(NotLocal::NoCluster)?;
+        if !self.up.contains(home) {
+            return Err(NotLocal::ClusterOut);
+        }
+        let view = self.inputs.views[home.index()].as_ref();
+        let mut entries = view.into_iter().flat_map(|v| v.shards.find(service.key.hash()));
+        let entry = entries.find(|e| e.key == service.key).ok_or(NotLocal::NotExported)?;
+        let health = &self.inputs.federation.health;
+        health::judge_internal(&entry.shard, health).map_err(NotLocal::Excluded)?;
+        // What is judged fit has addresses.
+        let none = NotLocal::Excluded(Exclusion::NoAddress);
+        entry.shard.internal.as_deref().ok_or(none)
     }
 
     /// The sets of clusters that deserve a geographic table of their own, those of most services

@@ -1,17 +1,18 @@
 //! Federations made by hand, for tests.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{Federation, Identity, Inputs, Snapshot, build};
+use super::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use crate::geo::{Atlas, NetworkRule, Target};
 use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
-    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy,
+    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
+    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy,
 };
-use crate::zone::{self, Nameserver, SoaSettings};
+use crate::zone::{self, InternalSettings, Nameserver, SoaSettings};
 
 pub(crate) fn label(text: &str) -> Label {
     Label::parse(text).expect("a label")
@@ -60,6 +61,7 @@ impl Fixture {
             ties: Ties::Rotate,
             when_none_healthy: WhenNoneHealthy::Nothing,
             records: Vec::new(),
+            internal: None,
         };
         Self {
             zone,
@@ -118,6 +120,23 @@ impl Fixture {
         self
     }
 
+    /// Puts the instance into `cluster`, in an availability zone where one is given.
+    pub(crate) fn inside(mut self, cluster: &str, zone: Option<&str>) -> Self {
+        self.zone.internal = Some(InternalSettings {
+            cluster: label(cluster),
+            apex: name("fed.svc.cluster.local"),
+            zone: zone.map(label),
+        });
+        self
+    }
+
+    /// Gives the last shard of cluster `cluster` addresses within it.
+    pub(crate) fn reached_by(mut self, cluster: usize, internal: Internal) -> Self {
+        let entry = self.shards[cluster].last_mut().expect("a shard");
+        Arc::make_mut(&mut entry.shard).internal = Some(Box::new(internal));
+        self
+    }
+
     /// Places clients of `network` at a point.
     pub(crate) fn network(mut self, network: &str, (lat, lon): (f64, f64)) -> Self {
         let target = Target::Coordinates(Coordinates::new(lat, lon).expect("on the globe"));
@@ -133,6 +152,8 @@ impl Fixture {
             networks: self.networks.clone(),
             identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
             members: self.members.clone(),
+            membership: Membership::Known,
+            reports: BTreeSet::new(),
         };
         let view = |(shards, read): (&Vec<ShardEntry>, &bool)| {
             let shards = Buckets::from_items(shards.iter().cloned());

@@ -42,13 +42,14 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// No workers; `federation` is the apex of the federation's zone as text.
-    pub(super) fn new(federation: &str) -> Self {
+    /// No workers; the apexes of the federation's zone and of that of cluster-internal names as
+    /// text.
+    pub(super) fn new(federation: &str, internal: &str) -> Self {
         let descriptions = [REQUESTS, RESPONSES, DURATION, SIZE, GEO, DROPS].map(family::describe);
         Self {
             blocks: Arc::default(),
             // CoreDNS writes "." for queries outside all zones.
-            zones: [".".into(), federation.into()],
+            zones: [".".into(), federation.into(), internal.into()],
             descriptions: descriptions.into(),
         }
     }

@@ -139,7 +139,7 @@ pub(super) fn rcode_label(series: usize) -> &'static str {
 }
 
 /// Kinds of zones.
-pub(super) const ZONES: usize = 2;
+pub(super) const ZONES: usize = 3;
 
 /// Upper bounds of reply sizes are `SMALLEST << i` octets, 64 to 65,536: the bucket of a reply
 /// is found by counting leading zeros.
@@ -209,6 +209,7 @@ impl Block {
         let zone = match answered.zone {
             ZoneKind::None => 0,
             ZoneKind::Federation => 1,
+            ZoneKind::Internal => 2,
         };
         let qtype = TYPE_SERIES[usize::from(answered.qtype).min(TYPE_SERIES.len() - 1)];
         add(&self.requests[zone][usize::from(qtype)], 1);

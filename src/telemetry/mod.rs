@@ -13,6 +13,7 @@ pub mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use prometheus::{
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use readiness::Readiness;
 pub use stats::{ClusterStats, SnapshotStats, WatchClock, ZoneStats};
+pub use watches::Watches;
 
 use collector::Workers;
 use stats::Published;
@@ -87,6 +89,13 @@ impl Telemetry {
     /// label of its queries.
     #[must_use]
     pub fn new(zone: &str) -> Self {
+        Self::for_zones(zone, None)
+    }
+
+    /// Metrics with all counts zero of a server that also has the zone `internal` of
+    /// cluster-internal names; one that is configured later is called `internal`.
+    #[must_use]
+    pub fn for_zones(zone: &str, internal: Option<&str>) -> Self {
         let registry = Registry::new();
         let build = register(
             &registry,
@@ -132,7 +141,7 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
-        let workers = register(&registry, Ok(Workers::new(zone)));
+        let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or("internal"))));
         let published = register(&registry, Ok(Published::new()));
         Self { registry, workers, published, publish_duration, reloads, saves, tcp }
     }

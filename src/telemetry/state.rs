@@ -111,7 +111,7 @@ pub fn of(
             .iter()
             .map(|entry| (entry.service.key.to_string(), service(snapshot, &entry.service)))
             .collect(),
-        reports: snapshot.reports.iter().collect(),
+        reports: snapshot.reports.iter().chain(&inputs.federation.reports).collect(),
         geography: databases,
     };
     // Only strings, numbers and maps with string keys: nothing that JSON cannot hold.

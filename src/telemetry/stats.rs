@@ -8,6 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::family;
+use super::watches::Watches;
 use crate::health::ClusterState;
 
 const GENERATION: (&str, &str) =
@@ -18,6 +19,18 @@ const STATE: (&str, &str) =
 const WATCH_AGE: (&str, &str) = (
     "meridian_cluster_watch_age_seconds",
     "Time since the cluster's source was last known to be current.",
+);
+const WATCH_STATE: (&str, &str) = (
+    "meridian_watch_state",
+    "1 for the state that the watch of a kind of object is in: listing, watching or why neither.",
+);
+const WATCH_FAILURES: (&str, &str) = (
+    "meridian_watch_failures_total",
+    "Requests of watches that failed, by kind of object and reason.",
+);
+const UNDECODABLE: (&str, &str) = (
+    "meridian_undecodable_objects_total",
+    "Objects of API servers that were skipped because they could not be decoded.",
 );
 const SHARDS: (&str, &str) =
     ("meridian_shards", "Shards of federated services, by cluster and whether they are served.");
@@ -76,6 +89,7 @@ pub struct WatchClock {
     start: Instant,
     /// Milliseconds from `start`; [`Self::NEVER`] before the first touch.
     heard: AtomicU64,
+    watches: Watches,
 }
 
 impl WatchClock {
@@ -84,13 +98,23 @@ impl WatchClock {
     /// A clock that was never touched.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now(), heard: AtomicU64::new(Self::NEVER) }
+        Self {
+            start: Instant::now(),
+            heard: AtomicU64::new(Self::NEVER),
+            watches: Watches::default(),
+        }
     }
 
     /// The source is current at this moment.
     pub fn touch(&self) {
         // 584 million years in milliseconds fit.
         self.heard.store(self.start.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// How its watches fare; empty for a directory.
+    #[must_use]
+    pub fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Time since the last touch, to the millisecond; `None` before the first.
@@ -118,8 +142,19 @@ pub(super) struct Published {
 
 impl Published {
     pub(super) fn new() -> Self {
-        let descriptions = [GENERATION, SERIAL, CONTENT, STATE, WATCH_AGE, SHARDS, WITHHELD];
-        let descriptions = descriptions.map(family::describe);
+        let families = [
+            GENERATION,
+            SERIAL,
+            CONTENT,
+            STATE,
+            WATCH_AGE,
+            WATCH_STATE,
+            WATCH_FAILURES,
+            UNDECODABLE,
+            SHARDS,
+            WITHHELD,
+        ];
+        let descriptions = families.map(family::describe);
         Self { last: Arc::default(), descriptions: descriptions.into() }
     }
 
@@ -149,6 +184,7 @@ impl Collector for Published {
             family::gauge(&[("zone", &zone.apex), ("digest", &digest)], 1.0)
         });
         let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut watches, mut failures, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         let mut withheld = Vec::new();
         for cluster in &stats.clusters {
             let name = ("cluster", cluster.name.as_str());
@@ -159,6 +195,16 @@ impl Collector for Published {
             withheld.push(family::gauge(&[name], cluster.withheld as f64));
             let age = cluster.clock.age();
             ages.extend(age.map(|age| family::gauge(&[name], age.as_secs_f64())));
+            let figures = cluster.clock.watches().read();
+            for (kind, state) in figures.states {
+                watches.push(family::gauge(&[name, ("kind", kind), ("state", state)], 1.0));
+            }
+            for ((kind, reason), n) in figures.failures {
+                failures.push(family::counter(&[name, ("kind", kind), ("reason", reason)], n));
+            }
+            for (kind, n) in figures.undecodable {
+                skipped.push(family::counter(&[name, ("kind", kind)], n));
+            }
             for (state, n) in &cluster.shards {
                 shards.push(family::gauge(&[name, ("state", state)], *n as f64));
             }
@@ -169,6 +215,9 @@ impl Collector for Published {
             family::gauges(CONTENT, contents.collect()),
             family::gauges(STATE, states),
             family::gauges(WATCH_AGE, ages),
+            family::gauges(WATCH_STATE, watches),
+            family::counters(WATCH_FAILURES, failures),
+            family::counters(UNDECODABLE, skipped),
             family::gauges(SHARDS, shards),
             family::gauges(WITHHELD, withheld),
         ]

@@ -232,6 +232,25 @@ impl<'b> Reply<'b> {
         Owner::at(target).ok_or(Full)
     }
 
+    /// A CNAME whose target shares nothing with the question: `labels` followed by `apex`, in
+    /// full. Gives the owners for records at the target and at the apex behind it.
+    ///
+    /// # Errors
+    /// [`Full`], with nothing written.
+    pub fn cname_in_full(
+        &mut self,
+        owner: Owner,
+        ttl: u32,
+        labels: [&[u8]; 3],
+        apex: &[u8],
+    ) -> Result<(Owner, Owner), Full> {
+        let target = self.at + 12;
+        let [a, b, c] = labels;
+        self.record(Section::Answer, owner, rtype::CNAME, ttl, &[a, b, c, apex])?;
+        let behind = target + a.len() + b.len() + c.len();
+        Owner::at(target).zip(Owner::at(behind)).ok_or(Full)
+    }
+
     /// Writes an RRset of the additional section at the name `labels` in front of a name that
     /// stands in the message already.
     ///

@@ -1,15 +1,18 @@
 //! Names and the record tree of the federation's zone. Pure.
 //!
 //! *Owns*: which names exist ([`Zone::lookup`]), levels and their fallback ([`Levels`]), services
-//! compiled from shards ([`Service`]), static records ([`Statics`]). *Guarantees*: a bucket built
+//! compiled from shards ([`Service`]), static records ([`Statics`]), the zone of cluster-internal
+//! names ([`InternalZone`]). *Guarantees*: a bucket built
 //! from the same shards is the same, whatever was built before. *Does not*: know which shards are
 //! healthy, where clients are, or how a message looks.
 
+mod internal;
 mod levels;
 mod service;
 mod statics;
 mod tree;
 
+pub use internal::{INTERNAL_TTL, InternalSettings, InternalZone};
 pub use levels::{Level, Levels};
 pub use service::{Family, NamedPort, Service, ServiceEntry};
 pub use statics::{RrSet, StaticNode, Statics};
@@ -47,6 +50,8 @@ pub struct Settings {
     pub when_none_healthy: WhenNoneHealthy,
     /// Static records of D.
     pub records: Vec<StaticRecord>,
+    /// Where the instance sits, if it serves cluster-internal names.
+    pub internal: Option<InternalSettings>,
 }
 
 /// A name server of the zone.

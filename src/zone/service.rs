@@ -67,11 +67,18 @@ pub struct NamedPort {
     pub name: Label,
     /// Its transport.
     pub protocol: Protocol,
-    /// Clusters whose shard has it.
+    /// Clusters whose shard has it and an address, without which it is no target.
     pub clusters: ClusterSet,
 }
 
 impl NamedPort {
+    /// The longest name of a port with SRV names, octets: its label begins with an underscore.
+    pub const MAX_LEN: usize = Label::MAX_LEN - 1;
+
+    fn has_label(name: &Label) -> bool {
+        name.as_bytes().len() <= Self::MAX_LEN
+    }
+
     /// Octets of `_port._proto` in wire form.
     pub(super) fn prefix_len(&self) -> usize {
         // Two length octets and the underscore in front of the port's name.
@@ -204,8 +211,11 @@ impl Service {
             if v6.len() > before.1 {
                 self.v6_clusters.insert(cluster);
             }
-            for port in shard.ports.iter() {
-                ports.entry((port.name.clone(), port.protocol)).or_default().insert(cluster);
+            for port in shard.ports.iter().filter(|port| NamedPort::has_label(&port.name)) {
+                let clusters = ports.entry((port.name.clone(), port.protocol)).or_default();
+                if !shard.addresses.is_empty() {
+                    clusters.insert(cluster);
+                }
             }
             laid.push(ServiceShard {
                 cluster,
@@ -311,6 +321,12 @@ impl Service {
     #[must_use]
     pub fn ports(&self) -> &[NamedPort] {
         &self.ports
+    }
+
+    /// A port of some shard whose name is too long for a label of an SRV name.
+    pub(super) fn overlong_port(&self) -> Option<&Label> {
+        let mut names = self.shards.iter().flat_map(|shard| shard.ports.iter().map(|p| &p.name));
+        names.find(|name| !NamedPort::has_label(name))
     }
 
     /// The named port that the labels `_port` and `_proto` of an SRV owner name mean.

@@ -27,6 +27,12 @@ pub struct StaticNode {
 }
 
 impl StaticNode {
+    /// A node with NS records alone, one for each name server.
+    pub(super) fn of_nameservers(settings: &Settings) -> Self {
+        let rdata = settings.nameservers.iter().map(|server| server.name.wire().into()).collect();
+        Self { rrsets: vec![RrSet { rtype: rtype::NS, ttl: settings.ttl, rdata }] }
+    }
+
     /// The RRset of a type, or the CNAME that stands for it.
     #[must_use]
     pub fn rrset(&self, qtype: u16) -> Option<&RrSet> {

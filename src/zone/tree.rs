@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::Settings;
+use super::internal::InternalZone;
 use super::levels::{Beside, Level, Levels};
 use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
@@ -25,6 +26,7 @@ pub struct Zone {
     /// Clusters by the first label of their shard names.
     clusters: Arc<HashMap<Label, ClusterId, FixedState>>,
     statics: Arc<Statics>,
+    internal: Option<Arc<InternalZone>>,
     services: Buckets<ServiceEntry>,
     namespaces: Buckets<Namespace>,
 }
@@ -90,6 +92,11 @@ impl Zone {
         let (levels, mut reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
         let statics = Statics::compile(&settings);
         reports.extend(hidden_statics(&levels, &statics, &settings.domain));
+        let internal = settings.internal.as_ref().map(|internal| {
+            let (zone, report) = InternalZone::compile(&settings, internal, &levels, clusters);
+            reports.extend(report);
+            Arc::new(zone)
+        });
         let ids = clusters.iter().enumerate();
         let clusters = ids.map(|(i, (name, _))| (name.clone(), ClusterId::new(i))).collect();
         let zone = Self {
@@ -97,6 +104,7 @@ impl Zone {
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
             statics: Arc::new(statics),
+            internal,
             services: Buckets::default(),
             namespaces: Buckets::default(),
             settings,
@@ -126,7 +134,7 @@ impl Zone {
             .collect();
         self.recount_namespaces(index, &entries);
         let services = || entries.iter().map(|entry| &*entry.service);
-        let too_long = services().filter_map(|service| self.too_long(service));
+        let too_long = services().flat_map(|service| self.too_long(service));
         let reports = too_long.chain(services().filter_map(Service::strangers)).collect();
         self.services.replace(index, entries);
         reports
@@ -157,34 +165,45 @@ impl Zone {
         }
     }
 
-    /// "A name that would exceed 255 octets ... does not exist, is reported once" (DESIGN §2).
-    fn too_long(&self, service: &Service) -> Option<Report> {
-        let longest = self
-            .levels
-            .all()
-            .chain([Level::Global])
-            .filter(|level| !self.fits(service, None, *level))
-            .map(|level| {
-                self.levels.tail(level).len() + service.key.wire().len() + self.apex().wire().len()
-            })
-            .max()?;
-        Some(Report {
+    /// "A name that would exceed 255 octets, or a port label over 63, does not exist, is reported
+    /// once" (DESIGN §2).
+    fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<> {
+        let report = |reason: String| Report {
             subject: format!("Service {}", service.key).into(),
-            reason: format!(
+            reason: reason.into(),
+        };
+        let levels = self.levels.all().chain([Level::Global]);
+        let longest = levels.map(|level| self.name_len(service, None, level)).max();
+        let name = longest.filter(|len| *len > DomainName::MAX_LEN).map(|longest| {
+            report(format!(
                 "has names of up to {longest} octets; those above {} do not exist: shorten its \
                  name or its namespace's",
                 DomainName::MAX_LEN
-            )
-            .into(),
-        })
+            ))
+        });
+        let port = service.overlong_port().map(|port| {
+            report(format!(
+                "its port '{port}' has no SRV names: behind the underscore {} octets are left",
+                NamedPort::MAX_LEN
+            ))
+        });
+        name.into_iter().chain(port)
     }
 
     /// Whether the name of a service, or of one of its ports, at a level is short enough to exist.
     #[must_use]
     pub fn fits(&self, service: &Service, port: Option<&NamedPort>, level: Level) -> bool {
+        self.name_len(service, port, level) <= DomainName::MAX_LEN
+    }
+
+    /// Whether it is with `prefix` octets of port labels in front.
+    pub(super) fn fits_behind(&self, service: &Service, level: Level, prefix: usize) -> bool {
+        prefix + self.name_len(service, None, level) <= DomainName::MAX_LEN
+    }
+
+    fn name_len(&self, service: &Service, port: Option<&NamedPort>, level: Level) -> usize {
         let labels = service.key.wire().len() + self.levels.tail(level).len();
-        let prefix = port.map_or(0, NamedPort::prefix_len);
-        prefix + labels + self.apex().wire().len() <= DomainName::MAX_LEN
+        port.map_or(0, NamedPort::prefix_len) + labels + self.apex().wire().len()
     }
 
     /// The settings that the zone was compiled with.
@@ -215,6 +234,12 @@ impl Zone {
     #[must_use]
     pub fn statics(&self) -> &Statics {
         &self.statics
+    }
+
+    /// The zone of cluster-internal names, if it is served.
+    #[must_use]
+    pub fn internal(&self) -> Option<&InternalZone> {
+        self.internal.as_deref()
     }
 
     /// All services.
@@ -317,7 +342,12 @@ impl Zone {
 
     /// `above` labels stand in front of F: nothing, N, S.N, or a prefix of S.N.
     #[inline]
-    fn below_federation(&self, name: &QuestionName, above: usize, level: Level) -> Lookup<'_> {
+    pub(super) fn below_federation(
+        &self,
+        name: &QuestionName,
+        above: usize,
+        level: Level,
+    ) -> Lookup<'_> {
         let Some(service_at) = above.checked_sub(2) else {
             let known = above == 0 || self.namespace(name.span(0, 1)).is_some();
             return if known { Lookup::EmptyNonTerminal } else { Lookup::Nothing };

@@ -1,18 +1,18 @@
 //! Federations in memory, described in plain values and turned into what a snapshot is built from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meridian::geo::{Atlas, NetworkRule, Target};
 use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
-    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
+    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
-use meridian::snapshot::{self, Identity, Inputs};
-use meridian::zone::{self, Nameserver, SoaSettings, StaticRecord};
+use meridian::snapshot::{self, Identity, Inputs, Membership};
+use meridian::zone::{self, InternalSettings, Nameserver, SoaSettings, StaticRecord};
 
 /// The federation's domain.
 pub(crate) const DOMAIN: &str = "example.com";
@@ -74,7 +74,8 @@ impl Cluster {
         }
     }
 
-    fn standing(&self) -> Standing {
+    /// What is known of it as a whole.
+    pub(crate) fn standing(&self) -> Standing {
         let (state, reason) = match (self.unread, self.down) {
             (true, _) => (ClusterState::Unread, Reason::NotRead),
             (false, true) => (ClusterState::Down, Reason::ChecksFail),
@@ -110,6 +111,9 @@ impl ServiceShard {
             ports: self.ports.iter().map(port).collect(),
             endpoints: Endpoints { ready: self.ready, total: self.ready },
             options: Some(Box::new(self.options.clone())),
+            internal: Some(Box::new(Internal::ClusterIp(
+                [IpAddr::from([10, 96, 0, 1]), IpAddr::V6(Ipv6Addr::LOCALHOST)].into(),
+            ))),
             ..Shard::default()
         };
         let key = ServiceKey::new(&label(namespace), &label(name));
@@ -166,6 +170,12 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         ties: Ties::Rotate,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: records(),
+        // An instance in the first cluster, if there is one.
+        internal: clusters.first().map(|cluster| InternalSettings {
+            cluster: label(&cluster.name),
+            apex: name("f.svc.cluster.local"),
+            zone: None,
+        }),
     };
     let federation = snapshot::Federation {
         zone: Arc::new(zone),
@@ -173,6 +183,8 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         networks: networks.clone(),
         identity,
         members: clusters.iter().map(Cluster::member).collect(),
+        membership: Membership::Known,
+        reports: BTreeSet::new(),
     };
     let view = |cluster: &Cluster| (!cluster.unread).then(|| Arc::new(cluster.view()));
     Inputs {

@@ -28,6 +28,8 @@ pub(crate) struct Object {
     /// Host names of its load balancer.
     hostnames: Vec<String>,
     external_ips: Vec<String>,
+    /// `spec.clusterIPs`; `None` alone for a headless one.
+    cluster_ips: Vec<String>,
     /// Ready endpoints; one unless told otherwise.
     ready: Option<u32>,
     /// Endpoints that are not ready.
@@ -91,6 +93,7 @@ impl Object {
                          "annotations": annotations},
             "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": self.ports(),
                      "externalIPs": self.external_ips,
+                     "clusterIP": self.cluster_ips.first(), "clusterIPs": self.cluster_ips,
                      "publishNotReadyAddresses": self.publish_not_ready_addresses},
             "status": {"loadBalancer": {"ingress": ingress}},
         });

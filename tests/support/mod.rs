@@ -3,6 +3,7 @@
 //!
 //! Only loopback addresses, ports that the system chose, and everything ends with its owner.
 
+pub(crate) mod apiserver;
 pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod manifests;

@@ -48,7 +48,9 @@ pub(crate) struct RawStep {
     rcode: Option<String>,
     flags: Option<String>,
     answer: Option<Vec<Group>>,
+    /// TTL of the SOA record in the authority section, and its owner, the origin unless told.
     soa: Option<u32>,
+    soa_of: Option<String>,
     additional: Option<BTreeSet<String>>,
     scope: Option<u8>,
     ede: Option<u16>,
@@ -159,8 +161,8 @@ pub(crate) struct Expected {
     pub(crate) rcode: u16,
     pub(crate) flags: Vec<String>,
     pub(crate) answer: Vec<Vec<String>>,
-    /// TTL of the SOA record in the authority section.
-    pub(crate) soa: Option<u32>,
+    /// Owner, TTL and type of the SOA record in the authority section.
+    pub(crate) soa: Option<String>,
     pub(crate) additional: BTreeSet<String>,
     pub(crate) scope: Option<u8>,
     pub(crate) ede: Option<u16>,
@@ -244,7 +246,10 @@ impl RawStep {
                 .flatten()
                 .map(group)
                 .collect::<Result<_, _>>()?,
-            soa: self.soa.take(),
+            soa: self.soa.take().map(|ttl| {
+                let owner = self.soa_of.take().unwrap_or_else(|| ORIGIN.to_owned());
+                format!("{owner} {ttl} SOA ")
+            }),
             additional: self
                 .additional
                 .take()

@@ -3,7 +3,7 @@
 use super::dns::{NSID, Opt, Query, SUBNET, wire_name};
 
 /// A name for each kind of place in the tree, with a type that exists there or not.
-const QUESTIONS: [(&str, &str); 26] = [
+const QUESTIONS: [(&str, &str); 32] = [
     ("web.n.f.svc.example.com", "A"),
     ("WEB.n.F.svc.example.COM", "AAAA"),
     ("web.n.f.example.com", "A"),
@@ -30,6 +30,12 @@ const QUESTIONS: [(&str, &str); 26] = [
     ("down.example.com", "A"),
     ("example.net", "A"),
     (".", "NS"),
+    ("web.n.f.svc.cluster.local", "A"),
+    ("_http._tcp.web.n.f.svc.cluster.local", "SRV"),
+    ("down.n.f.svc.cluster.local", "A"),
+    ("_http._tcp.down.n.f.svc.cluster.local", "SRV"),
+    ("big.n.f.svc.cluster.local", "AAAA"),
+    ("f.svc.cluster.local", "SOA"),
 ];
 
 /// Names and contents of the files of `fuzz/corpus/answer` that are kept in the repository.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
-use crate::cluster::Export;
+use crate::cluster::{AddressScope, ApiSettings, Export, Namespaces};
 use crate::model::Label;
 
 fn start(directory: &Path) -> (Feed, Arc<Notify>) {
@@ -16,7 +16,11 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         name: Label::parse("one").unwrap(),
         source: Source::Manifests(directory.to_owned()),
         export: Export::All,
+        namespaces: Namespaces::default(),
+        addresses: AddressScope::Any,
         allow_nets: [].into(),
+        internal: crate::cluster::InternalAddresses::LeftOut,
+        api: ApiSettings::default(),
         confirm: Duration::from_secs(300),
     };
     let shared = Shared {

@@ -174,7 +174,8 @@ fn read(path: &Path, clusters: &[Settings], apex: &DomainName) -> Result<Vec<Kno
     let mut views = Vec::new();
     for settings in clusters {
         let (name, source) = (&settings.name, settings.source.identity());
-        let rules = Rules::new(settings.export, settings.allow_nets.clone(), apex.clone());
+        let rules = Rules::new(settings.export, settings.allow_nets.clone(), apex.clone())
+            .limited_to(settings.namespaces.clone(), settings.addresses);
         if let Some(cluster) = federation.find(name.as_str(), &source) {
             let view = Arc::new(cluster.view(&|address| rules.publishable(address).is_ok())?);
             views.push(KnownView { name: name.clone(), source, view });

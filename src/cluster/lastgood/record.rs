@@ -82,6 +82,17 @@ struct Shard<'a> {
     options: Option<Options<'a>>,
     /// Address and reason.
     refused: Vec<(&'a str, &'a str)>,
+    #[serde(borrow)]
+    internal: Option<Internal<'a>>,
+}
+
+/// How pods of the cluster reach it.
+#[derive(Serialize, Deserialize)]
+enum Internal<'a> {
+    #[serde(borrow)]
+    ClusterIp(Addresses<'a>),
+    #[serde(borrow)]
+    Headless(Addresses<'a>),
 }
 
 /// Lent when written, owned when read.
@@ -176,6 +187,10 @@ impl<'a> Shard<'a> {
             total: shard.endpoints.total,
             options: shard.options.as_deref().map(Options::of),
             refused: shard.refused.iter().map(|r| (&*r.address, &*r.reason)).collect(),
+            internal: shard.internal.as_deref().map(|internal| match internal {
+                model::Internal::ClusterIp(list) => Internal::ClusterIp(Cow::Borrowed(list)),
+                model::Internal::Headless(list) => Internal::Headless(Cow::Borrowed(list)),
+            }),
         }
     }
 }
@@ -266,6 +281,12 @@ impl Shard<'_> {
             endpoints: Endpoints { ready: self.ready, total: self.total },
             options: self.options.as_ref().map(Options::read).transpose()?.map(Box::new),
             refused: refused.collect(),
+            internal: self.internal.as_ref().map(|internal| {
+                Box::new(match internal {
+                    Internal::ClusterIp(list) => model::Internal::ClusterIp(list[..].into()),
+                    Internal::Headless(list) => model::Internal::Headless(list[..].into()),
+                })
+            }),
         })
     }
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::cluster::{Export, Source};
+use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Endpoints, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry,
-    Ties, Topology, WhenNoneHealthy,
+    Buckets, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
+    ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -28,6 +28,10 @@ fn settings(cluster: &str, directory: &str) -> Settings {
         export: Export::Label,
         allow_nets: ["127.0.0.0/8".parse().unwrap()].into(),
         confirm: Duration::ZERO,
+        namespaces: Namespaces::default(),
+        addresses: AddressScope::Any,
+        api: ApiSettings::default(),
+        internal: InternalAddresses::LeftOut,
     }
 }
 
@@ -86,6 +90,11 @@ fn rich() -> Vec<ShardEntry> {
                     drain: index == 1,
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
+                internal: match index {
+                    0 => None,
+                    1 => Some(Box::new(Internal::Headless(["10.0.0.1".parse().unwrap()].into()))),
+                    _ => Some(Box::new(Internal::ClusterIp(["fd00::1".parse().unwrap()].into()))),
+                },
             };
             let key = ServiceKey::new(&label("ns"), &label(&format!("rich{index}")));
             ShardEntry::new(key, Arc::new(shard))

@@ -149,6 +149,11 @@ impl File {
         self.repeated.iter().chain(&self.fault).cloned()
     }
 
+    /// Whether its present content is not in force.
+    pub(super) fn is_faulty(&self) -> bool {
+        self.fault.is_some()
+    }
+
     /// Reads it; adds to `touched` the objects that are no longer what they were.
     pub(super) fn reread(
         &mut self,
@@ -175,9 +180,14 @@ impl File {
             return;
         }
         match parse::parse(&bytes, rules) {
+            // What `kubectl ... > FILE` leaves while it runs and when it fails.
+            Ok(None) if !self.objects.is_empty() => {
+                let reason = format!("is empty; {}; delete it to remove its objects", self.kept());
+                self.fault = Some(at(path, None, reason));
+            }
             Ok(objects) => {
                 self.fault = None;
-                self.replace(path, objects, touched);
+                self.replace(path, objects.unwrap_or_default(), touched);
             }
             Err(Fault { line, reason }) => {
                 self.fault = Some(at(path, line, format!("{reason}; {}", self.kept())));

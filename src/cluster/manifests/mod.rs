@@ -36,7 +36,8 @@ use crate::model::Report;
 /// so after about two periods, well within the second that is promised.
 pub(super) const PERIOD: Duration = Duration::from_millis(200);
 
-/// After so many looks in a row that all differ, a file is read although it is being written.
+/// After so many looks in a row that all differ, a file is read although it is being written, and
+/// no first list waits for it.
 const RESTLESS_LOOKS: u8 = 3;
 
 /// The directory as it was last read.
@@ -60,7 +61,9 @@ pub(super) struct Scanner {
 /// Whether the directory has ever been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    NeverRead,
+    /// Not yet, after so many looks.
+    NeverRead { looks: u8 },
+    /// It has.
     Read,
 }
 
@@ -70,7 +73,7 @@ impl Scanner {
         Self {
             directory,
             rules,
-            progress: Progress::NeverRead,
+            progress: Progress::NeverRead { looks: 0 },
             trouble: None,
             last: Listing::new(),
             files: BTreeMap::new(),
@@ -121,13 +124,28 @@ impl Scanner {
             self.faults = self.files.values().flat_map(File::reports).collect();
             self.faults.extend(self.hidden());
         }
+        let unsteady = self.is_unsteady(&listing);
         self.last = listing;
-        let mut events = match std::mem::replace(&mut self.progress, Progress::Read) {
-            Progress::NeverRead => self.first_list(),
+        let mut events = match self.progress {
+            Progress::NeverRead { looks } if unsteady && looks < RESTLESS_LOOKS => {
+                self.progress = Progress::NeverRead { looks: looks + 1 };
+                return Vec::new();
+            }
+            Progress::NeverRead { .. } => {
+                self.progress = Progress::Read;
+                self.first_list()
+            }
             Progress::Read => self.changes(&touched),
         };
         events.extend(self.report(None));
         events
+    }
+
+    /// Whether a file is faulty that two looks have not found alike: it may be half written, and
+    /// the first list would say that what it holds is not there.
+    fn is_unsteady(&self, listing: &Listing) -> bool {
+        let mut faulty = self.files.iter().filter(|(_, file)| file.is_faulty());
+        faulty.any(|(name, _)| self.last.get(name) != listing.get(name))
     }
 
     /// The files to read, or to forget where they are gone: those whose metadata differ from what
@@ -146,7 +164,8 @@ impl Scanner {
             }
             let looks = self.restless.get(name).copied().unwrap_or(0);
             let still = !differs || self.last.get(name) == now;
-            if self.progress == Progress::NeverRead || still || looks >= RESTLESS_LOOKS {
+            let never_read = matches!(self.progress, Progress::NeverRead { .. });
+            if never_read || still || looks >= RESTLESS_LOOKS {
                 due.push(name.clone());
             } else {
                 restless.insert(name.clone(), looks + 1);
@@ -162,17 +181,20 @@ impl Scanner {
             Event::Service(Change::Init),
             Event::Slice(Change::Init),
             Event::Node(Change::Init),
+            Event::Export(Change::Init),
         ];
         let all = self.files.values().flat_map(File::keys).collect();
         events.extend(self.in_force(&all).into_values().map(|object| match object.clone() {
             Object::Service(service) => Event::Service(Change::InitApply(service)),
             Object::Slice(slice) => Event::Slice(Change::InitApply(slice)),
             Object::Node(node) => Event::Node(Change::InitApply(node)),
+            Object::Export(export) => Event::Export(Change::InitApply(export)),
         }));
         events.extend([
             Event::Service(Change::InitDone),
             Event::Slice(Change::InitDone),
             Event::Node(Change::InitDone),
+            Event::Export(Change::InitDone),
         ]);
         events
     }
@@ -187,11 +209,13 @@ impl Scanner {
             ObjectKey::Service(id) => Event::Service(Change::Delete(id)),
             ObjectKey::Slice(id) => Event::Slice(Change::Delete(id)),
             ObjectKey::Node(id) => Event::Node(Change::Delete(id)),
+            ObjectKey::Export(id) => Event::Export(Change::Delete(id)),
         });
         let present = in_force.values().map(|&object| match object.clone() {
             Object::Service(service) => Event::Service(Change::Apply(service)),
             Object::Slice(slice) => Event::Slice(Change::Apply(slice)),
             Object::Node(node) => Event::Node(Change::Apply(node)),
+            Object::Export(export) => Event::Export(Change::Apply(export)),
         });
         // What is new first: a service whose slice is renamed keeps its endpoints throughout.
         present.chain(gone).collect()
@@ -207,7 +231,7 @@ impl Scanner {
     /// An event where the source reports something else than before.
     fn report(&mut self, trouble: Option<Report>) -> Vec<Event> {
         if let Some(trouble) = &trouble
-            && self.progress == Progress::NeverRead
+            && matches!(self.progress, Progress::NeverRead { .. })
             && !self.reports.contains(trouble)
         {
             // There is no view yet that could show it.

@@ -7,7 +7,11 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
-use crate::cluster::narrow::{NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules, Unnamed};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::cluster::narrow::{
+    NarrowExport, NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules, Unnamed,
+};
 
 /// Why a file is not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub(super) enum Object {
     Slice(NarrowSlice),
     /// A Node.
     Node(NarrowNode),
+    /// A ServiceExport.
+    Export(NarrowExport),
 }
 
 /// Kind and identity of an object.
@@ -49,6 +55,8 @@ pub(super) enum ObjectKey {
     Slice(ObjectId),
     /// A Node.
     Node(ObjectId),
+    /// A ServiceExport.
+    Export(ObjectId),
 }
 
 impl Object {
@@ -58,15 +66,17 @@ impl Object {
             Self::Service(service) => ObjectKey::Service(service.id),
             Self::Slice(slice) => ObjectKey::Slice(slice.id),
             Self::Node(node) => ObjectKey::Node(node.id),
+            Self::Export(export) => ObjectKey::Export(export.id),
         }
     }
 }
 
-/// Reads all documents of a file. JSON is read as the YAML that it is, which keeps its lines too.
+/// Reads all documents of a file; `None` where there are none. JSON is read as the YAML that it is,
+/// which keeps its lines too.
 ///
 /// # Errors
 /// The first [`Fault`]; a file is in force whole or not at all.
-pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Vec<Located>, Fault> {
+pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Option<Vec<Located>>, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| Fault {
         line: Some(1 + bytes[..error.valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64),
         reason: "the text is not UTF-8".into(),
@@ -76,12 +86,16 @@ pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Vec<Located>, Fault> 
             line: error.location().map(|location| location.line()),
             reason: error.without_snippet().to_string(),
         })?;
+    if documents.is_empty() {
+        return Ok(None);
+    }
     let mut objects = Vec::new();
     for Spanned { value: Document { fields, items }, referenced, .. } in documents {
         match items {
             None => objects.extend(read(fields, referenced.line(), rules)?),
             Some(items) => {
                 let list = Header::of(&fields);
+                list.check_whole(referenced.line())?;
                 for Spanned { value: item, referenced, .. } in items {
                     // Anything else is an item of some other kind's own list.
                     let Value::Object(mut item) = item else { continue };
@@ -91,14 +105,16 @@ pub(super) fn parse(bytes: &[u8], rules: &Rules) -> Result<Vec<Located>, Fault> 
             }
         }
     }
-    Ok(objects)
+    Ok(Some(objects))
 }
 
 /// A file is as large as its cluster, so the budgets that guard against large input do not apply;
-/// those against deep nesting and alias bombs stay.
+/// those against deep nesting and alias bombs stay. Only `true` and `false` are booleans (YAML 1.2
+/// §10.3.2): `on`, `no` or `y` without quotes is the text that it looks like, as a name may.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         with_snippet: false,
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_events: usize::MAX,
             max_nodes: usize::MAX,
@@ -157,6 +173,18 @@ impl<'a> Header<'a> {
         Self { api_version: text("apiVersion"), kind: text("kind") }
     }
 
+    /// Refuses what has `items` and is no list: kubectl writes `kind: List` after the items, so the
+    /// file ends too early.
+    fn check_whole(&self, line: u64) -> Result<(), Fault> {
+        match (self.api_version, self.kind) {
+            ("" | "v1" | "discovery.k8s.io/v1", kind) if !kind.ends_with("List") => {
+                let reason = "this has items, but its kind is no List: is the file cut short?";
+                Err(Fault { line: Some(line), reason: reason.into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Tells an item of this list what it is: API servers leave that out in a `ServiceList`, as
     /// it follows from the list's kind.
     fn complete(&self, item: &mut Map<String, Value>) {
@@ -176,6 +204,11 @@ fn read(fields: Map<String, Value>, line: u64, rules: &Rules) -> Result<Option<L
             |value, rules| narrow(value, Object::Slice, |o| rules.slice(&o))
         }
         ("v1", "Node") => |value, rules| narrow(value, Object::Node, |o| rules.node(&o)),
+        ("multicluster.x-k8s.io/v1beta1" | "multicluster.x-k8s.io/v1alpha1", "ServiceExport") => {
+            |value, rules| {
+                narrow(value, Object::Export, |o: ServiceExport| rules.service_export(&o.metadata))
+            }
+        }
         ("" | "v1" | "discovery.k8s.io/v1", "") if !fields.is_empty() => {
             let reason = "this is no Kubernetes object: it has no kind".into();
             return Err(Fault { line: Some(line), reason });
@@ -187,6 +220,12 @@ fn read(fields: Map<String, Value>, line: u64, rules: &Rules) -> Result<Option<L
         Ok(object) => Ok(Some(Located { line, name, object })),
         Err(why) => Err(Fault { line: Some(line), reason: format!("{name}: {why}") }),
     }
+}
+
+/// A ServiceExport of either version, as far as it counts.
+#[derive(Deserialize)]
+struct ServiceExport {
+    metadata: ObjectMeta,
 }
 
 fn narrow<K: DeserializeOwned, N>(

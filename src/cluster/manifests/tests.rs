@@ -216,7 +216,8 @@ fn a_bad_file_keeps_its_last_good_content_and_touches_no_other() {
     let mut directory = Directory::new();
     directory.write("bad.yaml", "kind: Service\n  x: [\n");
     directory.write("web.yaml", &service("web", "192.0.2.1"));
-    directory.look();
+    assert_eq!(directory.look(), Changed::Nothing, "it may be half written");
+    assert_eq!(directory.look(), Changed::View, "it holds nothing else up");
     assert_eq!(directory.services(), ["web 192.0.2.1"]);
     let reports = directory.reports();
     assert!(reports.len() == 1 && reports[0].starts_with("bad.yaml:2: "), "{reports:?}");
@@ -241,6 +242,80 @@ fn a_bad_file_keeps_its_last_good_content_and_touches_no_other() {
     directory.settle();
     assert_eq!(directory.services(), ["other 192.0.2.2", "web 192.0.2.9"]);
     assert!(directory.reports().is_empty());
+}
+
+#[test]
+fn a_file_that_is_half_written_at_the_start_is_waited_for() {
+    let mut directory = Directory::new();
+    directory.write("a.yaml", "apiVersion: v1\nitems:\n");
+    directory.write("b.yaml", &service("api", "192.0.2.2"));
+    assert_eq!(directory.look(), Changed::Nothing);
+    assert!(directory.state.view().is_none(), "absence is not known yet");
+    directory.write("a.yaml", &service("web", "192.0.2.1"));
+    assert_eq!(directory.look(), Changed::View);
+    assert_eq!(directory.services(), ["api 192.0.2.2", "web 192.0.2.1"]);
+    assert!(directory.reports().is_empty());
+
+    let mut directory = Directory::new();
+    directory.write("b.yaml", &service("api", "192.0.2.2"));
+    let mut text = String::from("{");
+    for look in 0.. {
+        assert!(look <= RESTLESS_LOOKS, "not for ever");
+        text.push(' ');
+        directory.write("a.yaml", &text);
+        if directory.look() == Changed::View {
+            break;
+        }
+    }
+    assert_eq!(directory.services(), ["api 192.0.2.2"]);
+}
+
+#[test]
+fn a_file_that_is_cut_short_keeps_its_objects_until_it_is_deleted() {
+    let mut directory = Directory::new();
+    let item = "- apiVersion: v1\n  kind: Service\n  metadata: {name: NAME}\n  spec: \
+                {externalIPs: [192.0.2.1]}\n";
+    let items = format!("apiVersion: v1\nitems:\n{}", item.replace("NAME", "web"));
+    let whole = format!("{items}{}kind: List\n", item.replace("NAME", "api"));
+    directory.write("objects.yaml", &whole);
+    directory.write("empty.yaml", "");
+    directory.look();
+    let both = ["api 192.0.2.1", "web 192.0.2.1"];
+    assert_eq!(directory.services(), both);
+    assert!(directory.reports().is_empty(), "a file that never held anything may be empty");
+
+    for text in ["", "# nothing yet\n", &items, &whole[..whole.len() - 3]] {
+        directory.write("objects.yaml", text);
+        directory.settle();
+        assert_eq!(directory.services(), both, "{text:?}");
+        let reports = directory.reports();
+        assert_eq!(reports.len(), 1, "{text:?}: {reports:?}");
+        let told = if text.contains("items") { "is the file cut short?" } else { "is empty" };
+        assert!(reports[0].contains(told), "{text:?}: {reports:?}");
+        assert!(reports[0].contains("its last good content stays in force"), "{reports:?}");
+    }
+    directory.write("objects.yaml", &whole);
+    directory.settle();
+    assert!(directory.reports().is_empty());
+    directory.write("objects.yaml", "");
+    directory.settle();
+    fs::remove_file(directory.path("objects.yaml")).unwrap();
+    directory.settle();
+    assert!(directory.reports().is_empty(), "gone with its fault");
+}
+
+#[test]
+fn only_true_and_false_are_booleans() {
+    let mut directory = Directory::new();
+    let text = "kind: Service\napiVersion: v1\nmetadata:\n  name: web\n  namespace: no\n  \
+                labels: {app: on, x: y, yes: off}\nspec: {publishNotReadyAddresses: true, \
+                externalIPs: [192.0.2.1]}\n";
+    directory.write("a.yaml", text);
+    directory.settle();
+    assert_eq!(directory.reports(), <[&str; 0]>::default());
+    let view = directory.view();
+    let keys: Vec<String> = view.shards.iter().map(|entry| entry.key.to_string()).collect();
+    assert_eq!(keys, ["no/web"]);
 }
 
 #[test]

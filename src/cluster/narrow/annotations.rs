@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::model::{ServiceOptions, Ties};
+use super::Rules;
+use crate::model::{ServiceOptions, Ties, WhenNoneHealthy};
 
 /// The prefix of every annotation that is read.
 const PREFIX: &str = "meridian.dev/";
@@ -15,26 +16,29 @@ const MAX_TTL: u32 = 0x7fff_ffff;
 /// The greatest weight, that of an SRV record (RFC 2782: 16 bits).
 const MAX_WEIGHT: u32 = 0xffff;
 
-/// Annotations of one object, with the reasons for those that could not be read.
+/// Annotations of one object, with the reasons for those that are not in force.
 pub(super) struct Annotations<'a> {
     values: Option<&'a BTreeMap<String, String>>,
+    /// Names that were asked for: those that mean something.
+    known: Vec<&'static str>,
     reasons: Vec<Box<str>>,
 }
 
 impl<'a> Annotations<'a> {
     /// The annotations `values`, nothing read yet.
     pub(super) fn new(values: Option<&'a BTreeMap<String, String>>) -> Self {
-        Self { values, reasons: Vec::new() }
+        Self { values, known: Vec::new(), reasons: Vec::new() }
     }
 
     /// The text of annotation `meridian.dev/{name}`.
-    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn text(&mut self, name: &'static str) -> Option<&'a str> {
+        self.known.push(name);
         let wanted = |key: &str| key.strip_prefix(PREFIX) == Some(name);
         self.values?.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value.trim())
     }
 
     /// Everything that changes how the service is answered; `None` where nothing does.
-    pub(super) fn options(&mut self) -> Option<Box<ServiceOptions>> {
+    pub(super) fn options(&mut self, rules: &Rules) -> Option<Box<ServiceOptions>> {
         let options = ServiceOptions {
             ttl: self.read("ttl", ttl),
             policy: self.read("policy", parsed),
@@ -46,7 +50,7 @@ impl<'a> Annotations<'a> {
                 let weight = text.parse().ok().filter(|&weight| weight <= MAX_WEIGHT);
                 weight.ok_or_else(|| format!("write a number from 0 to {MAX_WEIGHT}"))
             }),
-            when_none_healthy: self.read("when-none-healthy", parsed),
+            when_none_healthy: self.read("when-none-healthy", |text| fallback(text, rules)),
             min_ready: self.read("min-ready", |text| {
                 text.parse().map_err(|_| "write a number from 0 to 4294967295".into())
             }),
@@ -55,13 +59,28 @@ impl<'a> Annotations<'a> {
         (options != ServiceOptions::default()).then(|| Box::new(options))
     }
 
-    /// The reasons for what was ignored.
-    pub(super) fn into_reasons(self) -> Vec<Box<str>> {
+    /// The reasons for what is ignored. To be called when all that mean something have been asked
+    /// for: the others are misspelt, and nothing else would tell.
+    pub(super) fn into_reasons(mut self) -> Vec<Box<str>> {
+        let names = self.values.into_iter().flat_map(BTreeMap::keys);
+        for name in names.filter_map(|key| key.strip_prefix(PREFIX)) {
+            if !self.known.contains(&name) {
+                let known = self.known.join(", ");
+                let reason = format!(
+                    "annotation {PREFIX}{name} is unknown and ignored: write one of {known}"
+                );
+                self.reasons.push(reason.into());
+            }
+        }
         self.reasons
     }
 
     /// Reads one annotation; one that cannot be read is ignored, with a reason.
-    fn read<T>(&mut self, name: &str, read: fn(&str) -> Result<T, String>) -> Option<T> {
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let text = self.text(name)?;
         read(text)
             .map_err(|why| {
@@ -77,8 +96,26 @@ fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
 }
 
 fn ttl(text: &str) -> Result<u32, String> {
-    let seconds = text.parse().ok().filter(|&seconds| seconds <= MAX_TTL);
-    seconds.ok_or_else(|| format!("write a number of seconds from 0 to {MAX_TTL}"))
+    let seconds = text.parse().ok().filter(|seconds| (1..=MAX_TTL).contains(seconds));
+    seconds.ok_or_else(|| format!("write a number of seconds from 1 to {MAX_TTL}"))
+}
+
+/// What is published while no shard is served goes by the rules for what is published at all.
+fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
+    let choice = parsed(text)?;
+    match &choice {
+        WhenNoneHealthy::Addresses(addresses) => {
+            for &address in addresses.iter() {
+                rules.publishable(address).map_err(|fault| format!("{address} {fault}"))?;
+            }
+        }
+        // It could be the very name that has no answer.
+        WhenNoneHealthy::Name(name) if name.is_within(&rules.apex) => {
+            return Err("it is a name of the federation's own zone; write one outside it".into());
+        }
+        WhenNoneHealthy::Name(_) | WhenNoneHealthy::Nothing | WhenNoneHealthy::All => {}
+    }
+    Ok(choice)
 }
 
 fn truth(text: &str) -> Result<bool, String> {

@@ -7,10 +7,12 @@
 
 mod address;
 mod annotations;
+mod export;
 mod node;
 mod service;
 mod slice;
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,12 +20,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Export;
+use super::{AddressScope, Export, InternalAddresses, Namespaces};
 use crate::model::{DomainName, ServiceKey};
 
+pub(super) use export::{NarrowExport, Wish};
 pub(super) use node::NarrowNode;
 pub(super) use service::{ExportedService, NarrowService, Readiness};
-pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice};
+pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice, PodAddress};
 
 /// Which object of its kind: a hash of namespace and name as they are written.
 ///
@@ -37,15 +40,66 @@ pub(super) struct ObjectId(u64);
 #[derive(Debug)]
 pub(super) struct Rules {
     export: Export,
+    namespaces: Namespaces,
+    addresses: AddressScope,
     allow_nets: Arc<[IpNet]>,
     apex: DomainName,
+    internal: InternalAddresses,
     hasher: RandomState,
+}
+
+/// Whether the Services of a namespace may be exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// They may.
+    Admitted,
+    /// The operator's lists for all clusters leave it out.
+    LeftOut,
+    /// The operator did not give it to this cluster.
+    NotGiven,
 }
 
 impl Rules {
     /// Rules for a cluster of the federation whose zone is `apex`.
     pub(super) fn new(export: Export, allow_nets: Arc<[IpNet]>, apex: DomainName) -> Self {
-        Self { export, allow_nets, apex, hasher: RandomState::new() }
+        Self {
+            export,
+            namespaces: Namespaces::default(),
+            addresses: AddressScope::Any,
+            allow_nets,
+            apex,
+            internal: InternalAddresses::LeftOut,
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The same rules with what they say of cluster-internal addresses.
+    pub(super) fn with_internal(self, internal: InternalAddresses) -> Self {
+        Self { internal, ..self }
+    }
+
+    /// The same rules with limits to namespaces and addresses.
+    pub(super) fn limited_to(self, namespaces: Namespaces, addresses: AddressScope) -> Self {
+        Self { namespaces, addresses, ..self }
+    }
+
+    /// What makes a Service federated.
+    pub(super) fn export_mode(&self) -> Export {
+        self.export
+    }
+
+    fn admission(&self, namespace: &str) -> Admission {
+        let Namespaces { given, include, exclude } = &self.namespaces;
+        let lacks = |list: &Option<Arc<BTreeSet<Box<str>>>>| {
+            list.as_ref().is_some_and(|list| !list.contains(namespace))
+        };
+        if lacks(given) {
+            Admission::NotGiven
+        } else if self.export == Export::All && (lacks(include) || exclude.contains(namespace)) {
+            Admission::LeftOut
+        } else {
+            Admission::Admitted
+        }
     }
 
     /// The identity of an object; `namespace` is empty for kinds that have none.
@@ -64,7 +118,16 @@ impl Rules {
     /// # Errors
     /// The reason for people.
     pub(super) fn publishable(&self, address: IpAddr) -> Result<IpAddr, &'static str> {
-        address::publishable(address, &self.allow_nets)
+        address::publishable(address, self.addresses, &self.allow_nets)
+    }
+
+    /// Whether pods of the cluster itself may be told `address`: one of another kind than those
+    /// that reach no further than a host or a link.
+    ///
+    /// # Errors
+    /// The reason for people.
+    fn usable_inside(&self, address: IpAddr) -> Result<IpAddr, &'static str> {
+        address::publishable(address, AddressScope::Any, &self.allow_nets)
     }
 }
 
@@ -73,6 +136,27 @@ impl Rules {
 #[error("the object has no metadata.name; give it one")]
 pub(super) struct Unnamed;
 
+impl Rules {
+    /// The identity of any object, also of one of which nothing else can be read. `scope` says
+    /// whether its kind has namespaces.
+    pub(super) fn id_of(&self, metadata: &ObjectMeta, scope: Scope) -> Result<ObjectId, Unnamed> {
+        let (namespace, name) = names(metadata)?;
+        Ok(match scope {
+            Scope::Cluster => self.id("", name),
+            Scope::Namespaced => self.id(namespace, name),
+        })
+    }
+}
+
+/// Whether a kind has namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// It has none.
+    Cluster,
+    /// It has.
+    Namespaced,
+}
+
 /// Namespace and name of an object; a namespaced object without one is in `default`, as kubectl
 /// would put it there.
 fn names(metadata: &ObjectMeta) -> Result<(&str, &str), Unnamed> {
@@ -80,6 +164,9 @@ fn names(metadata: &ObjectMeta) -> Result<(&str, &str), Unnamed> {
     let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     Ok((namespace.unwrap_or("default"), name))
 }
+
+/// The label selector of watches where [`Export::Label`] is asked for.
+pub(super) const FEDERATE_SELECTOR: &str = "meridian.dev/federate=true";
 
 /// The label that opts a Service in, and that its EndpointSlices inherit.
 const FEDERATE: &str = "meridian.dev/federate";

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::annotations::Annotations;
-use super::{ObjectId, Rules, Unnamed, has_federate_label, names};
-use crate::cluster::Export;
-use crate::model::{DomainName, Label, Port, Protocol, Refusal, ServiceKey, Shard};
+use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, names};
+use crate::cluster::{Export, InternalAddresses};
+use crate::model::{DomainName, Internal, Label, Port, Protocol, Refusal, ServiceKey, Shard};
 
 /// A Service, narrowed.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,10 +51,21 @@ impl Rules {
     pub(in crate::cluster) fn service(&self, object: &Service) -> Result<NarrowService, Unnamed> {
         let (namespace, name) = names(&object.metadata)?;
         let mut reasons = Vec::new();
-        let export = if self.wants(object) {
-            self.export(object, namespace, name, &mut reasons)
-        } else {
-            None
+        let export = match self.admission(namespace) {
+            _ if !self.wants(object) => None,
+            Admission::Admitted => self.export(object, namespace, name, &mut reasons),
+            Admission::LeftOut => None,
+            Admission::NotGiven => {
+                // Where all are exported this holds for most, and is what the operator wrote.
+                if self.export != Export::All {
+                    let reason = format!(
+                        "is not exported: namespace {namespace} is not among the 'namespaces' of \
+                         this cluster"
+                    );
+                    reasons.push(reason.into());
+                }
+                None
+            }
         };
         Ok(NarrowService {
             id: self.id(namespace, name),
@@ -69,7 +80,8 @@ impl Rules {
     fn wants(&self, object: &Service) -> bool {
         let opted_in = match self.export {
             Export::Label => has_federate_label(&object.metadata),
-            Export::All => true,
+            // Which of them are exported is known only beside the ServiceExports.
+            Export::ServiceExport | Export::All => true,
         };
         opted_in && object.metadata.deletion_timestamp.is_none()
     }
@@ -97,7 +109,7 @@ impl Rules {
         }
         let mut annotations = Annotations::new(object.metadata.annotations.as_ref());
         let mut addresses = Addresses::new(self, reasons);
-        addresses.collect(object, &annotations);
+        addresses.collect(object, &mut annotations);
         let Addresses { addresses, hostnames, refused, .. } = addresses;
         let shard = Shard {
             addresses: sorted(addresses),
@@ -105,8 +117,9 @@ impl Rules {
             ttl_cap: None,
             ports: ports(spec, reasons).into(),
             endpoints: Default::default(),
-            options: annotations.options(),
+            options: annotations.options(self),
             refused: refused.into(),
+            internal: self.internal_addresses(spec, reasons).map(Box::new),
         };
         reasons.extend(annotations.into_reasons());
         let all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
@@ -114,6 +127,39 @@ impl Rules {
         Some(Box::new(ExportedService { key, shard, readiness }))
     }
 }
+
+impl Rules {
+    /// How pods of the cluster reach a Service, where that is kept; the pods of a headless one
+    /// are told by its slices. `None` also where it has no address in the cluster yet.
+    fn internal_addresses(
+        &self,
+        spec: Option<&ServiceSpec>,
+        reasons: &mut Vec<Box<str>>,
+    ) -> Option<Internal> {
+        if self.internal == InternalAddresses::LeftOut {
+            return None;
+        }
+        let spec = spec?;
+        let listed = spec.cluster_ips.as_deref().filter(|all| !all.is_empty());
+        // `clusterIP` is the first of `clusterIPs`; objects written by hand may have it alone.
+        let texts = listed.unwrap_or(spec.cluster_ip.as_slice());
+        if texts.first().is_some_and(|text| text == HEADLESS) {
+            return Some(Internal::Headless(Box::default()));
+        }
+        let mut addresses = Vec::new();
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            let read = text.parse().map_err(|_| "is no IP address");
+            match read.and_then(|address| self.usable_inside(address)) {
+                Ok(address) => addresses.push(address),
+                Err(reason) => reasons.push(format!("clusterIP {text} {reason}").into()),
+            }
+        }
+        (!addresses.is_empty()).then(|| Internal::ClusterIp(sorted(addresses)))
+    }
+}
+
+/// `clusterIP` of a headless Service.
+const HEADLESS: &str = "None";
 
 /// The addresses of one Service as they are gathered.
 struct Addresses<'a> {
@@ -129,7 +175,7 @@ impl<'a> Addresses<'a> {
         Self { rules, reasons, addresses: Vec::new(), hostnames: Vec::new(), refused: Vec::new() }
     }
 
-    fn collect(&mut self, object: &Service, annotations: &Annotations<'_>) {
+    fn collect(&mut self, object: &Service, annotations: &mut Annotations<'_>) {
         let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         for entry in balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten() {
             // An entry with both means the same load balancer twice; the IP needs no look-up.
@@ -195,6 +241,10 @@ impl<'a> Addresses<'a> {
     }
 }
 
+/// The longest name of a port: in a label of 63 octets (RFC 1035 §2.3.4) an underscore comes
+/// first (RFC 2782).
+const MAX_PORT_NAME: usize = Label::MAX_LEN - 1;
+
 /// The named ports; those without a name have no SRV record.
 fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
     let all = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
@@ -203,8 +253,8 @@ fn ports(spec: Option<&ServiceSpec>, reasons: &mut Vec<Box<str>>) -> Vec<Port> {
         let read = read_port(name, port);
         if read.is_none() {
             let reason = format!(
-                "port '{name}' is left out: its name must be a DNS label, its protocol TCP, UDP \
-                 or SCTP, its number from 1 to 65535"
+                "port '{name}' is left out: its name must be a DNS label of at most \
+                 {MAX_PORT_NAME} octets, its protocol TCP, UDP or SCTP, its number from 1 to 65535"
             );
             reasons.push(reason.into());
         }
@@ -225,7 +275,8 @@ fn read_port(name: &str, port: &ServicePort) -> Option<Port> {
         Some(_) => return None,
     };
     let number = u16::try_from(port.port).ok().filter(|&number| number > 0)?;
-    Some(Port { name: Label::parse(name).ok()?, protocol, number })
+    let name = Label::parse(name).ok().filter(|name| name.as_str().len() <= MAX_PORT_NAME)?;
+    Some(Port { name, protocol, number })
 }
 
 fn sorted<T: Ord>(mut items: Vec<T>) -> Box<[T]> {

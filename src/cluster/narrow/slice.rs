@@ -1,11 +1,12 @@
 //! EndpointSlices.
 
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use super::{ObjectId, Rules, Unnamed, has_federate_label, label, names};
-use crate::cluster::Export;
+use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, label, names};
+use crate::cluster::{Export, InternalAddresses};
 
 /// An EndpointSlice, narrowed.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,8 @@ pub(in crate::cluster) struct NarrowSlice {
     pub(in crate::cluster) service: Option<ObjectId>,
     /// Its endpoints.
     pub(in crate::cluster) endpoints: Box<[EndpointMark]>,
+    /// Where its pods are reached within the cluster; empty unless that is kept.
+    pub(in crate::cluster) pods: Box<[PodAddress]>,
     /// Whether a watch by label would see it.
     pub(in crate::cluster) federate: FederateLabel,
 }
@@ -27,6 +30,15 @@ pub(in crate::cluster) enum FederateLabel {
     Satisfied,
     /// `meridian.dev/federate: "true"` is asked for and missing.
     Missing,
+}
+
+/// Where one endpoint is reached within its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) struct PodAddress {
+    /// Its address.
+    pub(in crate::cluster) address: IpAddr,
+    /// Whether its conditions call it ready.
+    pub(in crate::cluster) ready: bool,
 }
 
 /// One endpoint in eight octets: a hash of who it is, whose lowest bit is its readiness.
@@ -61,19 +73,35 @@ impl Rules {
     pub(in crate::cluster) fn slice(&self, object: &EndpointSlice) -> Result<NarrowSlice, Unnamed> {
         let (namespace, name) = names(&object.metadata)?;
         let service = label(&object.metadata, SERVICE_NAME).filter(|service| !service.is_empty());
-        let endpoints = object.endpoints.iter().flatten();
+        // Of what is never exported nothing is kept.
+        let service = service.filter(|_| self.admission(namespace) == Admission::Admitted);
+        let endpoints = || object.endpoints.iter().flatten();
+        let pods: Box<_> = match self.internal {
+            InternalAddresses::Kept => endpoints().filter_map(|e| self.pod_address(e)).collect(),
+            InternalAddresses::LeftOut => Box::default(),
+        };
         let federate = match self.export {
             Export::Label if !has_federate_label(&object.metadata) => FederateLabel::Missing,
-            Export::Label | Export::All => FederateLabel::Satisfied,
+            Export::Label | Export::ServiceExport | Export::All => FederateLabel::Satisfied,
         };
         Ok(NarrowSlice {
             id: self.id(namespace, name),
             service: service.map(|service| self.id(namespace, service)),
-            endpoints: endpoints
+            endpoints: endpoints()
                 .map(|endpoint| EndpointMark::new(self.identity(endpoint), is_ready(endpoint)))
                 .collect(),
+            pods,
             federate,
         })
+    }
+
+    /// The first address of an endpoint, as "no semantics are defined for additional addresses"
+    /// (the API's words). Host names are passed over, and so is what the API refuses: addresses
+    /// that reach no further than a host or a link.
+    fn pod_address(&self, endpoint: &Endpoint) -> Option<PodAddress> {
+        let address = endpoint.addresses.first()?.parse().ok()?;
+        let address = self.usable_inside(address).ok()?;
+        Some(PodAddress { address, ready: is_ready(endpoint) })
     }
 
     /// Who an endpoint is, the same in the IPv4 and the IPv6 slice of its Service: the object

@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{Internal, Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy};
 
 fn rules(export: Export) -> Rules {
     let apex = DomainName::parse("example.com").unwrap();
@@ -110,6 +110,67 @@ fn ports_are_the_named_ones() {
         .collect();
     assert_eq!(ports, [("dns", Protocol::Udp, 53), ("https", Protocol::Tcp, 443)]);
     assert_eq!(found.reasons.len(), 2, "{:?}", found.reasons);
+}
+
+#[test]
+fn a_port_name_leaves_room_for_the_underscore_of_its_srv_name() {
+    let (fits, too_long) = ("p".repeat(62), "q".repeat(63));
+    let ports = json!({"ports": [{"name": fits, "port": 1}, {"name": too_long, "port": 2}]});
+    let found = service(ports, Value::Null, json!({}));
+    let ports: Vec<_> = exported(&found).shard.ports.iter().map(|port| port.number).collect();
+    assert_eq!(ports, [1]);
+    assert!(found.reasons.len() == 1 && found.reasons[0].contains("at most 62 octets"));
+}
+
+#[test]
+fn what_stands_in_for_shards_is_guarded_as_they_are() {
+    let read = |text: &str| {
+        let found =
+            service(json!({}), Value::Null, json!({"meridian.dev/when-none-healthy": text}));
+        let choice = exported(&found).shard.options.clone().and_then(|o| o.when_none_healthy);
+        (choice, found.reasons)
+    };
+    for (text, why) in [
+        ("127.0.0.1", "127.0.0.1 is a loopback address"),
+        ("192.0.2.1, 169.254.169.254", "169.254.169.254 is a link-local address"),
+        ("fe80::1", "fe80::1 is a link-local address"),
+        ("web.ns.f.svc.EXAMPLE.com", "own zone"),
+        ("example.com.", "own zone"),
+    ] {
+        let (choice, reasons) = read(text);
+        assert_eq!(choice, None, "{text}");
+        assert!(reasons.len() == 1 && reasons[0].contains(why), "{text}: {reasons:?}");
+    }
+    for text in ["127.0.1.9", "192.0.2.1,2001:db8::1", "sorry.example.net", "nothing", "all"] {
+        assert_eq!(read(text), (text.parse().ok(), vec![]), "{text}");
+    }
+}
+
+#[test]
+fn unknown_annotations_are_reported_with_the_known_ones() {
+    let found = service(
+        json!({}),
+        Value::Null,
+        json!({"meridian.dev/tll": "30", "other.dev/tll": "30", "meridian.dev/drain": "false"}),
+    );
+    assert_eq!(found.reasons.len(), 1, "{:?}", found.reasons);
+    let (what, known) = found.reasons[0].split_once(": ").expect("a reason");
+    assert_eq!(what, "annotation meridian.dev/tll is unknown and ignored");
+    for name in ["addresses", "ttl", "policy", "when-none-healthy", "min-ready", "drain"] {
+        assert!(known.contains(name), "{known}");
+    }
+}
+
+#[test]
+fn a_ttl_is_at_least_a_second() {
+    let ttl = |text: &str| {
+        let found = service(json!({}), Value::Null, json!({"meridian.dev/ttl": text}));
+        (exported(&found).shard.options.as_ref().and_then(|o| o.ttl), found.reasons.len())
+    };
+    assert_eq!(
+        [ttl("0"), ttl("1"), ttl("2147483647")],
+        [(None, 1), (Some(1), 0), (Some(0x7fff_ffff), 0)]
+    );
 }
 
 #[test]
@@ -241,4 +302,78 @@ fn nodes() {
     assert_eq!(*old.networks, ["10.1.0.0/24".parse().unwrap()]);
     let zone_only = node(json!({"topology.kubernetes.io/zone": "a"}), Value::Null);
     assert_eq!((place(&zone_only), zone_only.reasons.len()), (None, 1));
+}
+
+#[test]
+fn only_admitted_namespaces_export() {
+    let set = |names: &[&str]| Arc::new(names.iter().map(|name| Box::from(*name)).collect());
+    let object = |namespace: &str| -> Service {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": "web", "labels": {FEDERATE: "true"}},
+        }))
+        .unwrap()
+    };
+    let slice = |namespace: &str| -> EndpointSlice {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": namespace, "name": "web-1",
+                         "labels": {"kubernetes.io/service-name": "web", FEDERATE: "true"}},
+            "addressType": "IPv4", "endpoints": [],
+        }))
+        .unwrap()
+    };
+    let limited = |export, namespaces| rules(export).limited_to(namespaces, AddressScope::Any);
+    let given = Namespaces { given: Some(set(&["team"])), ..Namespaces::default() };
+    let by_label = limited(Export::Label, given.clone());
+    assert!(by_label.service(&object("team")).unwrap().export.is_some());
+    let refused = by_label.service(&object("other")).unwrap();
+    assert!(refused.export.is_none() && refused.reasons[0].contains("namespace other"));
+    assert!(by_label.slice(&slice("team")).unwrap().service.is_some());
+    assert!(by_label.slice(&slice("other")).unwrap().service.is_none(), "nothing of it is kept");
+    let all = limited(Export::All, given);
+    assert!(all.service(&object("other")).unwrap().reasons.is_empty(), "it holds for most");
+    let lists = Namespaces { given: None, include: Some(set(&["a", "b"])), exclude: set(&["b"]) };
+    let all = limited(Export::All, lists);
+    let exports = |namespace| all.service(&object(namespace)).unwrap().export.is_some();
+    assert!(exports("a") && !exports("b") && !exports("c"));
+}
+
+/// What pods of the instance's own cluster are told, and nothing of it for any other.
+#[test]
+fn internal_addresses_are_kept_where_asked_for() {
+    let narrowed = |spec: Value, internal: InternalAddresses| {
+        let object: Service = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "web"}, "spec": spec,
+        }))
+        .unwrap();
+        let service = rules(Export::All).with_internal(internal).service(&object).unwrap();
+        (exported(&service).shard.internal.as_deref().cloned(), service.reasons)
+    };
+    let kept = |spec| narrowed(spec, InternalAddresses::Kept);
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let dual = json!({"clusterIP": "10.96.0.1", "clusterIPs": ["fd00::1", "10.96.0.1"]});
+    let both = Internal::ClusterIp([ip("10.96.0.1"), ip("fd00::1")].into());
+    assert_eq!(kept(dual.clone()), (Some(both), vec![]));
+    assert_eq!(narrowed(dual, InternalAddresses::LeftOut), (None, vec![]));
+    let old = Internal::ClusterIp([ip("10.96.0.2")].into());
+    assert_eq!(kept(json!({"clusterIP": "10.96.0.2"})).0, Some(old));
+    let headless = Some(Internal::Headless([].into()));
+    assert_eq!(kept(json!({"clusterIP": "None"})), (headless.clone(), vec![]));
+    assert_eq!(kept(json!({"clusterIP": "None", "clusterIPs": ["None"]})).0, headless);
+    assert_eq!(kept(json!({"clusterIP": ""})), (None, vec![]));
+    let (none, reasons) = kept(json!({"clusterIPs": ["127.0.0.1", "x"]}));
+    assert_eq!((none, reasons.len()), (None, 2), "{reasons:?}");
+
+    let object: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"namespace": "ns", "name": "web-1"}, "addressType": "IPv4",
+        "endpoints": [
+            {"addresses": ["10.0.0.1", "10.0.0.9"]},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+            {"addresses": ["127.0.0.1"]}, {"addresses": ["host.example"]}, {"addresses": []},
+        ],
+    }))
+    .unwrap();
+    let pods = |internal| rules(Export::All).with_internal(internal).slice(&object).unwrap().pods;
+    let pod = |address: &str, ready| PodAddress { address: ip(address), ready };
+    assert_eq!(*pods(InternalAddresses::Kept), [pod("10.0.0.1", true), pod("10.0.0.2", false)]);
+    assert!(pods(InternalAddresses::LeftOut).is_empty());
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::hosts::Resolution;
-use crate::cluster::narrow::{NarrowService, NarrowSlice, ObjectId};
+use crate::cluster::narrow::{NarrowExport, NarrowService, NarrowSlice, ObjectId};
 use crate::model::ServiceKey;
 
 /// How long objects count as having vanished together: a watch delivers tens of thousands of
@@ -41,6 +41,7 @@ pub(super) struct Guard {
 pub(super) enum Object {
     Service(ObjectId),
     Slice(ObjectId),
+    Export(ObjectId),
 }
 
 /// An object that was withdrawn, whole.
@@ -59,6 +60,8 @@ pub(super) enum Removed {
     Service(NarrowService, Vec<(Box<str>, Resolution)>),
     /// An EndpointSlice.
     Slice(NarrowSlice),
+    /// A ServiceExport.
+    Export(NarrowExport),
 }
 
 /// What is to be done with the objects that have vanished.
@@ -130,7 +133,10 @@ impl Guard {
         let unshown = gone().filter(|key| !is_shown(key)).collect::<HashSet<_>>().len();
         let all = shards.saturating_add(unshown);
         let lost = lost.iter().chain(gone()).collect::<HashSet<_>>().len();
-        if self.confirm.is_zero() || lost < LEAST || lost * 2 <= all {
+        // A stroke that is being held goes on in the next batch.
+        let recent = |until: &Instant| *until + WINDOW >= now + self.confirm;
+        let goes_on = self.held.values().any(recent);
+        if self.confirm.is_zero() || !goes_on && (lost < LEAST || lost * 2 <= all) {
             return Verdict::Withdraw(pending);
         }
         let back: Vec<_> = self.withdrawn.drain().collect();
@@ -150,6 +156,7 @@ impl Guard {
         let object = match &what {
             Removed::Service(service, _) => Object::Service(service.id),
             Removed::Slice(slice) => Object::Slice(slice.id),
+            Removed::Export(export) => Object::Export(export.id),
         };
         self.withdrawn.insert(object, Withdrawn { at: now, shard, what });
     }

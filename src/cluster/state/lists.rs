@@ -11,6 +11,8 @@ pub(in crate::cluster) enum Change<T> {
     Init,
     /// An object of the list.
     InitApply(T),
+    /// An object of the list that cannot be read: what was known of it stays.
+    InitKeep(ObjectId),
     /// The list is complete: what it does not hold is gone.
     InitDone,
     /// An object is new or changed.
@@ -23,6 +25,8 @@ pub(in crate::cluster) enum Change<T> {
 #[derive(Debug)]
 pub(super) struct List<T> {
     pending: Option<Vec<T>>,
+    /// Objects of the list under way that cannot be read.
+    kept: HashSet<ObjectId>,
     first: First,
 }
 
@@ -42,7 +46,7 @@ pub(super) struct Replacement<T> {
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self { pending: None, first: First::Awaited }
+        Self { pending: None, kept: HashSet::new(), first: First::Awaited }
     }
 }
 
@@ -55,6 +59,12 @@ impl<T> List<T> {
     /// Starts a list.
     pub(super) fn begin(&mut self) {
         self.pending = Some(Vec::new());
+        self.kept.clear();
+    }
+
+    /// Notes an object of the list under way that cannot be read.
+    pub(super) fn keep(&mut self, id: ObjectId) {
+        self.kept.insert(id);
     }
 
     /// Adds an object to the list under way.
@@ -90,8 +100,10 @@ impl<T> List<T> {
         // Of an object that changed meanwhile the last word alone counts: to go back to the one
         // before it, if only in passing, would forget what its host names resolved to.
         let mut listed = HashSet::with_capacity(items.len());
+        let kept = std::mem::take(&mut self.kept);
         items.reverse();
         items.retain(|item| listed.insert(id(item)));
-        Replacement { gone: known.filter(|id| !listed.contains(id)).collect(), items }
+        let gone = |id: &ObjectId| !listed.contains(id) && !kept.contains(id);
+        Replacement { gone: known.filter(gone).collect(), items }
     }
 }

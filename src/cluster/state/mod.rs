@@ -7,10 +7,12 @@
 //! Objects that vanish are decided on together, by [`guard`]. *Does not*: wait, log, or know kube;
 //! time is an argument.
 
+mod exports;
 mod guard;
 mod hosts;
 mod lists;
 mod nodes;
+mod pods;
 mod ports;
 mod reports;
 mod services;
@@ -20,9 +22,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::narrow::{NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules};
+use super::Export;
+use super::narrow::{NarrowExport, NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules};
 use crate::model::{Buckets, ClusterView, Report, ServiceKey, ShardEntry};
 
+use exports::{Exports, Offer};
 use guard::{Guard, Object};
 use hosts::Hosts;
 pub(super) use hosts::{HostAnswer, HostChange};
@@ -41,6 +45,8 @@ pub(super) enum Event {
     Slice(Change<NarrowSlice>),
     /// To a Node.
     Node(Change<NarrowNode>),
+    /// To a ServiceExport; without meaning where exporting does not depend on them.
+    Export(Change<NarrowExport>),
     /// A load balancer's host name was looked up.
     Host {
         /// The name, as in `Shard::hostnames`.
@@ -67,6 +73,9 @@ pub(super) struct ClusterState {
     services: Services,
     nodes: Nodes,
     hosts: Hosts,
+    /// Where exporting depends on ServiceExports.
+    exports: Option<Exports>,
+    export_list: List<NarrowExport>,
     service_list: List<NarrowService>,
     slice_list: List<NarrowSlice>,
     node_list: List<NarrowNode>,
@@ -83,7 +92,10 @@ impl ClusterState {
     /// A cluster of which nothing is known yet, where what vanishes at one stroke is kept for
     /// `confirm`.
     pub(super) fn new(rules: Arc<Rules>, confirm: Duration) -> Self {
+        let by_export = rules.export_mode() == Export::ServiceExport;
         Self {
+            exports: by_export.then(Exports::default),
+            export_list: List::default(),
             services: Services::new(rules),
             nodes: Nodes::default(),
             hosts: Hosts::default(),
@@ -113,6 +125,7 @@ impl ClusterState {
             Event::Service(change) => self.apply_service(change),
             Event::Slice(change) => self.apply_slice(change),
             Event::Node(change) => self.apply_node(change),
+            Event::Export(change) => self.apply_export(change),
             Event::Host { hostname, answer } => {
                 for id in self.hosts.answered(&hostname, answer) {
                     self.refresh(id);
@@ -167,16 +180,21 @@ impl ClusterState {
         self.service_list.is_complete()
             && self.slice_list.is_complete()
             && self.node_list.is_complete()
+            && (self.exports.is_none() || self.export_list.is_complete())
     }
 
     fn apply_service(&mut self, change: Change<NarrowService>) {
         match change {
             Change::Init => self.service_list.begin(),
             Change::InitApply(service) => self.service_list.push(service),
+            Change::InitKeep(id) => self.service_list.keep(id),
             Change::InitDone => {
-                let known = self.services.service_ids();
+                let known: Vec<ObjectId> = match &self.exports {
+                    Some(exports) => exports.service_ids().collect(),
+                    None => self.services.service_ids().collect(),
+                };
                 let Replacement { gone, items } =
-                    self.service_list.finish(known, |service| service.id);
+                    self.service_list.finish(known.into_iter(), |service| service.id);
                 for service in items {
                     self.guard.seen(Object::Service(service.id));
                     self.put_service(service);
@@ -200,6 +218,7 @@ impl ClusterState {
         match change {
             Change::Init => self.slice_list.begin(),
             Change::InitApply(slice) => self.slice_list.push(slice),
+            Change::InitKeep(id) => self.slice_list.keep(id),
             Change::InitDone => {
                 let known = self.services.slice_ids();
                 let Replacement { gone, items } = self.slice_list.finish(known, |slice| slice.id);
@@ -225,6 +244,7 @@ impl ClusterState {
         match change {
             Change::Init => self.node_list.begin(),
             Change::InitApply(node) => self.node_list.push(node),
+            Change::InitKeep(id) => self.node_list.keep(id),
             Change::InitDone => {
                 let Replacement { gone, items } =
                     self.node_list.finish(self.nodes.ids(), |node| node.id);
@@ -241,7 +261,62 @@ impl ClusterState {
         }
     }
 
+    fn apply_export(&mut self, change: Change<NarrowExport>) {
+        let Some(exports) = &self.exports else { return };
+        match change {
+            Change::Init => self.export_list.begin(),
+            Change::InitApply(export) => self.export_list.push(export),
+            Change::InitKeep(id) => self.export_list.keep(id),
+            Change::InitDone => {
+                let known: Vec<ObjectId> = exports.ids().collect();
+                let Replacement { gone, items } =
+                    self.export_list.finish(known.into_iter(), |export| export.id);
+                for export in items {
+                    self.guard.seen(Object::Export(export.id));
+                    self.put_export(export);
+                }
+                gone.into_iter().for_each(|id| self.guard.vanished(Object::Export(id)));
+            }
+            Change::Apply(export) => {
+                self.export_list.amend(|| export.clone());
+                self.guard.seen(Object::Export(export.id));
+                self.put_export(export);
+            }
+            Change::Delete(id) => {
+                self.export_list.strike(|export| export.id == id);
+                self.guard.vanished(Object::Export(id));
+            }
+        }
+    }
+
+    fn put_export(&mut self, export: NarrowExport) {
+        let Some(exports) = &mut self.exports else { return };
+        let (service, changed) = exports.export(export, &mut self.reports);
+        self.dirty |= changed;
+        service.into_iter().for_each(|service| self.settle_service(service));
+    }
+
+    fn delete_export(&mut self, id: ObjectId) {
+        let Some(exports) = &mut self.exports else { return };
+        let (service, changed) = exports.end(id, &mut self.reports);
+        self.dirty |= changed;
+        service.into_iter().for_each(|service| self.settle_service(service));
+    }
+
     fn put_service(&mut self, service: NarrowService) {
+        let service = match &mut self.exports {
+            None => service,
+            Some(exports) => {
+                let Offer { service, changed } = exports.offer(service, &mut self.reports);
+                self.dirty |= changed;
+                service
+            }
+        };
+        self.settle_service(service);
+    }
+
+    /// Takes in a Service as it counts.
+    fn settle_service(&mut self, service: NarrowService) {
         let id = service.id;
         let settled = self.services.put(service, &mut self.hosts);
         settled.iter().for_each(|key| self.publish(key));
@@ -249,6 +324,9 @@ impl ClusterState {
     }
 
     fn delete_service(&mut self, id: ObjectId) {
+        if let Some(exports) = &mut self.exports {
+            self.dirty |= exports.withdraw(id, &mut self.reports);
+        }
         let settled = self.services.remove(id, &mut self.hosts, &mut self.reports, &mut self.dirty);
         settled.iter().for_each(|key| self.publish(key));
     }

@@ -8,13 +8,14 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use super::hosts::Hosts;
+use super::pods::Pods;
 use super::ports::Interner;
 use super::reports::Reports;
 use crate::cluster::narrow::{
     EndpointMark, ExportedService, FederateLabel, NarrowService, NarrowSlice, ObjectId, Readiness,
     Rules,
 };
-use crate::model::{Endpoints, Refusal, Report, ServiceKey, Shard, ShardEntry};
+use crate::model::{Endpoints, Internal, Refusal, Report, ServiceKey, Shard, ShardEntry};
 
 /// The Services and EndpointSlices of one cluster.
 ///
@@ -26,6 +27,7 @@ pub(super) struct Services {
     groups: HashMap<ObjectId, Box<Group>, RandomState>,
     /// The service that each slice belongs to.
     slices: HashMap<ObjectId, ObjectId, RandomState>,
+    pods: Pods,
     /// Exported services whose names were changed to make a key, by key and name.
     renamed: HashMap<ServiceKey, BTreeMap<Box<str>, ObjectId>>,
     ports: Interner,
@@ -81,6 +83,7 @@ impl Services {
             rules,
             groups: HashMap::default(),
             slices: HashMap::default(),
+            pods: Pods::default(),
             renamed: HashMap::new(),
             ports: Interner::default(),
         }
@@ -152,7 +155,8 @@ impl Services {
         let service = self.service_of(id)?;
         let slice = self.groups.get(&service)?.slices.iter().find(|slice| slice.id == id)?;
         let endpoints = slice.endpoints.to_vec().into();
-        Some(NarrowSlice { id, service: Some(service), endpoints, federate: slice.federate })
+        let pods = self.pods.of(id);
+        Some(NarrowSlice { id, service: Some(service), endpoints, pods, federate: slice.federate })
     }
 
     /// Adds or changes a Service; returns the key to publish, where there is one.
@@ -187,7 +191,7 @@ impl Services {
         };
         let ExportedService { key, mut shard, .. } = *export;
         shard.ports = self.ports.intern(shard.ports);
-        let shard = finish(shard, group, hosts, &self.rules);
+        let shard = finish(shard, group, hosts, &self.pods, &self.rules);
         if *name != *key.to_string() {
             self.renamed.entry(key.clone()).or_default().insert(name, id);
         }
@@ -226,13 +230,14 @@ impl Services {
 
     /// Adds, changes or moves a slice; returns the services that have changed.
     pub(super) fn put_slice(&mut self, slice: NarrowSlice) -> [Option<ObjectId>; 2] {
-        let NarrowSlice { id, service, endpoints, federate } = slice;
+        let NarrowSlice { id, service, endpoints, pods, federate } = slice;
         let moved_from = self.slices.get(&id).copied().filter(|before| Some(*before) != service);
         if moved_from.is_some() {
             self.remove_slice(id);
         }
         let Some(service) = service else { return [moved_from, None] };
         self.slices.insert(id, service);
+        self.pods.put(id, pods);
         let group = self.groups.entry(service).or_default();
         let slice = Slice { id, endpoints: SmallVec::from_slice(&endpoints), federate };
         match group.slices.iter_mut().find(|slice| slice.id == id) {
@@ -245,6 +250,7 @@ impl Services {
     /// Removes a slice; returns the service that has changed.
     pub(super) fn remove_slice(&mut self, id: ObjectId) -> Option<ObjectId> {
         let service = self.slices.remove(&id)?;
+        self.pods.remove(id);
         if let Some(group) = self.groups.get_mut(&service) {
             group.slices.retain(|slice| slice.id != id);
         }
@@ -257,14 +263,18 @@ impl Services {
         let group = self.groups.get_mut(&id)?;
         let shard = &group.exported.as_ref()?.shard;
         // Most changes of slices are none in what is counted.
-        if shard.hostnames.is_empty() && shard.endpoints == group.endpoints() {
+        let same_pods = match shard.internal.as_deref() {
+            Some(Internal::Headless(pods)) => *pods == group.pods(&self.pods),
+            Some(Internal::ClusterIp(_)) | None => true,
+        };
+        if shard.hostnames.is_empty() && shard.endpoints == group.endpoints() && same_pods {
             return None;
         }
         let mut base = (**shard).clone();
         if let Some(own) = group.rest.as_ref().and_then(|rest| rest.own.clone()) {
             base = Shard { addresses: own.addresses, refused: own.refused, ttl_cap: None, ..base };
         }
-        let shard = finish(base, group, hosts, &self.rules);
+        let shard = finish(base, group, hosts, &self.pods, &self.rules);
         let exported = group.exported.as_mut().filter(|exported| *exported.shard != shard)?;
         exported.shard = Arc::new(shard);
         Some(exported.key.clone())
@@ -373,7 +383,7 @@ impl Group {
     /// Counts endpoints, each once over all slices: an endpoint with an IPv4 and an IPv6 address
     /// stands in a slice of each family. It is ready if any slice says so.
     fn endpoints(&self) -> Endpoints {
-        let readiness = self.rest.as_ref().map(|rest| rest.readiness).unwrap_or_default();
+        let readiness = self.readiness();
         let mut marks: SmallVec<[EndpointMark; 16]> =
             self.slices.iter().flat_map(|slice| slice.endpoints.iter().copied()).collect();
         marks.sort_unstable();
@@ -387,6 +397,17 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Where its ready pods are reached within the cluster.
+    fn pods(&self, pods: &Pods) -> Box<[IpAddr]> {
+        pods.ready(self.slices.iter().map(|slice| slice.id), self.readiness())
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.rest.as_ref().map(|rest| rest.readiness).unwrap_or_default()
+    }
+}
+
 impl Rest {
     fn is_empty(&self) -> bool {
         self.own.is_none()
@@ -396,9 +417,13 @@ impl Rest {
     }
 }
 
-/// Adds to `base`, the shard as its Service alone makes it, its endpoints and resolved addresses.
-fn finish(base: Shard, group: &Group, hosts: &Hosts, rules: &Rules) -> Shard {
+/// Adds to `base`, the shard as its Service alone makes it, its endpoints, where it is headless
+/// their addresses, and resolved addresses.
+fn finish(mut base: Shard, group: &Group, hosts: &Hosts, pods: &Pods, rules: &Rules) -> Shard {
     let endpoints = group.endpoints();
+    if let Some(Internal::Headless(addresses)) = base.internal.as_deref_mut() {
+        *addresses = group.pods(pods);
+    }
     if base.hostnames.is_empty() {
         return Shard { endpoints, ..base };
     }

@@ -1,19 +1,23 @@
 //! Events in, views compared.
 
+mod exports;
 mod guard;
 mod history;
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::Export;
-use crate::model::{DomainName, Shard};
+use crate::cluster::{Export, InternalAddresses};
+use crate::model::{DomainName, Internal, Shard};
 
 /// How long what vanishes at one stroke is kept.
 const CONFIRM: Duration = Duration::from_secs(300);
 
 fn rules() -> Arc<Rules> {
-    Arc::new(Rules::new(Export::Label, [].into(), DomainName::parse("example.com").unwrap()))
+    let apex = DomainName::parse("example.com").unwrap();
+    // The instance's own cluster: what it keeps beside the others changes like all else.
+    let rules = Rules::new(Export::Label, [].into(), apex);
+    Arc::new(rules.with_internal(InternalAddresses::Kept))
 }
 
 /// A complete state under test.
@@ -176,6 +180,24 @@ fn a_slice_may_move_and_a_service_come_back() {
 }
 
 #[test]
+fn a_listed_object_that_cannot_be_read_stays_as_it_was() {
+    let mut cluster = Cluster::empty();
+    let _ = cluster.put(cluster.service("broken", "192.0.2.1"));
+    let _ = cluster.put(cluster.service("gone", "192.0.2.2"));
+    let id = cluster.id("broken");
+    for change in [Change::Init, Change::InitKeep(id)] {
+        assert_eq!(cluster.state.apply(Event::Service(change)), Changed::Nothing);
+    }
+    assert_eq!(cluster.state.apply(Event::Service(Change::InitDone)), Changed::View);
+    assert!(cluster.shard("broken").is_some() && cluster.shard("gone").is_none());
+    // It was kept for this list, not for ever.
+    for change in [Change::Init, Change::InitDone] {
+        let _ = cluster.state.apply(Event::Service(change));
+    }
+    assert!(cluster.shard("broken").is_none());
+}
+
+#[test]
 fn a_list_replaces_only_when_complete() {
     let mut cluster = Cluster::empty();
     let _ = cluster.put(cluster.service("old", "192.0.2.1"));
@@ -325,4 +347,51 @@ fn the_sources_own_reports_are_replaced() {
     assert_eq!(cluster.state.apply(told(&["a", "b"])), Changed::Nothing);
     assert_eq!(cluster.state.apply(told(&["b"])), Changed::View);
     assert_eq!(cluster.reasons(), ["b: x"]);
+}
+
+/// The pods of a headless service are those of its ready endpoints, in whatever order slices come.
+#[test]
+fn headless_services_have_their_ready_pods() {
+    let mut cluster = Cluster::empty();
+    let slice = |cluster: &Cluster, name: &str, pods: &[(&str, bool)]| -> NarrowSlice {
+        let endpoint = |(address, ready): &(&str, bool)| {
+            json!({"addresses": [address], "targetRef": {"uid": address},
+                   "conditions": {"ready": ready}})
+        };
+        let endpoints: Vec<Value> = pods.iter().map(endpoint).collect();
+        let object = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": name, "labels": {
+                "kubernetes.io/service-name": "db", "meridian.dev/federate": "true",
+            }},
+            "addressType": "IPv4", "endpoints": endpoints,
+        }))
+        .unwrap();
+        cluster.rules.slice(&object).unwrap()
+    };
+    let pods = |cluster: &Cluster| -> Vec<String> {
+        match cluster.shard("db").expect("exported").internal.as_deref() {
+            Some(Internal::Headless(pods)) => pods.iter().map(ToString::to_string).collect(),
+            other => panic!("not headless: {other:?}"),
+        }
+    };
+    let first = slice(&cluster, "db-1", &[("10.0.0.2", true), ("10.0.0.3", false)]);
+    let _ = cluster.put_slice(first);
+    let db = cluster.service_with("db", json!({}), json!({"clusterIP": "None"}));
+    assert_eq!(cluster.put(db.clone()), Changed::View);
+    assert_eq!(pods(&cluster), ["10.0.0.2"]);
+    assert_eq!(cluster.put(db), Changed::Nothing);
+    let second = slice(&cluster, "db-2", &[("10.0.0.1", true)]);
+    assert_eq!(cluster.put_slice(second), Changed::View);
+    assert_eq!(pods(&cluster), ["10.0.0.1", "10.0.0.2"]);
+    // As many as before, but others: the counts alone do not tell.
+    let moved = slice(&cluster, "db-2", &[("10.0.0.9", true)]);
+    assert_eq!(cluster.put_slice(moved), Changed::View);
+    assert_eq!(pods(&cluster), ["10.0.0.2", "10.0.0.9"]);
+    let gone = Event::Slice(Change::Delete(cluster.id("db-2")));
+    assert_eq!(cluster.state.apply(gone), Changed::View);
+    assert_eq!(pods(&cluster), ["10.0.0.2"]);
+    let all = json!({"clusterIP": "None", "publishNotReadyAddresses": true});
+    let all = cluster.service_with("db", json!({}), all);
+    assert_eq!(cluster.put(all), Changed::View);
+    assert_eq!(pods(&cluster), ["10.0.0.2", "10.0.0.3"]);
 }

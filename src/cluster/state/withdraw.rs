@@ -49,7 +49,7 @@ impl ClusterState {
     ) -> HashSet<ServiceKey, RandomState> {
         objects
             .filter(|object| match *object {
-                Object::Service(_) => true,
+                Object::Service(_) | Object::Export(_) => true,
                 Object::Slice(id) => {
                     let mut siblings = self.services.siblings(id);
                     siblings.all(|slice| self.guard.is_gone(Object::Slice(slice)))
@@ -62,7 +62,7 @@ impl ClusterState {
     /// The shard that an object is part of.
     fn shard_of(&self, object: Object) -> Option<ServiceKey> {
         let service = match object {
-            Object::Service(id) => id,
+            Object::Service(id) | Object::Export(id) => id,
             Object::Slice(id) => self.services.service_of(id)?,
         };
         self.services.shard(service).map(|(key, _)| key.clone())
@@ -71,7 +71,11 @@ impl ClusterState {
     fn remove(&mut self, object: Object) -> Option<Removed> {
         match object {
             Object::Service(id) => {
-                let service = self.services.narrowed(id)?;
+                let Some(service) = self.services.narrowed(id) else {
+                    // Known, but not exported: nothing is shown of it.
+                    self.delete_service(id);
+                    return None;
+                };
                 let names = service.export.iter().flat_map(|export| &export.shard.hostnames);
                 let resolved = names
                     .filter_map(|host| Some((host.clone(), self.hosts.resolution(host)?.clone())));
@@ -84,12 +88,18 @@ impl ClusterState {
                 self.delete_slice(id);
                 Some(Removed::Slice(slice))
             }
+            Object::Export(id) => {
+                let export = self.exports.as_ref()?.narrowed(id)?;
+                self.delete_export(id);
+                Some(Removed::Export(export))
+            }
         }
     }
 
     fn put_back(&mut self, removed: Removed) {
         match removed {
             Removed::Slice(slice) => self.put_slice(slice),
+            Removed::Export(export) => self.put_export(export),
             Removed::Service(service, resolved) => {
                 self.put_service(service);
                 for (hostname, resolution) in resolved {

@@ -8,9 +8,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
+use super::federation::{NamespaceList, some_namespaces};
 use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, duration, existing};
-use crate::cluster::{Export, Settings, Source};
+use crate::cluster::{
+    AddressScope, ApiSettings, ApiSource, Export, InternalAddresses, Namespaces, Settings, Source,
+    home,
+};
 use crate::config::raw;
 use crate::model::{ClusterId, Label, Member};
 
@@ -19,6 +23,15 @@ use crate::model::{ClusterId, Label, Member};
 struct Seen {
     text: String,
     at: At,
+}
+
+/// Whether there are clusters beside those of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// There are none.
+    None,
+    /// Secrets of the home cluster register them.
+    Registers,
 }
 
 /// Names of clusters, regions and availability zones of the file, also of clusters that have
@@ -40,11 +53,19 @@ impl Registry {
     pub(super) fn members(
         &mut self,
         raw: &Spanned<Vec<raw::Cluster>>,
+        home: Home,
         notes: &mut Notes,
     ) -> Result<Vec<Member>, Refused> {
         let place = at("clusters", raw);
+        // Those that Secrets register may be in any region.
+        self.regions_from_nodes |= home == Home::Registers;
+        self.zones_from_nodes |= home == Home::Registers;
         let count = match raw.value.len() {
-            0 => Err(notes.mistake(&place, "is empty: a federation has at least one cluster")),
+            0 if home == Home::Registers => Ok(()),
+            0 => Err(notes.mistake(
+                &place,
+                "is empty: a federation has at least one cluster, here or registered at 'home'",
+            )),
             1..=ClusterId::MAX_CLUSTERS => Ok(()),
             many => {
                 let reason = format!("has {many} clusters, over {}", ClusterId::MAX_CLUSTERS);
@@ -203,8 +224,6 @@ fn stale_grace(
     }
 }
 
-const LATER: &str = "is not supported by this version yet";
-
 /// Where each cluster's objects come from.
 pub(super) fn sources(
     file: &raw::File,
@@ -231,39 +250,151 @@ pub(super) fn sources(
                 Ok(Source::Manifests(path))
             }
             raw::Source::Kubeconfig(kubeconfig) => {
-                let at = at(path(".kubeconfig.path"), &kubeconfig.path);
-                let context =
-                    kubeconfig.context.as_ref().map(|c| format!(", context '{}'", c.value));
-                let context = context.unwrap_or_default();
-                let file = &kubeconfig.path.value;
-                let reason = format!("a source by '{file}'{context} {LATER}: use 'manifests'");
-                Err(notes.mistake(&at, reason))
+                let path = path(".kubeconfig.path");
+                self::kubeconfig(&path, kubeconfig, directory, notes).map(Source::Api)
             }
-            raw::Source::InCluster(_) => {
-                let at = at(path(".inCluster"), &cluster.source);
-                Err(notes.mistake(&at, format!("a source 'inCluster' {LATER}: use 'manifests'")))
-            }
+            raw::Source::InCluster(_) => Ok(Source::Api(ApiSource::InCluster)),
         }
+    }))
+}
+
+/// A kubeconfig file need only be there: what it says may change at any time.
+fn kubeconfig(
+    path: &str,
+    raw: &raw::Kubeconfig,
+    directory: &Path,
+    notes: &mut Notes,
+) -> Result<ApiSource, Refused> {
+    let at = at(path, &raw.path);
+    let path = existing(notes, &at, directory, &raw.path.value, Kind::File)?;
+    let context = raw.context.as_ref().map(|context| context.value.clone());
+    Ok(ApiSource::Kubeconfig { path, context })
+}
+
+/// The section `home`.
+pub(super) fn home(
+    raw: &raw::Home,
+    directory: &Path,
+    api: &ApiSettings,
+    notes: &mut Notes,
+) -> Result<home::Settings, Refused> {
+    let source = match &raw.source.value {
+        raw::Source::Kubeconfig(raw) => {
+            self::kubeconfig("home.source.kubeconfig.path", raw, directory, notes)
+        }
+        raw::Source::InCluster(_) => Ok(ApiSource::InCluster),
+        raw::Source::Manifests(_) => {
+            let reason = "a directory holds no Secrets: write 'kubeconfig' or 'inCluster'";
+            Err(notes.mistake(&at("home.source", &raw.source), reason))
+        }
+    };
+    let namespace = raw.namespace.as_ref().map(|text| {
+        let at = at("home.namespace", text);
+        let label = Label::parse(&text.value);
+        label.map_err(|error| notes.mistake(&at, error.to_string()))?;
+        Ok(text.value.clone())
+    });
+    let namespace = namespace.transpose()?;
+    Ok(home::Settings { source: source?, namespace, api: api.clone() })
+}
+
+/// The section `kubernetes`.
+pub(super) fn api(raw: &raw::Kubernetes, notes: &mut Notes) -> Result<ApiSettings, Refused> {
+    // Asked more often than ten times a second, an API server would be harmed, not watched.
+    const LEAST: Duration = Duration::from_millis(100);
+    // What the API calls a watch's time-out has whole seconds.
+    const LEAST_WATCH: Duration = Duration::from_secs(1);
+    let default = ApiSettings::default();
+    let raw::Probe { period, timeout } = &raw.probe;
+    let (path, raw_period) = ("kubernetes.probe.period", period.as_ref());
+    let period = duration(notes, path, raw_period, default.probe_period, LEAST);
+    let path = "kubernetes.probe.timeout";
+    let timeout = duration(notes, path, timeout.as_ref(), default.probe_timeout, LEAST);
+    let path = "kubernetes.watchTimeout";
+    let watch =
+        duration(notes, path, raw.watch_timeout.as_ref(), default.watch_timeout, LEAST_WATCH);
+    Ok(ApiSettings { probe_period: period?, probe_timeout: timeout?, watch_timeout: watch? })
+}
+
+/// What all clusters of the file have in common, and those that are registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Common {
+    /// Which Services are federated.
+    pub export: Export,
+    /// Of which namespaces.
+    pub namespaces: Namespaces,
+    /// Which addresses are published.
+    pub addresses: AddressScope,
+    /// Networks of addresses that are published all the same.
+    pub allow_nets: Arc<[IpNet]>,
+    /// How API servers are asked.
+    pub api: ApiSettings,
+    /// How long shards that vanish at one stroke are kept.
+    pub confirm: Duration,
+    /// The cluster that the instance sits in, if it serves cluster-internal names.
+    pub inside: Option<Label>,
+}
+
+impl Common {
+    /// How a cluster is read of which nothing else is said.
+    #[must_use]
+    pub fn settings(&self, name: Label, source: Source) -> Settings {
+        let internal = match &self.inside {
+            Some(inside) if *inside == name => InternalAddresses::Kept,
+            _ => InternalAddresses::LeftOut,
+        };
+        Settings {
+            name,
+            internal,
+            source,
+            export: self.export,
+            namespaces: self.namespaces.clone(),
+            addresses: self.addresses,
+            allow_nets: self.allow_nets.clone(),
+            api: self.api.clone(),
+            confirm: self.confirm,
+        }
+    }
+}
+
+/// `any` where nothing is said.
+pub(super) fn scope(raw: Option<raw::Addresses>) -> AddressScope {
+    match raw {
+        None | Some(raw::Addresses::Any) => AddressScope::Any,
+        Some(raw::Addresses::Public) => AddressScope::Public,
+    }
+}
+
+/// The namespaces that each cluster may export, where a list is kept.
+pub(super) fn given_namespaces(
+    raw: &Spanned<Vec<raw::Cluster>>,
+    notes: &mut Notes,
+) -> Result<Vec<Option<NamespaceList>>, Refused> {
+    all(raw.value.iter().enumerate().map(|(index, cluster)| {
+        let path = format!("clusters[{index}].namespaces");
+        let list = cluster.namespaces.as_ref();
+        list.map(|list| some_namespaces(&path, list, notes)).transpose()
     }))
 }
 
 /// Puts together what is said of each cluster's source and of all of them.
 pub(super) fn with_names(
+    raw: &Spanned<Vec<raw::Cluster>>,
     members: &[Member],
     sources: Vec<Source>,
-    export: Export,
-    allow_nets: Vec<IpNet>,
-    confirm: Duration,
+    given: Vec<Option<NamespaceList>>,
+    common: &Common,
 ) -> Vec<Settings> {
-    let allow_nets: Arc<[IpNet]> = allow_nets.into();
-    let settings = |(member, source): (&Member, Source)| Settings {
-        name: member.name.clone(),
-        source,
-        export,
-        allow_nets: Arc::clone(&allow_nets),
-        confirm,
+    let clusters = raw.value.iter().zip(members).zip(sources).zip(given);
+    let settings = |(((raw, member), source), given): (((&raw::Cluster, &Member), _), _)| {
+        let mut settings = common.settings(member.name.clone(), source);
+        settings.namespaces.given = given;
+        if raw.addresses.is_some() {
+            settings.addresses = scope(raw.addresses);
+        }
+        settings
     };
-    members.iter().zip(sources).map(settings).collect()
+    clusters.map(settings).collect()
 }
 
 /// A name made a label by the rule for Kubernetes names; `what` it names is for the message.
@@ -273,7 +404,12 @@ pub(super) fn label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Resul
     })
 }
 
-fn place_label(notes: &mut Notes, at: &At, what: &str, text: &str) -> Result<Label, Refused> {
+pub(super) fn place_label(
+    notes: &mut Notes,
+    at: &At,
+    what: &str,
+    text: &str,
+) -> Result<Label, Refused> {
     let label = label(notes, at, what, text)?;
     if label.is_reserved() {
         return Err(notes.mistake(at, format!("'{label}' is reserved and no {what} can have it")));

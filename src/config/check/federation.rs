@@ -1,7 +1,8 @@
 //! The section `federation`, but for its static records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
@@ -11,7 +12,7 @@ use super::domain::{Tree, domain};
 use super::notes::{Notes, Refused, at};
 use super::records;
 use super::values::{Range, all, host_address, networks, number};
-use crate::cluster::Export;
+use crate::cluster::{Export, Namespaces};
 use crate::config::raw;
 use crate::model::{DomainName, Label, Policy, Ties, WhenNoneHealthy};
 use crate::{health, zone};
@@ -78,6 +79,8 @@ pub(super) fn settings(
         ties: if raw.sticky == Some(true) { Ties::Sticky } else { Ties::Rotate },
         when_none_healthy: when_none_healthy?,
         records: records?,
+        // A section of its own.
+        internal: None,
     })
 }
 
@@ -276,18 +279,57 @@ pub(super) fn health(
     Ok(health::Settings { min_ready, tracking: tracking? })
 }
 
-/// `export`, which each cluster's source owns.
-pub(super) fn export(raw: &raw::Federation, notes: &mut Notes) -> Result<Export, Refused> {
-    let Some(raw) = &raw.export else { return Ok(Export::Label) };
-    match raw.value {
-        raw::Exported::Label => Ok(Export::Label),
-        raw::Exported::All => Ok(Export::All),
-        raw::Exported::ServiceExport => {
-            let reason =
-                "'serviceExport' is not supported by this version yet: use 'label' or 'all'";
-            Err(notes.mistake(&at("federation.export", raw), reason))
+/// `export` with its lists, which each cluster's source owns.
+pub(super) fn export(
+    raw: &raw::Federation,
+    notes: &mut Notes,
+) -> Result<(Export, Namespaces), Refused> {
+    let Some(raw) = &raw.export else { return Ok((Export::Label, Namespaces::default())) };
+    let export = match &raw.value {
+        raw::Exported::Label => Export::Label,
+        raw::Exported::ServiceExport => Export::ServiceExport,
+        raw::Exported::All(raw::All { include, exclude }) => {
+            let path = |key| format!("federation.export.all.{key}");
+            let include = include
+                .as_ref()
+                .map(|list| some_namespaces(&path("include"), list, notes))
+                .transpose();
+            let exclude = namespaces(&path("exclude"), exclude, notes);
+            let namespaces = Namespaces { given: None, include: include?, exclude: exclude? };
+            return Ok((Export::All, namespaces));
         }
+    };
+    Ok((export, Namespaces::default()))
+}
+
+/// Names of namespaces.
+pub(super) type NamespaceList = Arc<BTreeSet<Box<str>>>;
+
+/// A list of namespaces that is not empty: nobody means to export nothing.
+pub(super) fn some_namespaces(
+    path: &str,
+    raw: &Spanned<Vec<raw::Text>>,
+    notes: &mut Notes,
+) -> Result<NamespaceList, Refused> {
+    if raw.value.is_empty() {
+        let reason = "is empty, so that nothing would be exported: leave it out, or name some";
+        return Err(notes.mistake(&at(path, raw), reason));
     }
+    namespaces(path, &raw.value, notes)
+}
+
+fn namespaces(path: &str, raw: &[raw::Text], notes: &mut Notes) -> Result<NamespaceList, Refused> {
+    let mut seen = BTreeSet::new();
+    let read = raw.iter().enumerate().map(|(index, text)| {
+        let at = at(format!("{path}[{index}]"), text);
+        // Namespaces are DNS labels (RFC 1123), so what is none names nothing.
+        Label::parse(&text.value).map_err(|error| notes.mistake(&at, error.to_string()))?;
+        if !seen.insert(text.value.clone()) {
+            return Err(notes.mistake(&at, format!("'{}' is listed twice", text.value)));
+        }
+        Ok(Box::from(text.value.as_str()))
+    });
+    all(read).map(Arc::new)
 }
 
 /// `allowNets`, which each cluster's source owns.

@@ -7,6 +7,7 @@ mod clusters;
 mod domain;
 mod federation;
 mod geo;
+mod internal;
 mod notes;
 mod rdata;
 mod records;
@@ -17,12 +18,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use clusters::Common;
 use notes::{Notes, Refused, at};
 use values::{Kind, Range, duration, existing, number};
 
 use super::{Config, Mistake, raw};
+use crate::cluster::{ApiSettings, home};
 use crate::health::Tracking;
-use crate::publisher;
+use crate::{publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
 ///
@@ -40,9 +43,14 @@ pub(super) fn check(raw: &raw::File, directory: &Path) -> Result<Config, Vec<Mis
 
 fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Config, Refused> {
     let mut registry = clusters::Registry::default();
-    let members = registry.members(&raw.clusters, notes);
+    let has_home = match raw.home {
+        Some(_) => clusters::Home::Registers,
+        None => clusters::Home::None,
+    };
+    let members = registry.members(&raw.clusters, has_home, notes);
     registry.warn_of_shared_names(notes);
     let sources = clusters::sources(raw, directory, notes);
+    let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
     let tracking = tracking(&raw.health, notes);
     let health = federation::health(&raw.federation, tracking, notes);
@@ -50,21 +58,37 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
     let export = federation::export(&raw.federation, notes);
     let allow_nets = federation::allow_nets(&raw.federation, notes);
+    let internal = internal::settings(raw, &registry, &members, &federation, notes);
+    let api = clusters::api(&raw.kubernetes, notes);
+    let home = home(raw, directory, &api, notes);
     let geo = geo::settings(&raw.geo, &registry, directory, notes);
     let identity = server::identity(&raw.dns, notes);
     let server = server::settings(raw, notes);
     let resolver = server::resolver(&raw.resolver, notes);
     let startup = startup(&raw.startup, notes);
     let members = members?;
-    let sources = clusters::with_names(&members, sources?, export?, allow_nets?, confirm?);
+    let internal = internal?;
+    let (export, namespaces) = export?;
+    let common = Common {
+        export,
+        namespaces,
+        addresses: clusters::scope(raw.federation.addresses),
+        allow_nets: allow_nets?.into(),
+        api: api?,
+        confirm: confirm?,
+        inside: internal.as_ref().map(|internal| internal.cluster.clone()),
+    };
+    let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
     Ok(Config {
-        federation: federation?,
+        federation: zone::Settings { internal, ..federation? },
         health: health?,
         geo: geo?,
         identity: identity?,
         server: server?,
         members,
         sources,
+        common,
+        home: home?,
         resolver: resolver?,
         publisher: publisher::Settings {
             startup_grace: startup?,
@@ -72,6 +96,18 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         },
         warnings: Vec::new(),
     })
+}
+
+fn home(
+    raw: &raw::File,
+    directory: &Path,
+    api: &Result<ApiSettings, Refused>,
+    notes: &mut Notes,
+) -> Result<Option<home::Settings>, Refused> {
+    let Some(home) = &raw.home else { return Ok(None) };
+    // Where the API settings are refused, so is the file: the defaults only let the rest be checked.
+    let api = api.as_ref().cloned().unwrap_or_default();
+    clusters::home(home, directory, &api, notes).map(Some)
 }
 
 fn tracking(raw: &raw::Health, notes: &mut Notes) -> Result<Tracking, Refused> {

@@ -1,8 +1,10 @@
 //! Databases that come, go and break, driven look by look.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -63,6 +65,31 @@ fn a_replacement_takes_effect_and_a_broken_one_does_not() {
     assert_eq!(place(&loader.refresh().expect("an atlas")), "4.00,0.00");
     let status = loader.status();
     assert_eq!((status.databases[0].error.as_ref(), status.failures), (None, 2));
+}
+
+#[test]
+fn other_permissions_are_reason_to_try_again() {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("city.mmdb");
+    replace(&file, b"no database");
+    let mut loader = Loader::new(settings(&[&file]));
+    assert!(loader.refresh().is_some() && loader.refresh().is_none());
+    assert_eq!(loader.status().failures, 1);
+    let changed = || {
+        let data = fs::metadata(&file).expect("there");
+        (data.ctime(), data.ctime_nsec())
+    };
+    let before = changed();
+    // The file system's clock ticks every few milliseconds.
+    for _ in 0..10_000 {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("changed");
+        if changed() != before {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(loader.refresh().is_none() && loader.refresh().is_none());
+    assert_eq!(loader.status().failures, 2, "tried again");
 }
 
 #[test]

@@ -261,7 +261,10 @@ impl World {
                 "labels": {"meridian.dev/federate": spec.exported.to_string()},
                 "annotations": {"meridian.dev/ttl": if spec.bad_ttl { "x" } else { "30" }},
             },
-            "spec": {"publishNotReadyAddresses": spec.publish_all},
+            "spec": {
+                "publishNotReadyAddresses": spec.publish_all,
+                "clusterIP": if i.is_multiple_of(2) { "None" } else { "10.96.0.1" },
+            },
             "status": {"loadBalancer": {"ingress": ingress}},
         }))
         .unwrap();
@@ -278,7 +281,7 @@ impl World {
         }
         let endpoint = |(uid, ready): &(u8, bool)| -> Value {
             json!({
-                "addresses": ["10.0.0.1"], "targetRef": {"uid": uid.to_string()},
+                "addresses": [format!("10.0.0.{uid}")], "targetRef": {"uid": uid.to_string()},
                 "conditions": {"ready": ready},
             })
         };

@@ -1,0 +1,99 @@
+//! What Secrets say.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::*;
+
+const KUBECONFIG: &str = "{clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}], \
+                          users: [], contexts: [], current-context: c}";
+
+fn secret(annotations: &[(&str, &str)], data: &[(&str, &str)]) -> Secret {
+    let annotation =
+        |(key, value): &(&str, &str)| (format!("meridian.dev/{key}"), (*value).to_owned());
+    let item =
+        |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
+    Secret {
+        metadata: ObjectMeta {
+            name: Some("berlin".to_owned()),
+            namespace: Some("meridian".to_owned()),
+            annotations: Some(annotations.iter().map(annotation).collect()),
+            ..ObjectMeta::default()
+        },
+        data: Some(data.iter().map(item).collect()),
+        ..Secret::default()
+    }
+}
+
+fn read(annotations: &[(&str, &str)]) -> Result<Registration, Unusable> {
+    registration(&secret(annotations, &[("kubeconfig", KUBECONFIG)]), "berlin", "Secret".into())
+}
+
+#[test]
+fn annotations_place_a_cluster() {
+    let said = read(&[
+        ("region", "eu"),
+        ("zones", "eu-a, eu-b"),
+        ("location", "52.5,13.4"),
+        ("drain", "true"),
+    ])
+    .unwrap();
+    assert_eq!(said.member.name.as_str(), "berlin", "by default the Secret's name");
+    assert_eq!(said.member.region.unwrap().as_str(), "eu");
+    assert_eq!(said.member.zones.len(), 2);
+    assert_eq!(said.member.location, Coordinates::new(52.5, 13.4).ok());
+    assert!(said.member.drain);
+    let apart = read(&[("latitude", "52.5"), ("longitude", "13.4"), ("name", "other")]).unwrap();
+    assert_eq!(apart.member.location, Coordinates::new(52.5, 13.4).ok());
+    assert_eq!(apart.member.name.as_str(), "other");
+}
+
+#[test]
+fn what_cannot_be_used_has_a_reason() {
+    let refused = [
+        ("zones", "eu-a"),
+        ("region", "svc"),
+        ("location", "52.5"),
+        ("location", "91,0"),
+        ("latitude", "52.5"),
+        ("drain", "perhaps"),
+        ("name", "---"),
+    ];
+    for annotation in refused {
+        assert!(read(&[annotation]).is_err(), "{annotation:?}");
+    }
+    let without = registration(&secret(&[], &[]), "berlin", "Secret".into());
+    assert!(without.unwrap_err().0.contains("data.kubeconfig"));
+    let value = secret(&[], &[("value", KUBECONFIG)]);
+    assert!(registration(&value, "berlin", "Secret".into()).is_ok(), "as Cluster API writes it");
+}
+
+#[test]
+fn a_secret_that_breaks_keeps_what_it_said() {
+    let rules = Rules::new(Export::All, Arc::default(), DomainName::parse("x").unwrap());
+    let narrow = |secret: &Secret| {
+        Narrow::of(rules.id_of(&secret.metadata, Scope::Namespaced).unwrap(), secret)
+    };
+    let (sender, told) = watch::channel(None);
+    let mut secrets = Secrets::default();
+    secrets.tell(&sender);
+    assert!(told.borrow().is_none(), "nothing is known before the list is complete");
+    let good = secret(&[], &[("kubeconfig", KUBECONFIG)]);
+    for change in [Change::Init, Change::InitApply(narrow(&good)), Change::InitDone] {
+        secrets.apply(change);
+    }
+    secrets.tell(&sender);
+    assert_eq!(told.borrow().as_ref().unwrap().clusters.len(), 1);
+    secrets.apply(Change::Apply(narrow(&secret(&[], &[]))));
+    secrets.tell(&sender);
+    {
+        let now = told.borrow();
+        let now = now.as_ref().unwrap();
+        assert_eq!((now.clusters.len(), now.reports.len()), (1, 1));
+    }
+    for change in [Change::Init, Change::InitDone] {
+        secrets.apply(change);
+    }
+    secrets.tell(&sender);
+    assert_eq!(**told.borrow().as_ref().unwrap(), Registered::default(), "it is gone");
+}

@@ -1,0 +1,110 @@
+//! ServiceExports beside the Services that they name, either of which may come first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use foldhash::fast::RandomState;
+
+use super::reports::Reports;
+use crate::cluster::narrow::{NarrowExport, NarrowService, ObjectId, Wish};
+use crate::model::Report;
+
+/// The exports of one cluster, and all its Services: an export may come long after its Service,
+/// and nobody sends the Service again for it. Objects are narrowed, so that a Service costs some
+/// hundred octets where the API's object has thousands.
+#[derive(Debug, Default)]
+pub(super) struct Exports {
+    offered: HashMap<ObjectId, NarrowService, RandomState>,
+    /// The exports in force, with `namespace/name`.
+    wanted: BTreeMap<ObjectId, Box<str>>,
+}
+
+impl Exports {
+    /// Every Service that is known, exported or not.
+    pub(super) fn service_ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.offered.keys().copied()
+    }
+
+    /// Every export that is known.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.wanted.keys().copied()
+    }
+
+    /// An export as it was narrowed.
+    pub(super) fn narrowed(&self, id: ObjectId) -> Option<NarrowExport> {
+        let name = self.wanted.get(&id)?.clone();
+        Some(NarrowExport { id, name, wish: Wish::Export })
+    }
+
+    /// Takes in a Service; returns what is to be made of it.
+    pub(super) fn offer(&mut self, service: NarrowService, reports: &mut Reports) -> Offer {
+        let id = service.id;
+        let known = self.offered.insert(id, service.clone()).is_some();
+        match self.wanted.get(&id) {
+            Some(name) => {
+                let changed = !known && reports.replace(&without_service(name), &BTreeSet::new());
+                Offer { service, changed }
+            }
+            None => Offer { service: withheld(service), changed: false },
+        }
+    }
+
+    /// Forgets a Service; says whether the reports differ.
+    pub(super) fn withdraw(&mut self, id: ObjectId, reports: &mut Reports) -> bool {
+        self.offered.remove(&id).is_some()
+            && self
+                .wanted
+                .get(&id)
+                .is_some_and(|name| reports.replace(&BTreeSet::new(), &without_service(name)))
+    }
+
+    /// Takes in an export; returns its Service, where it is known.
+    pub(super) fn export(
+        &mut self,
+        export: NarrowExport,
+        reports: &mut Reports,
+    ) -> (Option<NarrowService>, bool) {
+        let NarrowExport { id, name, wish } = export;
+        if wish == Wish::Withdrawn {
+            return self.end(id, reports);
+        }
+        let is_new = self.wanted.insert(id, name.clone()).is_none();
+        match self.offered.get(&id) {
+            Some(service) if is_new => (Some(service.clone()), false),
+            Some(_) => (None, false),
+            None => (None, is_new && reports.replace(&BTreeSet::new(), &without_service(&name))),
+        }
+    }
+
+    /// Forgets an export; returns its Service as it is without, where it is known.
+    pub(super) fn end(
+        &mut self,
+        id: ObjectId,
+        reports: &mut Reports,
+    ) -> (Option<NarrowService>, bool) {
+        let Some(name) = self.wanted.remove(&id) else { return (None, false) };
+        match self.offered.get(&id) {
+            Some(service) => (Some(withheld(service.clone())), false),
+            None => (None, reports.replace(&without_service(&name), &BTreeSet::new())),
+        }
+    }
+}
+
+/// What is to be made of a Service.
+pub(super) struct Offer {
+    /// The Service as it counts.
+    pub(super) service: NarrowService,
+    /// Whether the reports differ.
+    pub(super) changed: bool,
+}
+
+/// A Service that nobody exports: nothing of it is shown, nor what would be wrong with it.
+fn withheld(service: NarrowService) -> NarrowService {
+    NarrowService { export: None, reasons: Vec::new(), ..service }
+}
+
+/// MCS-API: the condition `Valid` is `False` with reason `NoService`.
+fn without_service(name: &str) -> BTreeSet<Report> {
+    let reason = "exports nothing: this cluster has no Service of that namespace and name";
+    let subject = format!("ServiceExport {name}").into();
+    BTreeSet::from([Report { subject, reason: reason.into() }])
+}

@@ -1,0 +1,154 @@
+//! What hickory-proto reads from our replies is what a simple model says; and a snapshot built step
+//! by step is the one built at once.
+
+#[allow(dead_code, reason = "each test uses its part of it")]
+#[path = "support/dns.rs"]
+mod dns;
+#[allow(dead_code, reason = "each test uses its part of it")]
+#[path = "support/federation.rs"]
+mod federation;
+#[path = "support/model.rs"]
+mod model;
+#[path = "support/random.rs"]
+mod random;
+
+use std::sync::Arc;
+
+use meridian::answer::{Client, MAX_MESSAGE, Transport, answer};
+use meridian::snapshot::{Inputs, Snapshot, build};
+use proptest::prelude::*;
+
+use dns::{Opt, Query, Reply};
+use federation::{Cluster, anonymous, inputs};
+use model::Model;
+use random::{Step, clusters, qtypes, steps};
+
+/// Over TCP, so that nothing is cut; from a place that nobody knows.
+fn ask(snapshot: &Snapshot, query: &Query, turn: u32) -> Vec<u8> {
+    let client = Client { address: [203, 0, 113, 9].into(), transport: Transport::Tcp };
+    let mut reply = vec![0; MAX_MESSAGE];
+    let answered = answer(snapshot, &query.bytes(), client, turn, &mut reply).expect("a reply");
+    reply.truncate(answered.len);
+    reply
+}
+
+fn agrees(snapshot: &Snapshot, model: &Model, query: &Query) -> Result<(), TestCaseError> {
+    let reply = Reply::parse(&ask(snapshot, query, 0)).map_err(TestCaseError::fail)?;
+    prop_assert!(reply.has_question(&query.question()));
+    let expected = model.answer(&query.name, query.qtype);
+    let found = model::Answer::of(&reply);
+    prop_assert_eq!(found, expected, "{} {}", model::text(&query.name), query.qtype);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Every name that the model has, some beside them and some outside, for every type.
+    #[test]
+    fn replies_are_what_the_model_says(clusters in clusters(), strange in random::names()) {
+        let model = Model::of(&clusters);
+        let snapshot = build(None, inputs(&clusters, anonymous(), 1_700_000_000));
+        let names: Vec<Vec<u8>> = model.names().map(<[u8]>::to_vec).collect();
+        let beside = names.iter().step_by(7).flat_map(|name| {
+            [b"\x01x".as_slice(), b"\x05_http", b"\x04_tcp"].map(|label| [label, name].concat())
+        });
+        let strange = strange.iter().map(|name| dns::wire_name(name));
+        for name in names.iter().cloned().chain(beside).chain(strange) {
+            // The apex has types of its own, which its scenario asks for.
+            if name.len() > 255 || name == dns::wire_name(federation::DOMAIN) {
+                continue;
+            }
+            for qtype in qtypes() {
+                let query = Query { name: name.clone(), qtype, ..Query::new(".", "A") };
+                agrees(&snapshot, &model, &query)?;
+            }
+        }
+    }
+
+    /// "Incremental equals from scratch", whatever changed in between.
+    #[test]
+    fn a_snapshot_has_no_history(mut clusters in clusters(), steps in steps()) {
+        let first = inputs(&clusters, anonymous(), 1_700_000_000);
+        let mut snapshot = build(None, first.clone());
+        let mut inputs = first;
+        for step in &steps {
+            change(&mut clusters, &mut inputs, step);
+            snapshot = build(Some(&snapshot), inputs.clone());
+        }
+        // The serial is the time of the last change of content.
+        let scratch = build(None, Inputs { now: snapshot.serial.into(), ..inputs });
+        prop_assert_eq!(snapshot.digest, scratch.digest);
+        prop_assert_eq!(snapshot.complete, scratch.complete);
+        prop_assert_eq!(&snapshot.up, &scratch.up);
+        prop_assert_eq!(&snapshot.tallies, &scratch.tallies);
+        prop_assert_eq!(&snapshot.reports, &scratch.reports);
+        prop_assert_eq!(snapshot.generation, steps.len() as u64 + 1);
+        let model = Model::of(&clusters);
+        for name in model.names().chain([dns::wire_name("web.n.f.svc.example.com").as_slice()]) {
+            for qtype in [1, 28, 33] {
+                for subnet in ["198.18.1.0/24", "198.18.2.9/32", "2001:db8:7::/48", "0.0.0.0/0"] {
+                    let opt = Opt::default().subnet(subnet);
+                    let query = Query { name: name.to_vec(), qtype, ..Query::new(".", "A") };
+                    let query = query.opt(opt);
+                    prop_assert_eq!(ask(&snapshot, &query, 1), ask(&scratch, &query, 1));
+                }
+            }
+        }
+    }
+}
+
+/// Brings clusters and inputs up to date: what the step does not touch stays the same pointer.
+fn change(clusters: &mut [Cluster], inputs: &mut Inputs, step: &Step) {
+    // Far enough apart that a serial is the time of its change.
+    inputs.now += 1000;
+    let count = clusters.len();
+    let index = |at: &prop::sample::Index| at.index(count);
+    match step {
+        Step::Shard(at, key, Some(shard)) => {
+            let at = index(at);
+            clusters[at].services.insert(key.clone(), shard.clone());
+            edit(inputs, at, |view| {
+                let entry = shard.entry(key);
+                let same = entry.key.clone();
+                view.shards.upsert(entry, |old| old.key == same);
+            });
+        }
+        Step::Shard(at, key, None) => {
+            let at = index(at);
+            if let Some(shard) = clusters[at].services.remove(key) {
+                edit(inputs, at, |view| {
+                    let entry = shard.entry(key);
+                    view.shards.remove(entry.hash, |old| old.key == entry.key);
+                });
+            }
+        }
+        Step::Whole(at, services) => {
+            let at = index(at);
+            clusters[at].services = services.clone();
+            clusters[at].unread = false;
+            inputs.views[at] = Some(Arc::new(clusters[at].view()));
+            inputs.standings[at] = clusters[at].standing();
+        }
+        Step::Nodes(at, nodes) => {
+            let at = index(at);
+            clusters[at].nodes = nodes.clone();
+            let view = clusters[at].view();
+            edit(inputs, at, |old| old.topologies = view.topologies);
+        }
+        Step::Down(at, down) => {
+            let at = index(at);
+            clusters[at].down = *down;
+            inputs.standings[at] = clusters[at].standing();
+        }
+    }
+}
+
+/// Changes the view of a cluster, if it has been read, into a new one that shares the rest.
+fn edit(inputs: &mut Inputs, at: usize, change: impl FnOnce(&mut meridian::model::ClusterView)) {
+    if let Some(view) = &inputs.views[at] {
+        let mut view = (**view).clone();
+        change(&mut view);
+        inputs.views[at] = Some(Arc::new(view));
+    }
+}
