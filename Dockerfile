@@ -18,13 +18,15 @@ RUN sed -i '/^\[\[\(test\|bench\)\]\]/,/^$/d' Cargo.toml \
     && rm -r src
 
 COPY src src
+COPY data data
 # The empty program may be younger than the sources; cargo goes by times.
 RUN touch src/lib.rs src/main.rs \
     && cargo build --release --locked
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/meridian /meridian
-COPY LICENSE /LICENSE
+COPY LICENSE NOTICE /
+COPY data/dbip/LICENSE /LICENSE-dbip
 
 # The base's `nonroot`, as a number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 65532:65532

@@ -107,7 +107,7 @@ fn the_reference_tells_the_defaults() {
         (told.ttl, told.negative_ttl, told.unhealthy_ttl, told.max_addresses),
         (real.ttl, real.negative_ttl, real.unhealthy_ttl, real.max_addresses)
     );
-    assert_eq!((told.policy, &told.when_none_healthy), (real.policy, &real.when_none_healthy));
+    assert_eq!((&told.policy, &told.when_none_healthy), (&real.policy, &real.when_none_healthy));
     assert_eq!(reference.health, bare.health);
     assert_eq!(reference.sources[0].export, bare.sources[0].export);
     assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
@@ -225,8 +225,9 @@ fn syntax_errors_have_their_place() {
     assert!(line == 5 && reason.contains("nearest"), "{line}: {reason}");
     let (line, _, reason) = syntax(&minimal("  ttl: 1\n  ttl: 2", ""));
     assert!(line == 6 && reason.contains("ttl"), "{line}: {reason}");
-    let (line, _, reason) = syntax(&minimal("", "geo: {networks: [{cluster: a}]}"));
-    assert!(line == 12 && reason.contains("cidr"), "{line}: {reason}");
+    let (line, _, reason) =
+        syntax(&minimal("", "geo: {networks: [{cidr: 10.0.0.0/8, cluster: a, as: 1}]}"));
+    assert!(line == 12 && reason.contains("as"), "{line}: {reason}");
     let (line, _, reason) = syntax(&minimal("", "dns: {tcp: {idleTimeOut: 1s}}"));
     assert!(line == 12 && reason.contains("idleTimeOut"), "{line}: {reason}");
     for (bad, expected) in [

@@ -8,7 +8,7 @@ use meridian::geo::{Atlas, NetworkRule, Target};
 use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, Shard, ShardEntry, WhenNoneHealthy,
+    Protocol, ServiceKey, Shard, ShardEntry, Ties, WhenNoneHealthy,
 };
 use meridian::snapshot::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, Nameserver, SoaSettings};
@@ -128,6 +128,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         unhealthy_ttl: 5,
         max_addresses: NonZeroU16::new(8).expect("not zero"),
         policy: Policy::All,
+        ties: Ties::Rotate,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: Vec::new(),
         internal: None,

@@ -25,7 +25,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use crate::geo::LocatedBy;
-pub use ranking::{Eligible, ranking, visit};
+pub use ranking::{Choice, Eligible, ranking, visit};
 pub use resolve::{End, Path, resolve};
 
 use crate::snapshot::Snapshot;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::ranking::{Eligible, ranking, visit};
+use super::ranking::{Choice, Eligible, ranking, visit};
 use super::resolve::{End, Path, resolve};
 use super::{Answer, ZoneKind};
 use crate::geo::Ranking;
@@ -107,12 +107,11 @@ impl<'s> Answer<'s, '_, '_> {
     ) -> Result<bool, Full> {
         let ranking = match wanted {
             Wanted::Absent => Ranking::EQUAL,
-            _ => self.rank(live, eligible),
+            _ => self.rank(name.service, live, eligible),
         };
-        let varies = ranking.order.is_some() && self.snapshot.geography.varies(&live.table);
         let chases = self.zone == ZoneKind::Federation;
         if let (Some(first), true, Some(_), true) =
-            (path.cnames().first(), varies, self.subnet(), chases)
+            (path.cnames().first(), ranking.varies, self.subnet(), chases)
         {
             // RFC 7871 §7.2.1: for a chain "the Authoritative Nameserver SHOULD only put the
             // initial CNAME record in the Answer section", as scopes are kept by name.
@@ -136,9 +135,15 @@ impl<'s> Answer<'s, '_, '_> {
         Ok(any)
     }
 
-    fn rank(&self, live: &'s Live, eligible: &Eligible<'_>) -> Ranking<'s> {
-        let geography = &self.snapshot.geography;
-        ranking(geography, live, eligible, self.subnet(), self.client.address)
+    fn rank(&self, service: &Service, live: &'s Live, eligible: &Eligible<'_>) -> Ranking<'s> {
+        ranking(self.snapshot, live, service, eligible, (self.subnet(), self.client.address))
+    }
+
+    fn choice<'a>(&self, service: &'a Service) -> Choice<'a>
+    where
+        's: 'a,
+    {
+        Choice { service, beside: self.snapshot.geography.compiled.beside() }
     }
 
     /// The client's prefix, where the query tells it.
@@ -226,10 +231,11 @@ impl<'s> Answer<'s, '_, '_> {
     ) -> Result<(), Full> {
         let mut left = usize::from(self.snapshot.zone.settings().max_addresses.get());
         let turn = self.turn;
+        let choice = self.choice(service);
         let reply = &mut self.reply;
         let start = service.repeats_addresses().then(|| reply.mark());
         let (v4, v6) = (AddressHead::v4(owner, ttl), AddressHead::v6(owner, ttl));
-        let full = visit(ranking, eligible, service.policy, turn, |cluster, _| {
+        let full = visit(ranking, eligible, choice, turn, |cluster, _| {
             let full = match family {
                 Family::V4 => rdata(service.v4(cluster), turn, &mut left, |octets| {
                     once(reply, start, &v4, octets)
@@ -279,7 +285,8 @@ impl<'s> Answer<'s, '_, '_> {
     ) -> Result<(), Full> {
         let max = usize::from(self.snapshot.zone.settings().max_addresses.get());
         let (mut left, turn) = (max, self.turn);
-        let full = visit(ranking, eligible, service.policy, turn, |cluster, group| {
+        let choice = self.choice(service);
+        let full = visit(ranking, eligible, choice, turn, |cluster, group| {
             let number = service.port(cluster, port)?;
             let full = self.srv_record(service, cluster, owner, ttl, [group, 1, number]);
             left -= 1;
@@ -291,7 +298,7 @@ impl<'s> Answer<'s, '_, '_> {
         });
         full.unwrap_or(Ok(()))?;
         let mut left = max;
-        let _ = visit(ranking, eligible, service.policy, turn, |cluster, _| {
+        let _ = visit(ranking, eligible, choice, turn, |cluster, _| {
             service.port(cluster, port)?;
             left -= 1;
             (self.targets(service, cluster, ttl).is_err() || left == 0).then_some(())

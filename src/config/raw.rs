@@ -55,6 +55,7 @@ pub(super) struct Federation {
     #[serde(default)]
     pub allow_nets: Vec<Text>,
     pub policy: Option<Spanned<Policy>>,
+    pub sticky: Option<bool>,
     pub when_none_healthy: Option<Text>,
     pub min_ready: Option<Number>,
     pub export: Option<Spanned<Exported>>,
@@ -95,14 +96,18 @@ pub(super) struct Record {
 pub(super) enum Policy {
     Text(String),
     Nearest(i64),
+    Weighted(i64),
+    Failover(Vec<String>),
 }
 
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Nearest {
-            nearest: i64,
+        #[serde(rename_all = "camelCase")]
+        enum Keyed {
+            Nearest(i64),
+            Weighted(i64),
+            Failover(Vec<String>),
         }
 
         struct Either;
@@ -111,7 +116,9 @@ impl<'de> Deserialize<'de> for Policy {
             type Value = Policy;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("'all' or 'nearest: N'")
+                f.write_str(
+                    "'all', 'nearest: N', 'region', 'weighted' or 'failover: CLUSTER, CLUSTER'",
+                )
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Policy, E> {
@@ -119,8 +126,11 @@ impl<'de> Deserialize<'de> for Policy {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Policy, A::Error> {
-                let Nearest { nearest } = Nearest::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Policy::Nearest(nearest))
+                Ok(match Keyed::deserialize(MapAccessDeserializer::new(map))? {
+                    Keyed::Nearest(count) => Policy::Nearest(count),
+                    Keyed::Weighted(count) => Policy::Weighted(count),
+                    Keyed::Failover(clusters) => Policy::Failover(clusters),
+                })
             }
         }
 
@@ -271,6 +281,7 @@ pub(super) struct Internal {
 pub(super) struct Geo {
     #[serde(default)]
     pub databases: Vec<Text>,
+    pub embedded: Option<bool>,
     #[serde(default)]
     pub networks: Vec<Spanned<Network>>,
 }
@@ -278,7 +289,10 @@ pub(super) struct Geo {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Network {
-    pub cidr: Text,
+    pub cidr: Option<Text>,
+    pub asn: Option<Number>,
+    pub country: Option<Text>,
+    pub subdivision: Option<Text>,
     pub cluster: Option<Text>,
     pub region: Option<Text>,
     pub zone: Option<Text>,

@@ -7,8 +7,7 @@ use hickory_proto::rr::{RData, RecordType};
 use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 
 use crate::answer::{Eligible, End, resolve};
-use crate::geo::Ranking;
-use crate::model::{ClusterId, Policy, WhenNoneHealthy, labels};
+use crate::model::{ClusterId, WhenNoneHealthy, labels};
 use crate::snapshot::Snapshot;
 use crate::wire::number::rtype;
 use crate::zone::{Level, NamedPort, Position, Service, ServiceName};
@@ -165,7 +164,7 @@ fn dump_shards(
     eligible: &Eligible<'_>,
     out: &mut dyn fmt::Write,
 ) -> fmt::Result {
-    let each = |id: ClusterId, _| {
+    let each = |id: ClusterId| {
         let written = match name.port {
             Some(port) => write_srv(snapshot, name.service, port, id, (own, ttl), out),
             None => {
@@ -178,10 +177,7 @@ fn dump_shards(
         written.err()
     };
     // Every record that some client may get: the order and the policy are the client's.
-    match crate::answer::visit(&Ranking::EQUAL, eligible, Policy::All, 0, each) {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    eligible.iter().find_map(each).map_or(Ok(()), Err)
 }
 
 pub(super) fn write_address(

@@ -8,6 +8,7 @@
 mod decode;
 pub mod dump;
 mod internal;
+mod limit;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,9 @@ use hickory_proto::rr::RecordType;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Eligible, End, Path, ranking, resolve, visit};
+use limit::Question;
+
+use crate::answer::{Eligible, End, Path, resolve};
 use crate::geo::Located;
 use crate::health::{self, Exclusion};
 use crate::model::{ClusterId, DomainName, Label, ServiceKey};
@@ -129,8 +132,12 @@ pub struct ServiceStory {
     pub path: Vec<String>,
     /// What stands at the end of the path, in words.
     pub end: String,
-    /// `all`, or how many clusters are taken.
+    /// Which served shards are taken, as it is configured.
     pub policy: String,
+    /// The neighbouring network that keeps the scope from being wider, and why; `None` where the
+    /// client makes no difference.
+    #[serde(default)]
+    pub limit: Option<String>,
     /// Every registered cluster, those in the answer first, in its order.
     pub clusters: Vec<ClusterStory>,
 }
@@ -210,12 +217,9 @@ fn story(
     let base = family.map_or(&name.service.clusters, |family| name.service.addressed(family));
     let eligible = Eligible::served(base, snapshot, live, path.level);
     let client = request.client.addr();
-    let ranked = ranking(&snapshot.geography, live, &eligible, Some(client), client);
-    let mut order = Vec::new();
-    let _ = visit(&ranked, &eligible, name.service.policy, 0, |id, _| {
-        order.push(id);
-        None::<()>
-    });
+    let question = Question { snapshot, live, service: name.service, client };
+    let ranked = question.rank(&eligible, client);
+    let order: Vec<_> = question.taken(&ranked, &eligible).0.iter().map(|(id, _)| *id).collect();
     let all = (0..snapshot.inputs.federation.members.len()).map(ClusterId::new);
     let rest: Vec<_> = all.filter(|id| !order.contains(id)).collect();
     let in_answer = matches!(path.end, End::Served);
@@ -235,7 +239,8 @@ fn story(
             End::Nothing => "no served shard".to_owned(),
             End::StandIn(stand_in) => format!("no served shard; whenNoneHealthy: {stand_in:?}"),
         },
-        policy: format!("{:?}", name.service.policy).to_lowercase(),
+        policy: name.service.policy.to_string(),
+        limit: in_answer.then(|| question.limit(&ranked, &eligible)).flatten(),
         clusters: clusters.collect(),
     }
 }

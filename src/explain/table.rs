@@ -19,6 +19,9 @@ impl fmt::Display for Explanation {
         }
         writeln!(f)?;
         writeln!(f, "{}, scope {}", self.rcode, self.scope)?;
+        if let Some(limit) = self.service.as_ref().and_then(|story| story.limit.as_ref()) {
+            writeln!(f, "  kept from being wider by {limit}")?;
+        }
         for record in self.answer.iter().chain(&self.authority) {
             writeln!(f, "  {record}")?;
         }

@@ -5,20 +5,22 @@
 //!
 //! From the highest: IPv6 space that embeds IPv4 follows the IPv4 address; the operator's networks,
 //! the longest first; space that is not the global Internet, whose users the resolver stands for;
-//! the databases in the order of the configuration, each where it tells a place; nothing known.
+//! the operator's rules by autonomous system, as the databases of such tell it; the databases of
+//! places in the order of the configuration, each where it tells one, with the operator's rules by
+//! subdivision and country in place of what it tells there; nothing known.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::database::{Database, NOWHERE};
+use super::database::{Database, NOWHERE, Origin, Territory};
 use super::networks::{Builder, Networks, Value};
 use super::overlay::{Layer, overlay, paint};
 use super::space::{Block, EMBEDDING, NON_GLOBAL};
-use super::{NetworkRule, Target};
+use super::{Clients, NetworkRule, Target};
 
 /// The place of every address; immutable.
 #[derive(Debug)]
@@ -76,12 +78,12 @@ impl fmt::Display for Place {
 /// Who placed a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The operator: this configured network.
-    Rule(IpNet),
+    /// The operator: the rule for these clients.
+    Rule(Clients),
     /// The pod network of a node.
     Pods,
-    /// The database in this file.
-    Database(Arc<Path>),
+    /// This database.
+    Database(Origin),
     /// The registries of special-purpose addresses.
     Registry,
     /// No one.
@@ -91,9 +93,9 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rule(network) => write!(f, "network {network}"),
+            Self::Rule(clients) => clients.fmt(f),
             Self::Pods => f.write_str("pod network"),
-            Self::Database(file) => write!(f, "database {}", file.display()),
+            Self::Database(origin) => origin.fmt(f),
             Self::Registry => f.write_str("special-purpose address registry"),
             Self::Nobody => f.write_str("no source"),
         }
@@ -124,18 +126,19 @@ impl Atlas {
     pub fn build(databases: &[Arc<Database>], rules: &[NetworkRule]) -> Self {
         let mut bases = vec![PlaceId::FIRST_RULE + rules.len() as u32];
         for database in databases {
-            // Each database has fewer points than its file, below 4 GiB, has records of sixteen
+            // Each database has fewer places than its file, below 4 GiB, has records of sixteen
             // octets; a dozen of the largest known ones fit.
-            bases.push(bases[bases.len() - 1] + database.points().len() as u32);
+            bases.push(bases[bases.len() - 1] + database.spots().len() as u32);
         }
         let mut places = Builder::default();
         let v4 = special(rules, |network| matches!(network, IpNet::V4(_)));
-        for (start, place) in layers(v4, databases, &bases, |d| Box::new(d.iter_v4())) {
+        let layers = Layers { databases, bases: &bases, rules };
+        for (start, place) in layers.below(v4, |database| Box::new(database.iter_v4())) {
             // IPv4 ranges come from IPv4 networks only.
             places.push_v4(start as u32, place);
         }
         let v6 = special(rules, |network| matches!(network, IpNet::V6(_)));
-        for (start, place) in layers(v6, databases, &bases, |d| Box::new(d.iter_v6())) {
+        for (start, place) in layers.below(v6, |database| Box::new(database.iter_v6())) {
             places.push_v6(start, place);
         }
         Self {
@@ -153,20 +156,36 @@ impl Atlas {
         let (place, source) = match self.place(id) {
             PlaceRef::Unknown => (Place::Unknown, Source::Nobody),
             PlaceRef::Block(at) => (Place::NonGlobal(block(at)), Source::Registry),
-            PlaceRef::Rule(rule) => (Place::At(rule.target.clone()), Source::Rule(rule.network)),
+            PlaceRef::Rule(rule) => {
+                (Place::At(rule.target().clone()), Source::Rule(rule.clients().clone()))
+            }
             PlaceRef::Point(database, point) => (
-                Place::At(Target::Coordinates(database.points()[point])),
-                Source::Database(database.file().clone()),
+                Place::At(Target::Coordinates(database.spots()[point].point)),
+                Source::Database(database.origin().clone()),
             ),
         };
         let network = IpNet::new(address, scope).unwrap_or_else(|_| address.into()).trunc();
         Located { place, source, network }
     }
 
+    /// For an address that is not global and that no rule places, the widest prefix around it of
+    /// which both is true, within its block; bits.
+    #[must_use]
+    pub fn block_around(&self, address: IpAddr) -> Option<u8> {
+        let (id, scope) = self.places.lookup(address);
+        matches!(self.place(id), PlaceRef::Block(_)).then_some(scope)
+    }
+
     /// The databases, the earlier winning.
     #[must_use]
     pub fn databases(&self) -> &[Arc<Database>] {
         &self.databases
+    }
+
+    /// Whether any database tells autonomous systems.
+    #[must_use]
+    pub fn knows_systems(&self) -> bool {
+        self.databases.iter().any(|database| database.spots().is_empty())
     }
 
     /// The operator's networks.
@@ -237,30 +256,94 @@ fn special<'a>(rules: &[NetworkRule], family: impl Fn(IpNet) -> bool) -> Layer<'
     };
     let non_global = blocks(&NON_GLOBAL, PlaceId::FIRST_BLOCK);
     let embedding = blocks(&EMBEDDING, PlaceId::FIRST_EMBEDDING);
-    let numbered = rules.iter().zip(PlaceId::FIRST_RULE..);
-    let ours = numbered
-        .map(|(rule, id)| (rule.network, PlaceId(id)))
-        .filter(|(network, _)| family(*network));
+    let numbered = numbered(rules).filter_map(|(rule, id)| Some((rule.network()?, id)));
+    let ours = numbered.filter(|(network, _)| family(*network));
     let rules = Box::new(paint(ours, PlaceId::UNKNOWN).into_iter());
     let below = overlay(rules, non_global, PlaceId::UNKNOWN);
     overlay(embedding, below, PlaceId::UNKNOWN)
 }
 
-/// Lays `top` over the ranges of the databases, earlier ones over later ones.
-fn layers<'a>(
-    top: Layer<'a, PlaceId>,
+/// The rules with their places.
+fn numbered(rules: &[NetworkRule]) -> impl Iterator<Item = (&NetworkRule, PlaceId)> {
+    rules.iter().zip((PlaceId::FIRST_RULE..).map(PlaceId))
+}
+
+/// What databases say, and the rules that go by it.
+struct Layers<'a> {
     databases: &'a [Arc<Database>],
     bases: &'a [u32],
-    ranges: impl Fn(&'a Database) -> Layer<'a, u32>,
-) -> Layer<'a, PlaceId> {
-    databases.iter().zip(bases).fold(top, |above, (database, &base)| {
-        let place = move |value| match value {
-            NOWHERE => PlaceId::UNKNOWN,
-            value => PlaceId(base + value - 1),
+    rules: &'a [NetworkRule],
+}
+
+impl<'a> Layers<'a> {
+    /// Lays `top` over the ranges of the databases, earlier ones over later ones.
+    fn below(
+        &self,
+        top: Layer<'a, PlaceId>,
+        ranges: impl Fn(&'a Database) -> Layer<'a, u32>,
+    ) -> Layer<'a, PlaceId> {
+        let systems = self.systems();
+        let by_system = self.databases.iter().filter(|d| d.spots().is_empty());
+        let by_system = by_system.filter(|_| !systems.is_empty()).fold(top, |above, database| {
+            let systems = systems.clone();
+            let place = move |number| systems.get(&number).copied().unwrap_or(PlaceId::UNKNOWN);
+            let ranges = ranges(database).map(move |(start, number)| (start, place(number)));
+            overlay(above, Box::new(ranges), PlaceId::UNKNOWN)
+        });
+        let places = self.databases.iter().zip(self.bases).filter(|(d, _)| !d.spots().is_empty());
+        places.fold(by_system, |above, (database, &base)| {
+            let lands = self.lands(database);
+            let place = move |value| match value {
+                NOWHERE => PlaceId::UNKNOWN,
+                value => lands
+                    .get(value as usize - 1)
+                    .and_then(|rule| *rule)
+                    .unwrap_or(PlaceId(base + value - 1)),
+            };
+            let ranges = ranges(database).map(move |(start, value)| (start, place(value)));
+            overlay(above, Box::new(ranges), PlaceId::UNKNOWN)
+        })
+    }
+
+    /// The rules by autonomous system; of two for one the earlier.
+    fn systems(&self) -> HashMap<u32, PlaceId> {
+        let by_system = numbered(self.rules).filter_map(|(rule, id)| match rule.clients() {
+            Clients::System(number) => Some((*number, id)),
+            Clients::Network(_) | Clients::Land { .. } => None,
+        });
+        let mut systems = HashMap::new();
+        for (number, id) in by_system {
+            systems.entry(number).or_insert(id);
+        }
+        systems
+    }
+
+    /// The rule for each place of a database, where there is one: that for its subdivision, else
+    /// that for its country; empty where there are no such rules.
+    fn lands(&self, database: &Database) -> Vec<Option<PlaceId>> {
+        let by_land = || {
+            numbered(self.rules).filter_map(|(rule, id)| match rule.clients() {
+                Clients::Land { country, subdivision } => {
+                    Some((country, subdivision.as_deref(), id))
+                }
+                Clients::Network(_) | Clients::System(_) => None,
+            })
         };
-        let ranges = ranges(database).map(move |(start, value)| (start, place(value)));
-        overlay(above, Box::new(ranges), PlaceId::UNKNOWN)
-    })
+        if by_land().next().is_none() {
+            return Vec::new();
+        }
+        let rule = |territory: &Territory| {
+            let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+            let here =
+                || by_land().filter(|(country, ..)| same(country.code(), &territory.country));
+            let part = here().find(|(_, part, _)| {
+                part.is_some_and(|p| same(p, &territory.code) || same(p, &territory.name))
+            });
+            part.or_else(|| here().find(|(_, part, _)| part.is_none())).map(|(.., id)| id)
+        };
+        let rules: Vec<_> = database.territories().iter().map(rule).collect();
+        database.spots().iter().map(|spot| rules[spot.territory as usize]).collect()
+    }
 }
 
 #[cfg(test)]

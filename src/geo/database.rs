@@ -4,6 +4,7 @@
 //! *Does not*: touch the file system, or keep the file's bytes.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,18 +13,58 @@ use maxminddb::{MaxMindDbError, Reader, WithinOptions};
 
 use super::clamp::{self, Clamp};
 use super::ranges::Ranges;
-use super::record::{Placed, Record};
+use super::record::{Land, Placed, Record, SystemRecord};
 use crate::model::Coordinates;
 
 /// A database, read: IPv4 in blocks of /24 and IPv6 of /48, as resolvers send them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
-    file: Arc<Path>,
+    origin: Origin,
     summary: Summary,
-    points: Box<[Coordinates]>,
-    /// Values are [`NOWHERE`] or one more than an index of `points`.
+    spots: Box<[Spot]>,
+    territories: Box<[Territory]>,
+    /// Values are [`NOWHERE`], or one more than an index of `spots`; where there are no spots,
+    /// numbers of autonomous systems.
     v4: Ranges<u32, u32>,
     v6: Ranges<u64, u32>,
+}
+
+/// Where a database comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This file.
+    File(Arc<Path>),
+    /// The program itself.
+    Embedded,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "database {}", file.display()),
+            Self::Embedded => f.write_str("embedded table"),
+        }
+    }
+}
+
+/// A place of a database.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spot {
+    /// Where it is.
+    pub(super) point: Coordinates,
+    /// An index of the database's territories.
+    pub(super) territory: u32,
+}
+
+/// A country, or the part of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Territory {
+    /// ISO 3166-1 alpha-2; empty where the database does not tell.
+    pub(super) country: Box<str>,
+    /// The part of the ISO 3166-2 code behind the country's.
+    pub(super) code: Box<str>,
+    /// The subdivision's English name.
+    pub(super) name: Box<str>,
 }
 
 /// What there is to tell of a database.
@@ -34,7 +75,7 @@ pub struct Summary {
     pub kind: Box<str>,
     /// When it was built, seconds since 1970.
     pub built: u64,
-    /// Distinct points.
+    /// Distinct places; none in a database of autonomous systems.
     pub places: usize,
     /// Ranges of IPv4 and IPv6 addresses.
     pub ranges: [usize; 2],
@@ -78,7 +119,8 @@ pub enum DatabaseError {
     },
     /// The database holds something other than places.
     #[error(
-        "{}: a database of type '{kind}' tells no places{}; configure a City or Country database",
+        "{}: a database of type '{kind}' tells no places{}; configure a City, Country or ASN \
+         database",
         file.display(), because(kind)
     )]
     NoPlaces {
@@ -91,9 +133,7 @@ pub enum DatabaseError {
 
 /// What a database without places is instead, by the type that it says it is.
 fn because(kind: &str) -> &'static str {
-    const KINDS: [(&str, &str); 5] = [
-        ("asn", ", only networks' autonomous systems"),
-        ("isp", ", only networks' operators"),
+    const KINDS: [(&str, &str); 3] = [
         ("anonymous", ", only proxies and hosting networks"),
         ("connection", ", only kinds of connection"),
         ("domain", ", only domains"),
@@ -106,7 +146,8 @@ impl Database {
     /// Reads the database that `bytes` hold; `file` is where they come from, for messages.
     ///
     /// # Errors
-    /// [`DatabaseError`], where it is no database, is corrupt, or tells no places.
+    /// [`DatabaseError`], where it is no database, is corrupt, or tells neither places nor
+    /// autonomous systems.
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, DatabaseError> {
         let reader = Reader::from_source(bytes).map_err(|error| DatabaseError::NoDatabase {
             file: file.to_owned(),
@@ -116,28 +157,26 @@ impl Database {
             file: file.to_owned(),
             reason: error.to_string().into(),
         };
-        let mut reading = Reading::default();
-        reading.read(&reader).map_err(corrupt)?;
+        let mut spots = Spots::default();
+        let (mut v4, mut v6) =
+            walk(&reader, |record: Record<'_>| spots.value(record.place())).map_err(corrupt)?;
         let metadata = reader.metadata();
-        let kind = metadata.database_type.as_str().into();
-        if reading.points.is_empty() {
-            return Err(DatabaseError::NoPlaces { file: file.to_owned(), kind });
+        let kind: Box<str> = metadata.database_type.as_str().into();
+        if spots.spots.is_empty() {
+            let systems = walk(&reader, |record: SystemRecord<'_>| record.number());
+            (v4, v6) = systems.map_err(corrupt)?;
+            if v4.len() + v6.len() <= 2 {
+                return Err(DatabaseError::NoPlaces { file: file.to_owned(), kind });
+            }
         }
-        let (v4, v6) = (reading.v4.finish(), reading.v6.finish());
-        let summary = Summary {
-            kind,
-            built: metadata.build_epoch,
-            places: reading.points.len(),
-            ranges: [v4.len(), v6.len()],
-            off_globe: reading.off_globe,
-        };
-        Ok(Self { file: file.into(), summary, points: reading.points.into(), v4, v6 })
+        let origin = Origin::File(file.into());
+        Ok(spots.finish(origin, kind, metadata.build_epoch, v4, v6))
     }
 
     /// Where it came from.
     #[must_use]
-    pub fn file(&self) -> &Arc<Path> {
-        &self.file
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// What there is to tell of it.
@@ -146,9 +185,15 @@ impl Database {
         &self.summary
     }
 
-    /// The points that the ranges' values name, one less than the value.
-    pub(super) fn points(&self) -> &[Coordinates] {
-        &self.points
+    /// The places that the ranges' values name, one less than the value; none where values are
+    /// numbers of autonomous systems.
+    pub(super) fn spots(&self) -> &[Spot] {
+        &self.spots
+    }
+
+    /// The countries and subdivisions that the places name.
+    pub(super) fn territories(&self) -> &[Territory] {
+        &self.territories
     }
 
     /// Ranges of IPv4 addresses with their values.
@@ -162,80 +207,108 @@ impl Database {
     }
 }
 
-/// A database while it is walked.
-struct Reading {
-    v4: Clamp<u32, u32>,
-    v6: Clamp<u64, u32>,
-    points: Vec<Coordinates>,
-    /// The value of each point, by the bits of its coordinates.
-    known: HashMap<[u64; 2], u32, FixedState>,
+/// The ranges of both families, and the value that `value` gives each record.
+type Both = (Ranges<u32, u32>, Ranges<u64, u32>);
+
+/// Walks the search tree in address order. Many leaves share a record, so each record is decoded
+/// once, by its offset.
+fn walk<'r, R: Default + serde::Deserialize<'r>>(
+    reader: &'r Reader<&'r [u8]>,
+    mut value: impl FnMut(R) -> u32,
+) -> Result<Both, MaxMindDbError> {
+    let mut v4 = Clamp::new(clamp::V4, NOWHERE);
+    let mut v6 = Clamp::new(clamp::V6, NOWHERE);
+    let mut decoded: HashMap<usize, u32, FixedState> = HashMap::default();
+    let mut leaves_left = leaf_limit(reader);
+    // Only with these are records of "no data" told from aliases, which are left out.
+    let options = WithinOptions::default().include_networks_without_data();
+    for leaf in reader.networks(options)? {
+        let leaf = leaf?;
+        leaves_left = leaves_left
+            .checked_sub(1)
+            .ok_or_else(|| MaxMindDbError::invalid_database("its search tree runs in circles"))?;
+        let Some(offset) = leaf.offset() else { continue };
+        let value = match decoded.get(&offset) {
+            Some(&value) => value,
+            None => {
+                let record: Option<R> = leaf.decode()?;
+                let value = value(record.unwrap_or_default());
+                decoded.insert(offset, value);
+                value
+            }
+        };
+        let network = leaf.network()?;
+        match network.ip() {
+            std::net::IpAddr::V4(first) => {
+                v4.add(u32::from(first).into(), network.prefix(), value);
+            }
+            std::net::IpAddr::V6(first) => v6.add(first.into(), network.prefix(), value),
+        }
+    }
+    Ok((v4.finish(), v6.finish()))
+}
+
+/// The distinct places of a database while it is read.
+#[derive(Default)]
+pub(super) struct Spots {
+    spots: Vec<Spot>,
+    territories: Vec<Territory>,
+    /// The index of each territory.
+    lands: HashMap<[Box<str>; 3], u32, FixedState>,
+    /// The value of each place, by the bits of its coordinates and its territory.
+    known: HashMap<([u64; 2], u32), u32, FixedState>,
     off_globe: usize,
 }
 
-impl Default for Reading {
-    fn default() -> Self {
-        Self {
-            v4: Clamp::new(clamp::V4, NOWHERE),
-            v6: Clamp::new(clamp::V6, NOWHERE),
-            points: Vec::new(),
-            known: HashMap::default(),
-            off_globe: 0,
-        }
-    }
-}
-
-impl Reading {
-    /// Walks the search tree in address order. Many leaves share a record, so each record is
-    /// decoded once, by its offset.
-    fn read(&mut self, reader: &Reader<&[u8]>) -> Result<(), MaxMindDbError> {
-        let mut decoded: HashMap<usize, u32, FixedState> = HashMap::default();
-        let mut leaves_left = leaf_limit(reader);
-        // Only with these are records of "no data" told from aliases, which are left out.
-        let options = WithinOptions::default().include_networks_without_data();
-        for leaf in reader.networks(options)? {
-            let leaf = leaf?;
-            leaves_left = leaves_left.checked_sub(1).ok_or_else(|| {
-                MaxMindDbError::invalid_database("its search tree runs in circles")
-            })?;
-            let Some(offset) = leaf.offset() else { continue };
-            let value = match decoded.get(&offset) {
-                Some(&value) => value,
-                None => {
-                    let record: Option<Record<'_>> = leaf.decode()?;
-                    let value = self.value(record.unwrap_or_default().place());
-                    decoded.insert(offset, value);
-                    value
-                }
-            };
-            let network = leaf.network()?;
-            match network.ip() {
-                std::net::IpAddr::V4(first) => {
-                    self.v4.add(u32::from(first).into(), network.prefix(), value);
-                }
-                std::net::IpAddr::V6(first) => {
-                    self.v6.add(first.into(), network.prefix(), value);
-                }
-            }
-        }
-        Ok(())
-    }
-
+impl Spots {
     /// The value that stands for a place in the ranges.
-    fn value(&mut self, place: Placed) -> u32 {
-        let point = match place {
-            Placed::At(point) => point,
+    pub(super) fn value(&mut self, place: Placed<'_>) -> u32 {
+        let (point, land) = match place {
+            Placed::At(point, land) => (point, land),
             Placed::Nowhere => return NOWHERE,
             Placed::OffGlobe => {
                 self.off_globe += 1;
                 return NOWHERE;
             }
         };
+        let territory = self.territory(land);
         let bits = [point.latitude().to_bits(), point.longitude().to_bits()];
-        *self.known.entry(bits).or_insert_with(|| {
-            self.points.push(point);
-            // Every point comes from a record of its own, in a file of less than 4 GiB.
-            self.points.len() as u32
+        *self.known.entry((bits, territory)).or_insert_with(|| {
+            self.spots.push(Spot { point, territory });
+            // Every place comes from a record of its own, in a file of less than 4 GiB.
+            self.spots.len() as u32
         })
+    }
+
+    fn territory(&mut self, land: Land<'_>) -> u32 {
+        let country = land.country.to_ascii_uppercase().into();
+        let key = [country, land.code.into(), land.name.into()];
+        *self.lands.entry(key).or_insert_with_key(|[country, code, name]| {
+            let (country, code, name) = (country.clone(), code.clone(), name.clone());
+            self.territories.push(Territory { country, code, name });
+            // Fewer than places.
+            self.territories.len() as u32 - 1
+        })
+    }
+
+    /// The database of these places and ranges of them.
+    pub(super) fn finish(
+        self,
+        origin: Origin,
+        kind: Box<str>,
+        built: u64,
+        v4: Ranges<u32, u32>,
+        v6: Ranges<u64, u32>,
+    ) -> Database {
+        let summary = Summary {
+            kind,
+            built,
+            places: self.spots.len(),
+            ranges: [v4.len(), v6.len()],
+            off_globe: self.off_globe,
+        };
+        let (spots, territories) = (self.spots.into(), self.territories.into());
+        Database { origin, summary, spots, territories, v4, v6 }
     }
 }
 

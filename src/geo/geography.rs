@@ -8,9 +8,11 @@ use foldhash::fast::FixedState;
 
 use ipnet::IpNet;
 
+use super::shape::share_region;
+use super::space::{Canonical, canonical};
 use super::{
-    Atlas, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Site, Source, Target,
-    distance_km, order,
+    Atlas, Conflict, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Shape, Site,
+    Source, Target, distance_km, order,
 };
 use crate::model::{ClusterId, ClusterSet, Coordinates};
 
@@ -25,7 +27,9 @@ pub struct Compiled {
     /// at most too narrow: it tells apart all that any set's table does.
     whole: Arc<GeoTable>,
     /// Tables of sets of clusters that some service's shards occupy.
-    by_set: HashMap<ClusterSet, Arc<GeoTable>, FixedState>,
+    by_set: HashMap<(ClusterSet, Shape), Arc<GeoTable>, FixedState>,
+    /// For each cluster those that have a region in common with it, itself among them.
+    beside: Arc<[ClusterSet]>,
 }
 
 impl Compiled {
@@ -33,30 +37,60 @@ impl Compiled {
     #[must_use]
     pub fn new(atlas: Arc<Atlas>, sites: Arc<[Site]>) -> Self {
         let whole = Arc::new(GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len())));
-        Self { atlas, sites, whole, by_set: HashMap::default() }
+        let all = || (0..sites.len()).map(ClusterId::new);
+        let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
+        let beside = all().map(beside).collect();
+        Self { atlas, whole, by_set: HashMap::default(), beside, sites }
     }
 
     /// Compiles tables for exactly `sets`, keeping those that are there.
     #[must_use]
-    pub fn with_sets(&self, sets: &[ClusterSet]) -> Self {
-        let table = |set: &ClusterSet| match self.by_set.get(set) {
+    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)]) -> Self {
+        let table = |wanted: &(ClusterSet, Shape)| match self.by_set.get(wanted) {
             Some(table) => table.clone(),
-            None => Arc::new(GeoTable::compile(&self.atlas, &self.sites, set)),
+            None => {
+                let (set, shape) = wanted;
+                Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape))
+            }
         };
-        let by_set = sets.iter().map(|set| (set.clone(), table(set))).collect();
+        let by_set = sets.iter().map(|wanted| (wanted.clone(), table(wanted))).collect();
         Self { by_set, ..self.clone() }
     }
 
     /// The table of a set of clusters, or the one of all clusters until it is compiled.
     #[must_use]
     pub fn table(&self, set: &ClusterSet) -> &Arc<GeoTable> {
-        self.by_set.get(set).unwrap_or(&self.whole)
+        // The key is made anew as that of a map is a pair; this is not the path of queries.
+        self.by_set.get(&(set.clone(), Shape::Whole)).unwrap_or(&self.whole)
+    }
+
+    /// The table of exactly these clusters, cut to exactly this shape, once it is compiled.
+    #[must_use]
+    #[inline]
+    pub fn exact(&self, set: ClusterSet, shape: Shape) -> Option<&GeoTable> {
+        self.by_set.get(&(set, shape)).map(|table| &**table)
+    }
+
+    /// For each cluster those that have a region in common with it, itself among them.
+    #[must_use]
+    pub fn beside(&self) -> &[ClusterSet] {
+        &self.beside
+    }
+
+    /// Whether all of these clusters are equally near to every client outside of clusters.
+    #[must_use]
+    pub fn are_alike(&self, set: &ClusterSet) -> bool {
+        let mut classes = set.iter().map(|id| self.whole.class(id));
+        let first = classes.next();
+        classes.all(|class| Some(class) == first)
     }
 
     /// Whether a set has its own table, or needs none.
     #[must_use]
-    pub fn is_settled(&self, set: &ClusterSet) -> bool {
-        set.len() < 2 || set.len() == self.sites.len() || self.by_set.contains_key(set)
+    pub fn is_settled(&self, wanted: &(ClusterSet, Shape)) -> bool {
+        let (set, shape) = wanted;
+        let is_whole = *shape == Shape::Whole && set.len() == self.sites.len();
+        set.len() < 2 || is_whole || self.by_set.contains_key(wanted)
     }
 }
 
@@ -67,6 +101,8 @@ pub struct Geography {
     pub compiled: Arc<Compiled>,
     /// Networks of pods.
     pub pods: Arc<PodNetworks>,
+    /// Networks of pods that two clusters claim.
+    pub conflicts: Arc<[Conflict]>,
 }
 
 /// Which address placed the client.
@@ -89,11 +125,57 @@ pub struct Ranking<'g> {
     pub scope: u8,
     /// Which address told.
     pub by: LocatedBy,
+    /// Whether other clients may get something else.
+    pub varies: bool,
+    /// The client's network as a number, where a hash of it has a say.
+    pub unit: Option<u64>,
+}
+
+/// The client's network as policies see it that hash it: an IPv4 /24 or an IPv6 /56, which RFC 7871
+/// §11.1 recommends resolvers to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// The network as a number; those of the two families differ.
+    pub key: u64,
+    /// The widest prefix for which this holds, bits.
+    pub scope: u8,
+    /// Which address told.
+    pub by: LocatedBy,
+}
+
+impl Unit {
+    fn of(address: IpAddr, by: LocatedBy) -> Self {
+        match canonical(address) {
+            Canonical::V4 { bits, offset } => {
+                Self { key: u64::from(bits >> 8), scope: 24 + offset, by }
+            }
+            // The top 56 bits, above all of IPv4.
+            Canonical::V6(bits) => Self { key: (bits >> 72) as u64 | 1 << 63, scope: 56, by },
+        }
+    }
 }
 
 impl Ranking<'_> {
     /// The ranking where geography has no say.
-    pub const EQUAL: Self = Self { order: None, scope: 0, by: LocatedBy::Nothing };
+    pub const EQUAL: Self =
+        Self { order: None, scope: 0, by: LocatedBy::Nothing, varies: false, unit: None };
+
+    /// How many of the clusters in the group of this number, counted over the groups that have any
+    /// of which `holds` is true, are so.
+    #[must_use]
+    pub fn members(&self, number: u16, holds: impl Fn(ClusterId) -> bool) -> usize {
+        let Some(order) = self.order else { return 0 };
+        let counts =
+            order.groups().map(|group| group.iter().filter(|r| holds(r.cluster())).count());
+        counts.filter(|count| *count > 0).nth(number.into()).unwrap_or(0)
+    }
+
+    /// The ranking with a say for the client's network.
+    #[must_use]
+    pub fn with_unit(self, unit: Unit) -> Self {
+        let scope = self.scope.max(unit.scope);
+        Self { scope, by: unit.by, varies: true, unit: Some(unit.key), ..self }
+    }
 }
 
 impl Geography {
@@ -106,19 +188,34 @@ impl Geography {
         subnet: Option<IpAddr>,
         source: IpAddr,
     ) -> Ranking<'g> {
+        let ranking = |order, scope, by| Ranking {
+            order: Some(order),
+            scope,
+            by,
+            varies: self.varies(table),
+            unit: None,
+        };
+        let by_source = || self.place(table, source).0.unwrap_or(table.unknown());
         let Some(subnet) = subnet else {
-            let order = self.place(table, source).0.or(Some(table.unknown()));
             // "tailored by the resolver's address" says nothing of networks: no scope.
-            return Ranking { order, scope: 0, by: LocatedBy::Source };
+            return ranking(by_source(), 0, LocatedBy::Source);
         };
         match self.place(table, subnet) {
-            (Some(order), scope) => Ranking { order: Some(order), scope, by: LocatedBy::Subnet },
+            (Some(order), scope) => ranking(order, scope, LocatedBy::Subnet),
             // RFC 7871 §11.3: private addresses are not used; the resolver's is, and the scope
             // covers the whole private block.
-            (None, scope) => {
-                let order = self.place(table, source).0.or(Some(table.unknown()));
-                Ranking { order, scope, by: LocatedBy::Source }
-            }
+            (None, scope) => ranking(by_source(), scope, LocatedBy::Source),
+        }
+    }
+
+    /// The network of a client who sent `subnet` from `source`, for policies that hash it.
+    #[must_use]
+    pub fn unit(&self, subnet: Option<IpAddr>, source: IpAddr) -> Unit {
+        let by_source = |scope| Unit { scope, ..Unit::of(source, LocatedBy::Source) };
+        let Some(subnet) = subnet else { return by_source(0) };
+        match self.compiled.atlas.block_around(subnet) {
+            Some(scope) => by_source(scope),
+            None => Unit::of(subnet, LocatedBy::Subnet),
         }
     }
 
@@ -135,7 +232,7 @@ impl Geography {
         match self.pods.lookup(source) {
             PodLookup::Inside { cluster, .. } => {
                 let order = Some(table.own(cluster));
-                Some(Ranking { order, scope: 0, by: LocatedBy::Source })
+                Some(Ranking { order, by: LocatedBy::Source, varies: true, ..Ranking::EQUAL })
             }
             PodLookup::Outside { .. } => None,
         }
@@ -166,6 +263,15 @@ impl Geography {
             }
             PodLookup::Outside { .. } => located,
         }
+    }
+
+    /// The network beside the widest prefix of `scope` bits around an address, which got another
+    /// answer: what keeps the prefix from being wider. `None` at length 0.
+    #[must_use]
+    pub fn neighbour(address: IpAddr, scope: u8) -> Option<IpNet> {
+        let up = scope.checked_sub(1)?;
+        let half = IpNet::new(address, scope).ok()?.trunc();
+        IpNet::new(address, up).ok()?.trunc().subnets(scope).ok()?.find(|other| *other != half)
     }
 
     /// Kilometres between a client's place and a cluster, where both are known.

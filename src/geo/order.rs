@@ -47,7 +47,7 @@ pub struct Ranked(u16);
 impl Ranked {
     const FIRST: u16 = ClusterId::MAX_CLUSTERS as u16;
 
-    fn new(cluster: ClusterId, first_of_group: bool) -> Self {
+    pub(super) fn new(cluster: ClusterId, first_of_group: bool) -> Self {
         // Cluster ids are below the bit that marks the first of a group.
         Self(cluster.index() as u16 | if first_of_group { Self::FIRST } else { 0 })
     }
@@ -130,11 +130,6 @@ impl<'a> Ranker<'a> {
             }
         }
         Self { sites, members, spots, unplaced }
-    }
-
-    /// How many clusters an order has.
-    pub(super) fn len(&self) -> usize {
-        self.members.len()
     }
 
     /// The order for clients of whom nothing is known.

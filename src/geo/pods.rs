@@ -134,7 +134,8 @@ fn family<K: Key + TryFrom<u128>>(
     is_of: impl Fn(IpNet) -> bool,
 ) -> ExactRanges<K, Owner> {
     let embedding = EMBEDDING.iter().map(|block| (block.network, Owner::Embedding));
-    let rules = rules.iter().map(|rule| (rule.network(), Owner::Nobody));
+    let networks = rules.iter().filter_map(NetworkRule::network);
+    let rules = networks.map(|network| (network, Owner::Nobody));
     let claims = claims.iter().map(|(network, id)| (*network, Owner::Cluster(*id)));
     let embedding = paint(embedding.filter(|(network, _)| is_of(*network)), Owner::Clear);
     let rules = paint(rules.filter(|(network, _)| is_of(*network)), Owner::Clear);

@@ -1,7 +1,7 @@
 //! What a database record says of a place.
 //!
-//! *Owns*: [`Record`], the fields that the common layouts share. *Guarantees*: coordinates on the
-//! globe or none. *Does not*: read search trees.
+//! *Owns*: [`Record`] and [`SystemRecord`], the fields that the common layouts share. *Guarantees*:
+//! coordinates on the globe or none. *Does not*: read search trees.
 
 use std::fmt;
 
@@ -28,36 +28,98 @@ pub(super) struct Record<'a> {
     registered_country: Option<Country<'a>>,
     #[serde(borrow, default)]
     country_code: Option<Country<'a>>,
+    #[serde(borrow, default)]
+    subdivisions: Vec<Subdivision<'a>>,
+    #[serde(borrow, default)]
+    state1: Option<&'a str>,
 }
 
 /// Where a record puts its addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Placed {
+pub(super) enum Placed<'a> {
     /// At a point: the record's own, else that of its country.
-    At(Coordinates),
+    At(Coordinates, Land<'a>),
     /// Nowhere: it says nothing, or only what the program has no point for.
     Nowhere,
     /// At coordinates that are off the globe, and in no country.
     OffGlobe,
 }
 
-impl Record<'_> {
+/// The country and the first subdivision of a record; empty where it does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Land<'a> {
+    /// ISO 3166-1 alpha-2.
+    pub(super) country: &'a str,
+    /// The part of an ISO 3166-2 code behind the country's.
+    pub(super) code: &'a str,
+    /// The subdivision's English name.
+    pub(super) name: &'a str,
+}
+
+impl<'a> Record<'a> {
     /// The record's place.
-    pub(super) fn place(&self) -> Placed {
+    pub(super) fn place(&self) -> Placed<'a> {
         let nested = self.location.as_ref().and_then(|l| Some((l.latitude?, l.longitude?)));
         let flat = || Some((self.latitude?, self.longitude?));
         let own = nested.or_else(flat).map(|(lat, lon)| Coordinates::new(lat.0, lon.0));
         if let Some(Ok(point)) = own {
-            return Placed::At(point);
+            return Placed::At(point, self.land());
         }
-        let countries = [&self.country, &self.country_code, &self.registered_country];
-        let country = countries.into_iter().flatten().find_map(|c| countries::coordinates_of(c.0));
+        let country = self.countries().find_map(countries::coordinates_of);
         match (country, own) {
-            (Some(point), _) => Placed::At(point),
+            (Some(point), _) => Placed::At(point, self.land()),
             (None, Some(_)) => Placed::OffGlobe,
             (None, None) => Placed::Nowhere,
         }
     }
+
+    fn countries(&self) -> impl Iterator<Item = &'a str> {
+        let countries = [&self.country, &self.country_code, &self.registered_country];
+        countries.into_iter().flatten().map(|c| c.0).filter(|code| !code.is_empty())
+    }
+
+    fn land(&self) -> Land<'a> {
+        let country = self.countries().next().unwrap_or_default();
+        match self.subdivisions.first() {
+            Some(first) => {
+                let name = first.names.as_ref().and_then(|names| names.en).unwrap_or_default();
+                Land { country, code: first.iso_code.unwrap_or_default(), name }
+            }
+            None => Land { country, code: "", name: self.state1.unwrap_or_default() },
+        }
+    }
+}
+
+/// What a database of autonomous systems says of a network. MaxMind ASN and ISP, and DB-IP's:
+/// `autonomous_system_number`; IPinfo's: `asn` as a text such as `AS64500`.
+#[derive(serde::Deserialize, Default)]
+pub(super) struct SystemRecord<'a> {
+    #[serde(default)]
+    autonomous_system_number: Option<u32>,
+    #[serde(borrow, default)]
+    asn: Option<&'a str>,
+}
+
+impl SystemRecord<'_> {
+    /// The number of the autonomous system; 0, which no network has (RFC 7607), where none is told.
+    pub(super) fn number(&self) -> u32 {
+        let text = || self.asn?.trim_start_matches("AS").parse().ok();
+        self.autonomous_system_number.or_else(text).unwrap_or(0)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Subdivision<'a> {
+    #[serde(borrow, default)]
+    iso_code: Option<&'a str>,
+    #[serde(borrow, default)]
+    names: Option<Names<'a>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Names<'a> {
+    #[serde(borrow, default)]
+    en: Option<&'a str>,
 }
 
 #[derive(serde::Deserialize)]

@@ -9,11 +9,32 @@ use crate::model::Coordinates;
 /// Mean radius of the Earth, kilometres (IUGG).
 const EARTH_RADIUS_KM: f64 = 6371.0088;
 
-/// A point as the unit vector from the centre of the globe.
+/// A point as the unit vector from the centre of the globe, or a sum of such.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Direction([f64; 3]);
 
 impl Direction {
+    /// The sum of no directions.
+    pub(super) const NONE: Self = Self([0.0; 3]);
+
+    /// Adds another direction, of this weight.
+    pub(super) fn add(&mut self, other: Self, weight: f64) {
+        for (sum, part) in self.0.iter_mut().zip(other.0) {
+            *sum += part * weight;
+        }
+    }
+
+    /// The point that a sum of directions leads to; `None` where they cancel out.
+    pub(super) fn point(self) -> Option<Coordinates> {
+        let [x, y, z] = self.0;
+        let flat = (x * x + y * y).sqrt();
+        if flat == 0.0 && z == 0.0 {
+            return None;
+        }
+        let (latitude, longitude) = (libm::atan2(z, flat), libm::atan2(y, x));
+        Coordinates::new(latitude.to_degrees(), longitude.to_degrees()).ok()
+    }
+
     /// The direction of a point.
     pub(super) fn of(point: Coordinates) -> Self {
         let latitude = point.latitude().to_radians();

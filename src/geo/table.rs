@@ -17,6 +17,7 @@ use super::atlas::{Atlas, BLOCKS, PlaceId, PlaceRef};
 use super::networks::{Builder, Networks, Value};
 use super::order::{Order, Ranked, Ranker, Site};
 use super::pods::{PodLookup, PodNetworks};
+use super::shape::Shape;
 use crate::model::{ClusterId, ClusterSet, Coordinates};
 
 /// Orders of one set of clusters for every client; immutable.
@@ -91,21 +92,27 @@ const MAX_RANKED: usize = 4 << 20;
 
 impl GeoTable {
     /// The orders of those of `sites` that are `members`, for every client of the atlas.
+    #[must_use]
+    pub fn compile(atlas: &Atlas, sites: &[Site], members: &ClusterSet) -> Self {
+        Self::shaped(atlas, sites, members, Shape::Whole)
+    }
+
+    /// As [`GeoTable::compile`], with the orders cut to `shape`.
     ///
     /// Where exact points would need more orders than a table holds, clients are moved to the
     /// middle of cells of a grid, the finest that suffices; [`GeoTable::grid_degrees`] tells.
     #[must_use]
-    pub fn compile(atlas: &Atlas, sites: &[Site], members: &ClusterSet) -> Self {
+    pub fn shaped(atlas: &Atlas, sites: &[Site], members: &ClusterSet, shape: Shape) -> Self {
         let ranker = Ranker::new(sites, members);
-        let attempt = |grid| Compilation::new(&ranker, atlas, grid)?.run(sites);
+        let attempt = |grid| Compilation::new(&ranker, atlas, grid, (sites, shape))?.run();
         GRIDS.into_iter().find_map(attempt).unwrap_or_else(|| {
             // Not even the coarsest grid suffices, which takes thousands of clusters: every
             // client gets the order of unknown ones, and a grid of one cell tells so.
             let unknown = Code(0);
-            let orders = Orders { width: ranker.len(), count: 1, ranked: ranker.unknown() };
+            let orders = Orders::one(shape.trim(ranker.unknown(), sites));
             let own = vec![unknown; sites.len()].into();
             let clients = Clients::Alike(unknown);
-            let classes = classes([&*ranker.unknown()], sites.len());
+            let classes = classes([&*orders.ranked], sites.len());
             Self { orders, clients, unknown, own, own_differs: false, classes, grid: 360.0 }
         })
     }
@@ -188,7 +195,7 @@ impl GeoTable {
     /// How many distinct orders there are.
     #[must_use]
     pub fn order_count(&self) -> usize {
-        self.orders.count
+        self.orders.ends.len()
     }
 
     /// Octets of memory.
@@ -198,32 +205,42 @@ impl GeoTable {
             Clients::Alike(_) => 0,
             Clients::ByNetwork(networks) => networks.bytes(),
         };
-        clients + size_of_val(&*self.orders.ranked) + size_of_val(&*self.own)
+        let Orders { ranked, ends } = &self.orders;
+        clients + size_of_val(&**ranked) + size_of_val(&**ends) + size_of_val(&*self.own)
     }
 
     fn order(&self, Code(code): Code) -> Order<'_> {
-        let start = usize::from(code) * self.orders.width;
-        Order(&self.orders.ranked[start..start + self.orders.width])
+        let Orders { ranked, ends } = &self.orders;
+        let code = usize::from(code);
+        let start = code.checked_sub(1).map_or(0, |before| ends[before] as usize);
+        Order(&ranked[start..ends[code] as usize])
     }
 }
 
-/// Distinct orders, one behind the other; all have every member once, so all are as long.
-#[derive(Debug, PartialEq)]
+/// Distinct orders, one behind the other.
+#[derive(Debug, Default, PartialEq)]
 struct Orders {
-    width: usize,
-    count: usize,
     ranked: Vec<Ranked>,
+    /// Where each ends.
+    ends: Vec<u32>,
 }
 
 impl Orders {
     /// Adds an order that is not there yet; `None` where the table holds no more.
     fn add(&mut self, order: &[Ranked]) -> Option<Code> {
-        if self.count == Code::MAX_ORDERS || self.ranked.len() + self.width > MAX_RANKED {
+        let (count, end) = (self.ends.len(), self.ranked.len() + order.len());
+        if count == Code::MAX_ORDERS || end > MAX_RANKED {
             return None;
         }
         self.ranked.extend_from_slice(order);
-        self.count += 1;
-        Some(Code((self.count - 1) as u16))
+        self.ends.push(end as u32);
+        Some(Code(count as u16))
+    }
+
+    /// Only this one.
+    fn one(order: Vec<Ranked>) -> Self {
+        // An order has no more clusters than there are.
+        Self { ends: vec![order.len() as u32], ranked: order }
     }
 }
 
@@ -232,6 +249,8 @@ struct Compilation<'a> {
     ranker: &'a Ranker<'a>,
     atlas: &'a Atlas,
     grid: Grid,
+    sites: &'a [Site],
+    shape: Shape,
     orders: Orders,
     known: HashMap<Box<[Ranked]>, Code, FixedState>,
     unknown: Code,
@@ -241,12 +260,19 @@ struct Compilation<'a> {
 
 impl<'a> Compilation<'a> {
     /// Begins a table; like all that follows `None` where it would hold too many orders.
-    fn new(ranker: &'a Ranker<'a>, atlas: &'a Atlas, grid: Grid) -> Option<Self> {
+    fn new(
+        ranker: &'a Ranker<'a>,
+        atlas: &'a Atlas,
+        grid: Grid,
+        (sites, shape): (&'a [Site], Shape),
+    ) -> Option<Self> {
         let mut new = Self {
             ranker,
             atlas,
             grid,
-            orders: Orders { width: ranker.len(), count: 0, ranked: Vec::new() },
+            sites,
+            shape,
+            orders: Orders::default(),
             known: HashMap::default(),
             unknown: Code::FINE,
             codes: vec![Code::FINE; atlas.place_count()],
@@ -255,7 +281,8 @@ impl<'a> Compilation<'a> {
         Some(new)
     }
 
-    fn run(mut self, sites: &[Site]) -> Option<GeoTable> {
+    fn run(mut self) -> Option<GeoTable> {
+        let sites = self.sites;
         let mut builder = Builder::default();
         let mut orders_used = OrdersUsed::None;
         let places = self.atlas.places();
@@ -298,7 +325,8 @@ impl<'a> Compilation<'a> {
             PlaceRef::Block(at) => Code(Code::FIRST_BLOCK + at),
             PlaceRef::Rule(rule) => self.intern(self.ranker.toward(rule.target()))?,
             PlaceRef::Point(database, at) => {
-                self.intern(self.ranker.near(snap(database.points()[at], self.grid)))?
+                let point = snap(database.spots()[at].point, self.grid);
+                self.intern(self.ranker.near(point))?
             }
         };
         self.codes[place.index()] = code;
@@ -306,6 +334,7 @@ impl<'a> Compilation<'a> {
     }
 
     fn intern(&mut self, order: Vec<Ranked>) -> Option<Code> {
+        let order = self.shape.trim(order, self.sites);
         if let Some(&code) = self.known.get(order.as_slice()) {
             return Some(code);
         }

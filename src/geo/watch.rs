@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{Atlas, Database, DatabaseError, Settings, Summary};
+use super::{Atlas, Database, DatabaseError, Embedded, Settings, Summary, embedded};
 
 /// How often the files are looked at. Databases appear weekly at most, so that seconds of delay do
 /// not matter; looking costs one system call a file, and unlike notification it works on every
@@ -28,6 +28,8 @@ pub const POLL: Duration = Duration::from_secs(5);
 pub struct Status {
     /// The databases in the order of the configuration.
     pub databases: Vec<FileStatus>,
+    /// The table that the program brings along, where it is used.
+    pub embedded: Option<EmbeddedStatus>,
     /// How many loads have failed since the start.
     pub failures: u64,
 }
@@ -42,6 +44,17 @@ pub struct FileStatus {
     pub loaded: Option<Summary>,
     /// Why what the file holds now is not in force.
     pub error: Option<Box<str>>,
+}
+
+/// The table that the program brings along.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmbeddedStatus {
+    /// What there is to tell of it.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Whose data it is.
+    pub attribution: &'static str,
 }
 
 /// Reads one database.
@@ -149,12 +162,19 @@ impl Loader {
             }
         };
         let databases = self.settings.databases.iter().map(status).collect();
-        Status { databases, failures: self.failures }
+        let embedded = (self.settings.embedded == Embedded::Used).then(|| EmbeddedStatus {
+            summary: embedded::database().summary().clone(),
+            attribution: embedded::ATTRIBUTION,
+        });
+        Status { databases, embedded, failures: self.failures }
     }
 
     fn atlas(&self) -> Arc<Atlas> {
         let files = self.settings.databases.iter().filter_map(|file| self.files.get(file));
-        let databases: Vec<_> = files.filter_map(|state| state.database.clone()).collect();
+        let mut databases: Vec<_> = files.filter_map(|state| state.database.clone()).collect();
+        if self.settings.embedded == Embedded::Used {
+            databases.push(embedded::database().clone());
+        }
         Arc::new(Atlas::build(&databases, &self.settings.networks))
     }
 }

@@ -29,7 +29,7 @@ impl fmt::Display for Topology {
 }
 
 /// A point on the globe, degrees.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, serde::Serialize)]
 pub struct Coordinates {
     latitude: f64,
     longitude: f64,

@@ -21,5 +21,5 @@ pub use options::{InvalidOption, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
     Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, WhenNoneHealthy, key_hash,
+    ShardEntry, Ties, WhenNoneHealthy, key_hash,
 };

@@ -1,11 +1,12 @@
 //! Text forms of the options that the configuration and Service annotations share.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{DomainName, Policy, WhenNoneHealthy};
+use super::{DomainName, Label, Policy, WhenNoneHealthy};
 
 /// Why a text is no value of an option; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,22 +22,66 @@ impl InvalidOption {
     }
 }
 
-/// `all`, or `nearest: N` with N from 1 to 65535; spaces round the colon do not matter.
+/// `all`, `nearest: N` with N from 1 to 65535, `region`, `weighted` or `weighted: N`, or
+/// `failover: CLUSTER, CLUSTER ...`; spaces round colons and commas do not matter.
 impl FromStr for Policy {
     type Err = InvalidOption;
 
     fn from_str(text: &str) -> Result<Self, InvalidOption> {
-        if text.trim() == "all" {
-            return Ok(Self::All);
-        }
-        let Some((_, count)) = text.split_once(':').filter(|(key, _)| key.trim() == "nearest")
-        else {
-            return Err(InvalidOption::new(text, "is no policy: write 'all' or 'nearest: N'"));
+        let (key, rest) = match text.split_once(':') {
+            Some((key, rest)) => (key.trim(), Some(rest.trim())),
+            None => (text.trim(), None),
         };
-        let count = count.trim().parse::<NonZeroU16>().map_err(|_| {
-            InvalidOption::new(text, "is no policy: after 'nearest:' comes 1 to 65535")
+        let count = |rest: &str| {
+            rest.parse::<NonZeroU16>().map_err(|_| {
+                let fault = format!("is no policy: after '{key}:' comes 1 to 65535");
+                InvalidOption::new(text, fault)
+            })
+        };
+        match (key, rest) {
+            ("all", None) => Ok(Self::All),
+            ("region", None) => Ok(Self::Region),
+            ("nearest", Some(rest)) => count(rest).map(Self::Nearest),
+            ("weighted", None) => Ok(Self::Weighted(NonZeroU16::MIN)),
+            ("weighted", Some(rest)) => count(rest).map(Self::Weighted),
+            ("failover", Some(rest)) => failover(text, rest).map(Self::Failover),
+            _ => Err(InvalidOption::new(
+                text,
+                "is no policy: write 'all', 'nearest: N', 'region', 'weighted' or \
+                 'failover: CLUSTER, CLUSTER'",
+            )),
+        }
+    }
+}
+
+/// The clusters of a failover, the first choice first.
+fn failover(text: &str, names: &str) -> Result<Arc<[Label]>, InvalidOption> {
+    let mut clusters = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let label = Label::from_kubernetes(name).ok_or_else(|| {
+            InvalidOption::new(text, format!("names a cluster '{name}', which none can be called"))
         })?;
-        Ok(Self::Nearest(count))
+        if clusters.contains(&label) {
+            return Err(InvalidOption::new(text, format!("names cluster '{label}' twice")));
+        }
+        clusters.push(label);
+    }
+    Ok(clusters.into())
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Nearest(count) => write!(f, "nearest: {count}"),
+            Self::Region => f.write_str("region"),
+            Self::Weighted(NonZeroU16::MIN) => f.write_str("weighted"),
+            Self::Weighted(count) => write!(f, "weighted: {count}"),
+            Self::Failover(clusters) => {
+                let names: Vec<&str> = clusters.iter().map(Label::as_str).collect();
+                write!(f, "failover: {}", names.join(", "))
+            }
+        }
     }
 }
 
@@ -123,10 +168,29 @@ mod tests {
         assert_eq!("all".parse(), Ok(Policy::All));
         let two = Policy::Nearest(NonZeroU16::new(2).expect("not zero"));
         for text in ["nearest:2", "nearest: 2", " nearest : 2 "] {
-            assert_eq!(text.parse(), Ok(two), "{text:?}");
+            assert_eq!(text.parse().as_ref(), Ok(&two), "{text:?}");
         }
-        for bad in ["", "All", "nearest", "nearest:", "nearest: 0", "nearest: 65536", "nearest: -1"]
-        {
+        assert_eq!("weighted".parse(), Ok(Policy::Weighted(NonZeroU16::MIN)));
+        for text in ["all", "nearest: 2", "region", "weighted", "weighted: 2", "failover: b, a"] {
+            assert_eq!(text.parse::<Policy>().map(|p| p.to_string()).as_deref(), Ok(text));
+        }
+        for bad in [
+            "",
+            "All",
+            "nearest",
+            "nearest:",
+            "nearest: 0",
+            "nearest: 65536",
+            "nearest: -1",
+            "all: 1",
+            "region: eu",
+            "weighted:",
+            "weighted: 0",
+            "failover",
+            "failover:",
+            "failover: a,",
+            "failover: a, b, A",
+        ] {
             assert!(bad.parse::<Policy>().is_err(), "{bad:?} must be refused");
         }
     }

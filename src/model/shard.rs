@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -125,13 +126,30 @@ pub struct Endpoints {
 }
 
 /// Which of the served shards an answer holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Policy {
     /// Every served shard, nearest first.
     All,
     /// The shards of the N nearest clusters.
-    Nearest(std::num::NonZeroU16),
+    Nearest(NonZeroU16),
+    /// The shards of the nearest region that has one, and of those as near as it.
+    Region,
+    /// The shards of N clusters that a hash of the client's network chooses by weight.
+    Weighted(NonZeroU16),
+    /// The shards of the first of these clusters that has one, then of any other cluster.
+    Failover(Arc<[Label]>),
+}
+
+/// What becomes of clusters that are equally near.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ties {
+    /// They take turns, query by query.
+    #[default]
+    Rotate,
+    /// A hash of the client's network puts them in an order.
+    Sticky,
 }
 
 /// What the global name holds while no shard is served.
@@ -155,6 +173,10 @@ pub struct ServiceOptions {
     pub ttl: Option<u32>,
     /// `meridian.dev/policy`.
     pub policy: Option<Policy>,
+    /// `meridian.dev/sticky`.
+    pub ties: Option<Ties>,
+    /// `meridian.dev/weight`: this shard's, under the policy `weighted`.
+    pub weight: Option<u32>,
     /// `meridian.dev/when-none-healthy`.
     pub when_none_healthy: Option<WhenNoneHealthy>,
     /// `meridian.dev/min-ready`: ready endpoints below which the shard is not served.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
-use super::state::{Placements, Reports, Tally};
-use super::{Inputs, Live, Snapshot, places};
-use crate::geo::{Compiled, Geography, PodNetworks, Site, coordinates_of};
+use super::location::{reports, sites};
+use super::state::{Placements, Reports, Tally, tables};
+use super::{Inputs, Live, Snapshot};
+use crate::geo::{Compiled, Geography, PodNetworks, Site};
 use crate::health;
-use crate::model::{BUCKETS, Buckets, ClusterView, Report, Topology};
+use crate::model::{BUCKETS, Buckets, ClusterView, Report};
 use crate::zone::{self, INTERNAL_TTL, InternalZone, Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
@@ -32,6 +33,13 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     }
     if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
         work.retable(&geography);
+    }
+    let same_places = base.is_some_and(|p| {
+        Arc::ptr_eq(&p.inputs.atlas, &inputs.atlas)
+            && Arc::ptr_eq(&p.geography.conflicts, &geography.conflicts)
+    });
+    if !same_places {
+        work.reports.places = reports(&inputs, &sites, &geography);
     }
     work.reports.federation = name_collision(&work.zone);
     let up = health::up(&inputs.federation.members, &inputs.standings);
@@ -69,22 +77,6 @@ trait HashOne: Hash {
 
 impl<T: Hash + ?Sized> HashOne for T {}
 
-/// Where clusters are, as names and distances see it.
-fn sites(inputs: &Inputs) -> Vec<Site> {
-    let members = inputs.federation.members.iter().zip(&inputs.views);
-    members
-        .map(|(member, view)| {
-            let topologies = places(member, view.as_deref());
-            let by_name = |t: &Topology| {
-                let zone = t.zone.as_ref().and_then(|z| coordinates_of(z.as_str()));
-                coordinates_of(t.region.as_str()).or(zone)
-            };
-            let coordinates = member.location.or_else(|| topologies.iter().find_map(by_name));
-            Site { name: member.name.clone(), topologies, coordinates }
-        })
-        .collect()
-}
-
 /// Whether configuration and places are those that `previous` was compiled for, so that its
 /// unchanged buckets hold.
 fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool {
@@ -114,14 +106,15 @@ fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Ge
             && p.inputs.views.len() == inputs.views.len()
             && p.inputs.views.iter().zip(&inputs.views).all(|(a, b)| pods_of(a) == pods_of(b))
     });
-    let pods = match same_pods {
-        Some(previous) => previous.geography.pods.clone(),
+    let (pods, conflicts) = match same_pods {
+        Some(previous) => (previous.geography.pods.clone(), previous.geography.conflicts.clone()),
         None => {
             let networks = inputs.read_views().map(|(id, view)| (id, &*view.pod_networks));
-            Arc::new(PodNetworks::build(networks, &inputs.federation.networks).0)
+            let (pods, conflicts) = PodNetworks::build(networks, &inputs.federation.networks);
+            (Arc::new(pods), conflicts.into())
         }
     };
-    Geography { compiled, pods }
+    Geography { compiled, pods, conflicts }
 }
 
 fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&BTreeSet<ipnet::IpNet>> {
@@ -198,8 +191,11 @@ impl Work {
 
     fn count(&mut self, index: usize) {
         let live = self.live.bucket(index);
+        let most = self.zone.settings().max_addresses;
         for (entry, live) in self.zone.services().bucket(index).iter().zip(live) {
-            *self.placements.entry(entry.service.clusters.clone()).or_default() += 1;
+            for wanted in tables(&entry.service, live, most) {
+                *self.placements.entry(wanted).or_default() += 1;
+            }
             // A sum does not depend on the order in which services came.
             let part = (entry.service.digest(), &live.served).hash_one();
             self.digest = self.digest.wrapping_add(part);
@@ -208,11 +204,14 @@ impl Work {
 
     fn uncount(&mut self, index: usize) {
         let live = self.live.bucket(index);
+        let most = self.zone.settings().max_addresses;
         for (entry, live) in self.zone.services().bucket(index).iter().zip(live) {
-            if let Some(count) = self.placements.get_mut(&entry.service.clusters) {
-                *count -= 1;
-                if *count == 0 {
-                    self.placements.remove(&entry.service.clusters);
+            for wanted in tables(&entry.service, live, most) {
+                if let Some(count) = self.placements.get_mut(&wanted) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.placements.remove(&wanted);
+                    }
                 }
             }
             let part = (entry.service.digest(), &live.served).hash_one();

@@ -8,6 +8,7 @@
 mod build;
 mod cell;
 mod inputs;
+mod location;
 mod state;
 
 pub use build::build;

@@ -1,15 +1,16 @@
 //! The snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
 use super::{Identity, Inputs};
-use crate::geo::{GeoTable, Geography};
+use crate::geo::{GeoTable, Geography, Shape};
 use crate::health::{self, Exclusion};
 use crate::model::{Buckets, ClusterSet, Internal, Report};
-use crate::zone::{Position, Service, Zone};
+use crate::zone::{Family, Position, Service, Zone};
 
 /// What changes faster than a service's records, kept beside them at the same position.
 #[derive(Clone, Debug)]
@@ -21,8 +22,24 @@ pub struct Live {
     pub table: Arc<GeoTable>,
 }
 
-/// How many services occupy exactly a set of clusters.
-pub(super) type Placements = HashMap<ClusterSet, usize, FixedState>;
+/// A set of clusters and how much of their order answers hold.
+pub(super) type Wanted = (ClusterSet, Shape);
+
+/// How many services want a table, were all clusters up.
+pub(super) type Placements = HashMap<Wanted, usize, FixedState>;
+
+/// The tables by which a service is answered: for each family that of the served shards at the
+/// global name, and the one that all else falls back to.
+pub(super) fn tables(service: &Service, live: &Live, most: NonZeroU16) -> BTreeSet<Wanted> {
+    let most = service.most_clusters(most);
+    let shaped = |family| {
+        let set = service.addressed(family).intersection(&live.served);
+        Some((set.clone(), Shape::of(&service.policy, most, set.len())?))
+    };
+    let [v4, v6] = [Family::V4, Family::V6].map(shaped);
+    let all = v4.as_ref().or(v6.as_ref()).map(|_| (live.served.clone(), Shape::Whole));
+    [v4, v6, all].into_iter().flatten().filter(|(set, _)| set.len() > 1).collect()
+}
 
 /// How many shards of one cluster are in each state by themselves, the cluster as a whole aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +74,8 @@ impl Tally {
 pub struct Reports {
     /// Of locations.
     pub(super) structure: Vec<Report>,
+    /// Of coordinates and networks.
+    pub(super) places: Vec<Report>,
     /// Of services, by bucket.
     pub(super) by_bucket: BTreeMap<usize, Vec<Report>>,
     /// Of the federation's own name.
@@ -67,7 +86,7 @@ impl Reports {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Report> {
         let services = self.by_bucket.values().flatten();
-        self.structure.iter().chain(services).chain(&self.federation)
+        self.structure.iter().chain(&self.places).chain(services).chain(&self.federation)
     }
 }
 
@@ -171,11 +190,30 @@ impl Snapshot {
     /// The sets of clusters that deserve a geographic table of their own, those of most services
     /// first, at most [`MAX_TABLES`]: a function of the inputs alone.
     #[must_use]
-    pub fn wanted_tables(&self) -> Vec<ClusterSet> {
-        let mut wanted: Vec<_> = self.placements.iter().filter(|(set, _)| set.len() > 1).collect();
+    pub fn wanted_tables(&self) -> Vec<(ClusterSet, Shape)> {
+        let mut counts: HashMap<Wanted, usize, FixedState> = HashMap::default();
+        // Regions and zones are nearly always in one place, and then need no table.
+        let levels = self.zone.levels();
+        let sets = levels.all().filter_map(|level| levels.clusters(level));
+        let levels: Vec<_> = sets.filter(|s| !self.geography.compiled.are_alike(s)).collect();
+        for ((set, shape), count) in &self.placements {
+            let up = set.intersection(&self.up);
+            if up.len() > 1 {
+                for level in &levels {
+                    let part = up.intersection(level);
+                    if part.len() > 1 && part != up {
+                        let shape = shape.over(part.len());
+                        *counts.entry((part, shape)).or_default() += count;
+                    }
+                }
+                let shape = shape.over(up.len());
+                *counts.entry((up, shape)).or_default() += count;
+            }
+        }
+        let mut wanted: Vec<_> = counts.into_iter().collect();
         wanted.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then(a.cmp(b)));
         wanted.truncate(MAX_TABLES);
-        wanted.into_iter().map(|(set, _)| set.clone()).collect()
+        wanted.into_iter().map(|(wanted, _)| wanted).collect()
     }
 
     /// Whether every wanted table is compiled, so that scopes are as wide as they can be.

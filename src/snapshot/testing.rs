@@ -10,7 +10,7 @@ use crate::geo::{Atlas, NetworkRule, Target};
 use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
-    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, WhenNoneHealthy,
+    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy,
 };
 use crate::zone::{self, InternalSettings, Nameserver, SoaSettings};
 
@@ -58,6 +58,7 @@ impl Fixture {
             unhealthy_ttl: 5,
             max_addresses: NonZeroU16::new(8).expect("not zero"),
             policy: Policy::All,
+            ties: Ties::Rotate,
             when_none_healthy: WhenNoneHealthy::Nothing,
             records: Vec::new(),
             internal: None,

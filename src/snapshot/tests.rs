@@ -77,7 +77,7 @@ fn unchanged_buckets_are_shared() {
 
 #[test]
 fn a_namespace_of_the_federations_name_is_reported_while_it_lasts() {
-    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], None);
+    let fixture = Fixture::new().cluster("a", "eu", &["eu-1"], Some((50.1, 8.7)));
     assert!(reports(&fixture.build()).is_empty());
     let taken = fixture.shard(0, "fed/web", &["192.0.2.1"], 1, Default::default());
     let snapshot = taken.build();
@@ -88,7 +88,7 @@ fn a_namespace_of_the_federations_name_is_reported_while_it_lasts() {
 
 #[test]
 fn static_records_under_a_location_of_nodes_are_reported() {
-    let mut fixture = Fixture::new().cluster("a", "", &[], None);
+    let mut fixture = Fixture::new().cluster("a", "", &[], Some((50.1, 8.7)));
     fixture.zone.records.push(StaticRecord {
         owner: name("www.example.com"),
         rtype: 16,

@@ -65,7 +65,8 @@ struct Shards {
 #[serde(rename_all = "camelCase")]
 struct Service<'s> {
     ttl: u32,
-    policy: crate::model::Policy,
+    policy: String,
+    ties: crate::model::Ties,
     when_none_healthy: &'s crate::model::WhenNoneHealthy,
     shards: BTreeMap<&'s str, Shard<'s>>,
 }
@@ -165,7 +166,8 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
     });
     Service {
         ttl: service.ttl,
-        policy: service.policy,
+        policy: service.policy.to_string(),
+        ties: service.ties,
         when_none_healthy: &service.when_none_healthy,
         shards: shards.collect(),
     }

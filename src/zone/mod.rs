@@ -21,7 +21,7 @@ pub use tree::{Lookup, Position, ServiceName, Zone};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use crate::model::{DomainName, Label, Policy, WhenNoneHealthy};
+use crate::model::{DomainName, Label, Policy, Ties, WhenNoneHealthy};
 
 /// What the configuration says of the federation's zone; every field is valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,8 @@ pub struct Settings {
     pub max_addresses: NonZeroU16,
     /// Which served shards an answer holds, unless a service says otherwise.
     pub policy: Policy,
+    /// What becomes of clusters that are equally near, unless a service says otherwise.
+    pub ties: Ties,
     /// What the global name holds while no shard is served, unless a service says otherwise.
     pub when_none_healthy: WhenNoneHealthy,
     /// Static records of D.

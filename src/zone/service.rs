@@ -1,16 +1,19 @@
 //! A federated service, compiled from the shards of all clusters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState as FastState;
 use foldhash::quality::FixedState;
 
 use super::Settings;
 use crate::model::{
-    ClusterId, ClusterSet, Keyed, Label, Policy, Port, Protocol, ServiceKey, Shard, WhenNoneHealthy,
+    ClusterId, ClusterSet, Keyed, Label, Policy, Port, Protocol, Report, ServiceKey, Shard, Ties,
+    WhenNoneHealthy,
 };
 
 /// An address family, for which one RRset of addresses exists.
@@ -31,6 +34,12 @@ pub struct Service {
     pub ttl: u32,
     /// Which served shards an answer holds.
     pub policy: Policy,
+    /// What becomes of clusters that are equally near.
+    pub ties: Ties,
+    /// Under the policy `failover`, the clusters in its order, those that it does not name last.
+    failover: Box<[ClusterId]>,
+    /// Names in the policy that no cluster has.
+    strangers: Box<[Label]>,
     /// What its global name holds while no shard is served.
     pub when_none_healthy: WhenNoneHealthy,
     /// Clusters with a shard.
@@ -84,6 +93,8 @@ struct ServiceShard {
     v4: Range<u16>,
     v6: Range<u16>,
     ports: Arc<[Port]>,
+    /// Under the policy `weighted`; else 0, lest counts of endpoints change what is the same.
+    weight: u32,
 }
 
 /// A service in the zone's buckets.
@@ -110,11 +121,15 @@ impl Service {
         key: &ServiceKey,
         shards: &[(ClusterId, &Arc<Shard>)],
         settings: &Settings,
+        clusters: &HashMap<Label, ClusterId, FastState>,
     ) -> Self {
         let mut service = Self {
             key: key.clone(),
             ttl: settings.ttl,
-            policy: settings.policy,
+            policy: settings.policy.clone(),
+            ties: settings.ties,
+            failover: Box::default(),
+            strangers: Box::default(),
             when_none_healthy: settings.when_none_healthy.clone(),
             clusters: shards.iter().map(|(cluster, _)| *cluster).collect(),
             v4_clusters: ClusterSet::default(),
@@ -127,6 +142,7 @@ impl Service {
             digest: 0,
         };
         service.choose_options(shards);
+        service.stand_in_line(clusters);
         service.lay_out(shards);
         service.digest = service.content_digest();
         service
@@ -137,8 +153,11 @@ impl Service {
         if let Some(ttl) = options().find_map(|o| o.ttl) {
             self.ttl = ttl;
         }
-        if let Some(policy) = options().find_map(|o| o.policy) {
-            self.policy = policy;
+        if let Some(policy) = options().find_map(|o| o.policy.as_ref()) {
+            self.policy = policy.clone();
+        }
+        if let Some(ties) = options().find_map(|o| o.ties) {
+            self.ties = ties;
         }
         if let Some(when) = options().find_map(|o| o.when_none_healthy.as_ref()) {
             self.when_none_healthy = when.clone();
@@ -147,6 +166,30 @@ impl Service {
         if let Some(cap) = shards.iter().filter_map(|(_, shard)| shard.ttl_cap).min() {
             self.ttl = self.ttl.min(cap);
         }
+    }
+
+    /// Turns the names of a failover into clusters.
+    fn stand_in_line(&mut self, clusters: &HashMap<Label, ClusterId, FastState>) {
+        let Policy::Failover(names) = &self.policy else { return };
+        let known = |name: &Label| clusters.get(name).copied();
+        let mut line: Vec<ClusterId> = names.iter().filter_map(known).collect();
+        let rest: Vec<_> = self.clusters.iter().filter(|id| !line.contains(id)).collect();
+        line.extend(rest);
+        self.strangers = names.iter().filter(|name| known(name).is_none()).cloned().collect();
+        self.failover = line.into();
+    }
+
+    /// The names in the policy that no cluster has, to be reported.
+    pub(super) fn strangers(&self) -> Option<Report> {
+        let names: Vec<&str> = self.strangers.iter().map(Label::as_str).collect();
+        (!names.is_empty()).then(|| Report {
+            subject: format!("Service {}", self.key).into(),
+            reason: format!(
+                "its policy names clusters that there are not: {}; they are passed over",
+                names.join(", ")
+            )
+            .into(),
+        })
     }
 
     fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
@@ -179,6 +222,13 @@ impl Service {
                 v4: before.0 as u16..v4.len() as u16,
                 v6: before.1 as u16..v6.len() as u16,
                 ports: shard.ports.clone(),
+                weight: match self.policy {
+                    Policy::Weighted(_) => {
+                        let told = shard.options.as_ref().and_then(|options| options.weight);
+                        told.unwrap_or(shard.endpoints.ready)
+                    }
+                    _ => 0,
+                },
             });
         }
         self.shards = laid.into();
@@ -194,11 +244,11 @@ impl Service {
     fn content_digest(&self) -> u64 {
         let mut hasher = FixedState::with_seed(0).build_hasher();
         self.key.wire().hash(&mut hasher);
-        (self.ttl, self.policy).hash(&mut hasher);
+        (self.ttl, &self.policy, self.ties, &self.failover).hash(&mut hasher);
         format!("{:?}", self.when_none_healthy).hash(&mut hasher);
         (&self.v4, &self.v6).hash(&mut hasher);
         for shard in &self.shards {
-            (shard.cluster, &shard.v4, &shard.v6, &shard.ports).hash(&mut hasher);
+            (shard.cluster, &shard.v4, &shard.v6, &shard.ports, shard.weight).hash(&mut hasher);
         }
         hasher.finish()
     }
@@ -238,6 +288,26 @@ impl Service {
         let ports = &self.shard(cluster)?.ports;
         let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
         ports.iter().find(same).map(|p| p.number)
+    }
+
+    /// Under the policy `failover`, the clusters in its order, those that it does not name last.
+    #[must_use]
+    pub fn failover(&self) -> &[ClusterId] {
+        &self.failover
+    }
+
+    /// Under the policy `weighted`, the weight of the shard in `cluster`: its annotation's, else
+    /// its ready endpoints.
+    #[must_use]
+    pub fn weight(&self, cluster: ClusterId) -> u32 {
+        self.shard(cluster).map_or(0, |shard| shard.weight)
+    }
+
+    /// The most clusters that an answer of so many addresses can depend on.
+    #[must_use]
+    pub fn most_clusters(&self, addresses: NonZeroU16) -> NonZeroU16 {
+        // Each cluster has one that no other has, unless they share some.
+        if self.repeats { NonZeroU16::MAX } else { addresses }
     }
 
     /// Whether shards of two clusters have an address in common, so that an RRset must be kept

@@ -128,12 +128,14 @@ impl Zone {
             .map(|group| {
                 let first = group[0].1;
                 let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
-                let service = Service::merge(&first.key, &shards, &self.settings);
+                let service = Service::merge(&first.key, &shards, &self.settings, &self.clusters);
                 ServiceEntry { hash: first.hash, service: Arc::new(service) }
             })
             .collect();
         self.recount_namespaces(index, &entries);
-        let reports = entries.iter().flat_map(|e| self.too_long(&e.service)).collect();
+        let services = || entries.iter().map(|entry| &*entry.service);
+        let too_long = services().flat_map(|service| self.too_long(service));
+        let reports = too_long.chain(services().filter_map(Service::strangers)).collect();
         self.services.replace(index, entries);
         reports
     }

@@ -9,7 +9,7 @@ use meridian::geo::{Atlas, NetworkRule, Target};
 use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
-    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Topology, WhenNoneHealthy,
+    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 use meridian::snapshot::{self, Identity, Inputs, Membership};
 use meridian::zone::{self, InternalSettings, Nameserver, SoaSettings, StaticRecord};
@@ -167,6 +167,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         unhealthy_ttl: UNHEALTHY_TTL,
         max_addresses: NonZeroU16::MAX,
         policy: Policy::All,
+        ties: Ties::Rotate,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: records(),
         // An instance in the first cluster, if there is one.

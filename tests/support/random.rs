@@ -61,6 +61,8 @@ fn options() -> impl Strategy<Value = ServiceOptions> {
         |(ttl, when_none_healthy, min_ready, drain)| ServiceOptions {
             ttl,
             policy: None,
+            ties: None,
+            weight: None,
             when_none_healthy,
             min_ready,
             drain,

@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -15,7 +14,7 @@ use super::KnownView;
 use crate::cluster::narrow::Rules;
 use crate::model::{
     self, Buckets, ClusterView, DomainName, Endpoints, Label, Policy, Protocol, ServiceKey,
-    ServiceOptions, ShardEntry, Topology, WhenNoneHealthy,
+    ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 /// What the types of the model refuse.
@@ -27,6 +26,8 @@ pub(super) enum Invalid {
     Name(#[from] model::InvalidName),
     #[error("a network with a prefix too long")]
     Network(#[from] ipnet::PrefixLenError),
+    #[error(transparent)]
+    Policy(#[from] model::InvalidOption),
     #[error("a list of ports that is not there")]
     Ports,
 }
@@ -102,8 +103,10 @@ type Addresses<'a> = Cow<'a, [IpAddr]>;
 #[derive(Serialize, Deserialize)]
 struct Options<'a> {
     ttl: Option<u32>,
-    /// 0 for `all`, else N of `nearest: N`.
-    policy: Option<u16>,
+    /// In the form of the annotation.
+    policy: Option<String>,
+    sticky: Option<bool>,
+    weight: Option<u32>,
     #[serde(borrow)]
     when_none_healthy: Option<NoneHealthy<'a>>,
     min_ready: Option<u32>,
@@ -203,12 +206,10 @@ impl<'a> Options<'a> {
             WhenNoneHealthy::Addresses(list) => NoneHealthy::Addresses(Cow::Borrowed(list)),
             WhenNoneHealthy::Name(name) => NoneHealthy::Name(Cow::Owned(name.to_string())),
         });
-        let policy = options.policy.map(|policy| match policy {
-            Policy::All => 0,
-            Policy::Nearest(count) => count.get(),
-        });
-        let ServiceOptions { ttl, min_ready, drain, .. } = *options;
-        Self { ttl, policy, when_none_healthy, min_ready, drain }
+        let policy = options.policy.as_ref().map(ToString::to_string);
+        let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
+        let sticky = ties.map(|ties| ties == Ties::Sticky);
+        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain }
     }
 }
 
@@ -299,11 +300,12 @@ impl Options<'_> {
                 NoneHealthy::Name(name) => WhenNoneHealthy::Name(DomainName::parse(name)?),
             })
         });
-        let policy =
-            self.policy.map(|count| NonZeroU16::new(count).map_or(Policy::All, Policy::Nearest));
+        let ties = |sticky| if sticky { Ties::Sticky } else { Ties::Rotate };
         Ok(ServiceOptions {
             ttl: self.ttl,
-            policy,
+            policy: self.policy.as_deref().map(str::parse::<Policy>).transpose()?,
+            ties: self.sticky.map(ties),
+            weight: self.weight,
             when_none_healthy: when_none_healthy.transpose()?,
             min_ready: self.min_ready,
             drain: self.drain,

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions,
-    Shard, ShardEntry, Topology, WhenNoneHealthy,
+    Buckets, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
+    ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -68,7 +68,7 @@ fn rich() -> Vec<ShardEntry> {
         WhenNoneHealthy::Addresses(["127.0.0.9".parse().unwrap()].into()),
         WhenNoneHealthy::Name(name("sorry.example.net")),
     ];
-    let nearest = Policy::Nearest(std::num::NonZeroU16::MIN);
+    let policies = ["all", "nearest: 1", "weighted: 3", "failover: b, a"];
     let port = |protocol| Port { name: label("p"), protocol, number: 53 };
     whens
         .into_iter()
@@ -83,7 +83,9 @@ fn rich() -> Vec<ShardEntry> {
                 endpoints: Endpoints { ready: 1, total: 4 },
                 options: Some(Box::new(ServiceOptions {
                     ttl: Some(20),
-                    policy: Some(if index == 0 { Policy::All } else { nearest }),
+                    policy: Some(policies[index].parse().unwrap()),
+                    ties: Some(if index == 1 { Ties::Sticky } else { Ties::Rotate }),
+                    weight: Some(index as u32),
                     when_none_healthy: Some(when),
                     min_ready: Some(0),
                     drain: index == 1,
@@ -193,7 +195,7 @@ fn any_file_that_is_none_is_set_aside() {
         ("empty", Vec::new()),
         ("short", good[..HEADER - 1].to_vec()),
         ("foreign", b"#!/bin/sh\necho a file of another kind that is long enough\n".to_vec()),
-        ("of a later version", with(&|bytes| bytes[8] = 2)),
+        ("of a later version", with(&|bytes| bytes[8] = 3)),
         ("cut off", with(&|bytes| bytes.truncate(good.len() - 1))),
         ("too long", with(&|bytes| bytes.push(0))),
         ("with a flipped bit", with(&|bytes| bytes[HEADER + 9] ^= 1)),

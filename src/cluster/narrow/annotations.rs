@@ -5,13 +5,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Rules;
-use crate::model::{ServiceOptions, WhenNoneHealthy};
+use crate::model::{ServiceOptions, Ties, WhenNoneHealthy};
 
 /// The prefix of every annotation that is read.
 const PREFIX: &str = "meridian.dev/";
 
 /// The greatest TTL (RFC 2181 §8: "a maximum of 2147483647").
 const MAX_TTL: u32 = 0x7fff_ffff;
+
+/// The greatest weight, that of an SRV record (RFC 2782: 16 bits).
+const MAX_WEIGHT: u32 = 0xffff;
 
 /// Annotations of one object, with the reasons for those that are not in force.
 pub(super) struct Annotations<'a> {
@@ -39,6 +42,14 @@ impl<'a> Annotations<'a> {
         let options = ServiceOptions {
             ttl: self.read("ttl", ttl),
             policy: self.read("policy", parsed),
+            ties: self.read("sticky", truth).map(|sticky| match sticky {
+                true => Ties::Sticky,
+                false => Ties::Rotate,
+            }),
+            weight: self.read("weight", |text| {
+                let weight = text.parse().ok().filter(|&weight| weight <= MAX_WEIGHT);
+                weight.ok_or_else(|| format!("write a number from 0 to {MAX_WEIGHT}"))
+            }),
             when_none_healthy: self.read("when-none-healthy", |text| fallback(text, rules)),
             min_ready: self.read("min-ready", |text| {
                 text.parse().map_err(|_| "write a number from 0 to 4294967295".into())

@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Internal, Policy, Protocol, ServiceOptions, WhenNoneHealthy};
+use crate::model::{Internal, Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy};
 
 fn rules(export: Export) -> Rules {
     let apex = DomainName::parse("example.com").unwrap();
@@ -193,12 +193,15 @@ fn annotations_are_read_or_reported() {
         json!({
             "meridian.dev/ttl": "30", "meridian.dev/policy": "nearest: 2",
             "meridian.dev/when-none-healthy": "192.0.2.99", "meridian.dev/min-ready": "0",
-            "meridian.dev/drain": "true", "other.dev/ttl": "x",
+            "meridian.dev/drain": "true", "meridian.dev/sticky": "true",
+            "meridian.dev/weight": "7", "other.dev/ttl": "x",
         }),
     );
     let expected = ServiceOptions {
         ttl: Some(30),
         policy: Some(Policy::Nearest(2.try_into().unwrap())),
+        ties: Some(Ties::Sticky),
+        weight: Some(7),
         when_none_healthy: Some(WhenNoneHealthy::Addresses(["192.0.2.99".parse().unwrap()].into())),
         min_ready: Some(0),
         drain: true,

@@ -14,7 +14,7 @@ use super::records;
 use super::values::{Range, all, host_address, networks, number};
 use crate::cluster::{Export, Namespaces};
 use crate::config::raw;
-use crate::model::{DomainName, Label, Policy, WhenNoneHealthy};
+use crate::model::{DomainName, Label, Policy, Ties, WhenNoneHealthy};
 use crate::{health, zone};
 
 /// RFC 2181 §8: a TTL is "an unsigned number, with a minimum value of 0, and a maximum value of
@@ -60,7 +60,7 @@ pub(super) fn settings(
     let unhealthy_ttl =
         number(notes, "federation.unhealthyTtl", unhealthy, 5, &NEGATIVE_TTL, seconds);
     let max_addresses = max_addresses(raw, notes);
-    let policy = policy(raw.policy.as_ref(), notes);
+    let policy = policy(raw.policy.as_ref(), registry, notes);
     let when_none_healthy = when_none_healthy(raw.when_none_healthy.as_ref(), tree, notes);
     // The default counts only where the configured TTL is refused, and the file with it.
     let default_ttl = ttl.unwrap_or(DEFAULT_TTL);
@@ -76,6 +76,7 @@ pub(super) fn settings(
         unhealthy_ttl: unhealthy_ttl?,
         max_addresses: max_addresses?,
         policy: policy?,
+        ties: if raw.sticky == Some(true) { Ties::Sticky } else { Ties::Rotate },
         when_none_healthy: when_none_healthy?,
         records: records?,
         // A section of its own.
@@ -226,13 +227,26 @@ fn max_addresses(raw: &raw::Federation, notes: &mut Notes) -> Result<NonZeroU16,
     })
 }
 
-fn policy(raw: Option<&Spanned<raw::Policy>>, notes: &mut Notes) -> Result<Policy, Refused> {
+fn policy(
+    raw: Option<&Spanned<raw::Policy>>,
+    registry: &Registry,
+    notes: &mut Notes,
+) -> Result<Policy, Refused> {
     let Some(raw) = raw else { return Ok(Policy::All) };
+    let at = at("federation.policy", raw);
     let text = match &raw.value {
         raw::Policy::Text(text) => text.clone(),
         raw::Policy::Nearest(count) => format!("nearest: {count}"),
+        raw::Policy::Weighted(count) => format!("weighted: {count}"),
+        raw::Policy::Failover(clusters) => format!("failover: {}", clusters.join(", ")),
     };
-    text.parse().map_err(|error| notes.mistake(&at("federation.policy", raw), format!("{error}")))
+    let policy = text.parse().map_err(|error| notes.mistake(&at, format!("{error}")))?;
+    if let Policy::Failover(clusters) = &policy
+        && let Some(stranger) = clusters.iter().find(|name| !registry.has_cluster(name))
+    {
+        return Err(notes.mistake(&at, format!("there is no cluster '{stranger}'")));
+    }
+    Ok(policy)
 }
 
 fn when_none_healthy(

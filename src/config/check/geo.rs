@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
 use super::clusters::{Registry, label};
-use super::notes::{Notes, Refused, at};
+use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, existing, network};
 use crate::config::raw;
-use crate::geo::{NetworkRule, Settings, Target};
+use crate::geo::{Clients, Country, Embedded, NetworkRule, Settings, Target};
 
 /// Checks databases and networks; relative paths are relative to `directory`.
 pub(super) fn settings(
@@ -21,7 +20,11 @@ pub(super) fn settings(
 ) -> Result<Settings, Refused> {
     let databases = databases(&raw.databases, directory, notes);
     let networks = networks(&raw.networks, registry, notes);
-    Ok(Settings { databases: databases?, networks: networks? })
+    let embedded = match raw.embedded {
+        None | Some(true) => Embedded::Used,
+        Some(false) => Embedded::Off,
+    };
+    Ok(Settings { databases: databases?, embedded, networks: networks? })
 }
 
 fn databases(
@@ -48,19 +51,69 @@ fn networks(
     registry: &Registry,
     notes: &mut Notes,
 ) -> Result<Vec<NetworkRule>, Refused> {
-    let mut seen: BTreeMap<IpNet, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     all(raw.iter().enumerate().map(|(index, rule)| {
         let target = target(index, rule, registry, notes);
-        let cidr = &rule.value.cidr;
-        let at = at(format!("geo.networks[{index}].cidr"), cidr);
-        let network = network(notes, &at, &cidr.value)?;
-        if let Some(first) = seen.get(&network) {
-            let reason = format!("{network} is already geo.networks[{first}]");
+        let (clients, at) = clients(index, rule, notes)?;
+        // Codes and names are alike in any case.
+        let key = clients.to_string().to_lowercase();
+        if let Some(first) = seen.get(&key) {
+            let reason = format!("{clients} is already geo.networks[{first}]");
             return Err(notes.mistake(&at, reason));
         }
-        seen.insert(network, index);
-        NetworkRule::new(network, target?).map_err(|error| notes.mistake(&at, error.to_string()))
+        seen.insert(key, index);
+        NetworkRule::of(clients, target?).map_err(|error| notes.mistake(&at, error.to_string()))
     }))
+}
+
+/// Whom a rule is about, and where it says so.
+fn clients(
+    index: usize,
+    rule: &Spanned<raw::Network>,
+    notes: &mut Notes,
+) -> Result<(Clients, At), Refused> {
+    let path = format!("geo.networks[{index}]");
+    let raw = &rule.value;
+    match (&raw.cidr, &raw.asn, &raw.country, &raw.subdivision) {
+        (Some(cidr), None, None, None) => {
+            let at = at(format!("{path}.cidr"), cidr);
+            Ok((Clients::Network(network(notes, &at, &cidr.value)?), at))
+        }
+        (None, Some(asn), None, None) => {
+            let at = at(format!("{path}.asn"), asn);
+            // "AS 0 ... MUST NOT" be used (RFC 7607), and the last one is reserved (RFC 7300).
+            let number = u32::try_from(asn.value).ok().filter(|n| (1..u32::MAX).contains(n));
+            match number {
+                Some(number) => Ok((Clients::System(number), at)),
+                None => {
+                    let reason = format!("{} is no number of an autonomous system", asn.value);
+                    Err(notes.mistake(&at, reason))
+                }
+            }
+        }
+        (None, None, Some(country), subdivision) => {
+            let at = at(format!("{path}.country"), country);
+            let Some(code) = Country::parse(&country.value) else {
+                let reason = format!("'{}' is no country: write two letters", country.value);
+                return Err(notes.mistake(&at, reason));
+            };
+            let subdivision = subdivision.as_ref().map(|part| part.value.trim().into());
+            Ok((Clients::Land { country: code, subdivision }, at))
+        }
+        (None, None, None, Some(part)) => {
+            let at = at(format!("{path}.subdivision"), part);
+            Err(notes.mistake(&at, "give its 'country' too"))
+        }
+        (None, None, None, None) => {
+            let reason = "names no clients: give 'cidr', 'asn' or 'country'";
+            Err(notes.mistake(&at(path, rule), reason))
+        }
+        _ => {
+            let reason = "names clients twice: give one of 'cidr', 'asn' and 'country' (with its \
+                          'subdivision')";
+            Err(notes.mistake(&at(path, rule), reason))
+        }
+    }
 }
 
 fn target(

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{Atlas, Located, Place, Source};
 use crate::geo::space::NON_GLOBAL;
 use crate::geo::testing::{Tree, Value, at, city, database, label, rule};
-use crate::geo::{Database, Target};
+use crate::geo::{Clients, Country, Database, NetworkRule, Target};
 
 fn load(name: &str, tree: Tree, networks: &[(&str, Value)]) -> Arc<Database> {
     let bytes = database(tree, "City", networks);
@@ -124,13 +124,13 @@ proptest! {
         let address = IpAddr::from(Ipv4Addr::from(0x0a00_0000 - 0x8000 + u32::from(low)));
         let holding = rules.iter().rev().filter(|net| net.contains(&address));
         let expected = if let Some(net) = holding.max_by_key(|net| net.prefix_len()) {
-            Source::Rule(*net)
+            Source::Rule(Clients::Network(*net))
         } else if "10.0.0.0/8".parse::<IpNet>().expect("a network").contains(&address) {
             Source::Registry
         } else {
             let has = |nets: &&Vec<IpNet>| nets.iter().any(|net| net.contains(&address));
             let database = layers.iter().position(|nets| has(&nets));
-            database.map_or(Source::Nobody, |at| Source::Database(databases[at].file().clone()))
+            database.map_or(Source::Nobody, |at| Source::Database(databases[at].origin().clone()))
         };
         let located = atlas.locate(address);
         prop_assert_eq!(&located.source, &expected);
@@ -165,4 +165,65 @@ fn neighbours(network: IpNet) -> impl Iterator<Item = IpAddr> {
 fn unknown_is_told_as_such() {
     let located = atlas().locate("2400::1".parse().expect("an address"));
     assert_eq!((located.place, located.source), (Place::Unknown, Source::Nobody));
+}
+
+fn placed_by(clients: Clients, target: &str) -> NetworkRule {
+    NetworkRule::of(clients, Target::Cluster(label(target))).expect("a rule")
+}
+
+fn land(country: &str, subdivision: Option<&str>) -> Clients {
+    let country = Country::parse(country).expect("a country");
+    Clients::Land { country, subdivision: subdivision.map(Box::from) }
+}
+
+#[test]
+fn rules_by_system_and_land_go_by_what_databases_tell() {
+    let system = |number| Value::Map(vec![("autonomous_system_number", Value::Count(number))]);
+    let systems =
+        load("asn", Tree::V4, &[("1.0.0.0/24", system(64500)), ("10.0.0.0/8", system(64500))]);
+    let flat = |country, state| {
+        Value::Map(vec![
+            ("country_code", Value::Text(country)),
+            ("state1", Value::Text(state)),
+            ("latitude", Value::Float(40.0)),
+            ("longitude", Value::Float(-83.0)),
+        ])
+    };
+    let part = Value::Map(vec![("iso_code", Value::Text("TX"))]);
+    let nested = Value::Map(vec![
+        ("country", Value::Map(vec![("iso_code", Value::Text("US"))])),
+        ("subdivisions", Value::List(vec![part])),
+    ]);
+    let places = [
+        ("1.0.0.0/16", flat("US", "Ohio")),
+        ("2.0.0.0/16", flat("US", "Iowa")),
+        ("3.0.0.0/16", nested),
+        ("4.0.0.0/16", flat("CA", "Ohio")),
+    ];
+    let places = load("places", Tree::V4, &places);
+    let rules = [
+        rule("1.0.0.0/25", Target::Cluster(label("cidr"))),
+        placed_by(Clients::System(64500), "system"),
+        placed_by(Clients::System(64500), "late"),
+        placed_by(land("US", None), "country"),
+        placed_by(land("us", Some("ohio")), "by-name"),
+        placed_by(land("US", Some("tx")), "by-code"),
+    ];
+    // The order of the two kinds of database does not matter.
+    for databases in [[systems.clone(), places.clone()], [places, systems]] {
+        let atlas = Atlas::build(&databases, &rules);
+        for (address, place, source) in [
+            ("1.0.0.1", "cluster cidr", "network 1.0.0.0/25"),
+            ("1.0.0.128", "cluster system", "autonomous system AS64500"),
+            ("1.0.1.0", "cluster by-name", "subdivision ohio of country US"),
+            ("2.0.1.0", "cluster country", "country US"),
+            ("3.0.1.0", "cluster by-code", "subdivision tx of country US"),
+            ("4.0.1.0", "40.00,-83.00", "database places"),
+        ] {
+            let located = locate(&atlas, address);
+            assert_eq!((located.0.as_str(), located.1.as_str()), (place, source), "{address}");
+        }
+        let private = locate(&atlas, "10.0.0.1").0;
+        assert!(private.starts_with("not global"), "no system has private networks: {private}");
+    }
 }

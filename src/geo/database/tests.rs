@@ -1,9 +1,11 @@
 //! Layouts, clamping and refusals, on databases that the test writes.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Database, DatabaseError};
-use crate::geo::testing::{Tree, Value, at, city, country, database, flat};
+use crate::geo::testing::{Tree, Value, at, city, country, database, flat, label};
+use crate::geo::{Atlas, Clients, NetworkRule, Place, Target};
 use crate::model::Coordinates;
 
 fn parse(bytes: &[u8]) -> Result<Database, DatabaseError> {
@@ -15,7 +17,7 @@ fn named(
     database: &Database,
     ranges: impl Iterator<Item = (u128, u32)>,
 ) -> Vec<(u128, Option<Coordinates>)> {
-    let point = |value: u32| Some(database.points()[value.checked_sub(1)? as usize]);
+    let point = |value: u32| Some(database.spots()[value.checked_sub(1)? as usize].point);
     ranges.map(|(start, value)| (start, point(value))).collect()
 }
 
@@ -120,15 +122,13 @@ fn coordinates_off_the_globe_fall_back_to_the_country() {
 #[test]
 fn says_what_is_wrong_and_what_to_do() {
     let text = |bytes: &[u8]| parse(bytes).expect_err("not usable").to_string();
-    let asn = Value::Map(vec![("autonomous_system_number", Value::Number(64500))]);
     let anonymous = Value::Map(vec![("is_anonymous", Value::Number(1))]);
-    assert_eq!(
-        text(&database(Tree::V4, "GeoLite2-ASN", &[("1.0.0.0/8", asn)])),
-        "/geo/test.mmdb: a database of type 'GeoLite2-ASN' tells no places, only networks' \
-         autonomous systems; configure a City or Country database"
-    );
     let said = text(&database(Tree::V4, "GeoIP2-Anonymous-IP", &[("1.0.0.0/8", anonymous)]));
-    assert!(said.contains("only proxies and hosting networks"), "{said}");
+    assert_eq!(
+        said,
+        "/geo/test.mmdb: a database of type 'GeoIP2-Anonymous-IP' tells no places, only proxies and \
+         hosting networks; configure a City, Country or ASN database"
+    );
 
     let whole = database(Tree::V4, "City", &[("1.0.0.0/8", city(1.0, 1.0))]);
     assert!(text(b"").contains("cut short"));
@@ -164,4 +164,69 @@ fn trees_that_would_take_for_ever_are_refused() {
         let said = parse(&bytes).expect_err("endless").to_string();
         assert!(said.contains("corrupt"), "{said}");
     }
+}
+
+/// A test database of MaxMind's.
+fn public(name: &str) -> Result<Database, DatabaseError> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/maxmind-db").join(name);
+    crate::geo::watch::load(&file)
+}
+
+#[test]
+fn public_databases_place_as_another_reader_does() {
+    for name in ["GeoIP2-City-Test.mmdb", "GeoIP2-Enterprise-Test.mmdb", "GeoIP2-Country-Test.mmdb"]
+    {
+        let database = Arc::new(public(name).expect("a database of places"));
+        let atlas = Atlas::build(&[database], &[]);
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/maxmind-db").join(name);
+        let bytes = std::fs::read(file).expect("readable");
+        let reader = maxminddb::Reader::from_source(&bytes[..]).expect("a database");
+        let mut compared = 0;
+        for leaf in reader.networks(Default::default()).expect("a tree") {
+            let leaf = leaf.expect("a leaf");
+            let network = leaf.network().expect("a network");
+            let block = if network.is_ipv4() { 24 } else { 48 };
+            let point = |path: &[maxminddb::PathElement<'_>]| leaf.decode_path::<f64>(path).ok()?;
+            use maxminddb::PathElement::Key;
+            let latitude = point(&[Key("location"), Key("latitude")]);
+            let longitude = point(&[Key("location"), Key("longitude")]);
+            // What is smaller than a block may have been outweighed.
+            if network.prefix() > block || name.contains("Country") {
+                continue;
+            }
+            let (Some(latitude), Some(longitude)) = (latitude, longitude) else { continue };
+            let located = atlas.locate(network.ip());
+            if let Place::At(place) = located.place {
+                assert_eq!(place, Target::Coordinates(at(latitude, longitude)), "{name} {network}");
+                compared += 1;
+            } else {
+                assert!(matches!(located.place, Place::NonGlobal(_)), "{name} {network}");
+            }
+        }
+        assert!(compared > 5 || name.contains("Country"), "{name}: {compared}");
+    }
+    let countries = Arc::new(public("GeoIP2-Country-Test.mmdb").expect("a database of places"));
+    let atlas = Atlas::build(&[countries], &[]);
+    let japan = atlas.locate("2001:218::1".parse().expect("an address")).place;
+    let point = crate::geo::countries::coordinates_of("JP").expect("Japan");
+    assert_eq!(japan, Place::At(Target::Coordinates(point)));
+}
+
+#[test]
+fn public_databases_of_systems_are_for_rules_and_of_proxies_for_nothing() {
+    let systems = Arc::new(public("GeoLite2-ASN-Test.mmdb").expect("a database of systems"));
+    assert_eq!(systems.summary().places, 0);
+    let telstra = Target::Cluster(label("telstra"));
+    let rule = NetworkRule::of(Clients::System(1221), telstra.clone()).expect("a rule");
+    let atlas = Atlas::build(&[systems], &[rule]);
+    let located = atlas.locate("1.129.0.1".parse().expect("an address"));
+    assert_eq!(
+        (located.place, located.network.to_string().as_str()),
+        (Place::At(telstra), "1.128.0.0/11")
+    );
+    let other = atlas.locate("12.81.93.1".parse().expect("an address"));
+    assert_eq!(other.place, Place::Unknown, "a database of systems tells no places");
+
+    let refused = public("GeoIP2-Anonymous-IP-Test.mmdb").expect_err("no places").to_string();
+    assert!(refused.contains("only proxies and hosting networks"), "{refused}");
 }

@@ -12,7 +12,7 @@ use crate::geo::order::{Ranked, Ranker, Site};
 use crate::geo::overlay::bounds;
 use crate::geo::space::{EMBEDDING, NON_GLOBAL};
 use crate::geo::testing::{Tree, at, city, database, label, rule, site, sites};
-use crate::geo::{Atlas, Database, NetworkRule, Order, PodLookup, PodNetworks, Target};
+use crate::geo::{Atlas, Database, NetworkRule, Order, PodLookup, PodNetworks, Shape, Target};
 use crate::model::{ClusterId, ClusterSet};
 
 /// Everything that a table is made of, in a form from which answers are computed directly.
@@ -20,6 +20,7 @@ use crate::model::{ClusterId, ClusterSet};
 struct World {
     sites: Vec<Site>,
     members: ClusterSet,
+    shape: Shape,
     rules: Vec<NetworkRule>,
     /// Networks of the only database and their coordinates; later ones cover earlier ones.
     located: Vec<(IpNet, (f64, f64))>,
@@ -34,6 +35,10 @@ enum Answer {
 }
 
 impl World {
+    fn table(&self) -> GeoTable {
+        GeoTable::shaped(&self.atlas(), &self.sites, &self.members, self.shape)
+    }
+
     fn atlas(&self) -> Atlas {
         let texts: Vec<_> = self.located.iter().map(|(net, p)| (net.to_string(), *p)).collect();
         let networks: Vec<_> =
@@ -64,16 +69,17 @@ impl World {
     fn answer(&self, client: IpAddr) -> Answer {
         let address = Self::stands_for(client);
         let ranker = Ranker::new(&self.sites, &self.members);
-        let holding = self.rules.iter().rev().filter(|rule| rule.network().contains(&address));
-        if let Some(rule) = holding.max_by_key(|rule| rule.network().prefix_len()) {
-            return Answer::Ordered(ranker.toward(rule.target()));
+        let ordered = |order| Answer::Ordered(self.shape.trim(order, &self.sites));
+        let holding = self.rules.iter().rev().filter(|rule| network(rule).contains(&address));
+        if let Some(rule) = holding.max_by_key(|rule| network(rule).prefix_len()) {
+            return ordered(ranker.toward(rule.target()));
         }
         let blocks = NON_GLOBAL.iter().filter(|block| block.network.contains(&address));
         if let Some(block) = blocks.max_by_key(|block| block.network.prefix_len()) {
             return Answer::Resolver(block.network);
         }
         let located = self.located.iter().rev().find(|(network, _)| network.contains(&address));
-        Answer::Ordered(match located {
+        ordered(match located {
             Some((_, (lat, lon))) => ranker.near(at(*lat, *lon)),
             None => ranker.unknown(),
         })
@@ -81,11 +87,16 @@ impl World {
 
     /// Addresses at both sides of every border that the world has.
     fn borders(&self) -> Vec<IpAddr> {
-        let rules = self.rules.iter().map(NetworkRule::network);
+        let rules = self.rules.iter().map(network);
         let located = self.located.iter().map(|(network, _)| *network);
         let blocks = NON_GLOBAL.iter().chain(&EMBEDDING).map(|block| block.network);
         rules.chain(located).chain(blocks).flat_map(sides).collect()
     }
+}
+
+/// The network of a rule; there are no others here.
+fn network(rule: &NetworkRule) -> IpNet {
+    rule.network().expect("a rule for a network")
 }
 
 /// The addresses at both sides of a network's borders.
@@ -143,10 +154,16 @@ fn world() -> impl Strategy<Value = World> {
     let network = prop_oneof![v4_network(24), v6_network(48)];
     let located = proptest::collection::vec((network, (-90.0..90.0, -180.0..180.0)), 0..8);
     let members = proptest::collection::btree_set(0usize..12, 1..12);
-    (sites(), members, rules, located).prop_map(|(sites, members, rules, located)| {
+    let shape = prop_oneof![
+        Just(Shape::Whole),
+        (1u16..4).prop_map(Shape::First),
+        (1u16..9).prop_map(Shape::Region),
+    ];
+    (sites(), members, rules, located, shape).prop_map(|(sites, members, rules, located, shape)| {
         let of = |at: &usize| *at < sites.len();
         World {
             members: members.into_iter().filter(of).map(ClusterId::new).collect(),
+            shape,
             sites,
             rules: rules.into_iter().filter_map(|(n, t)| NetworkRule::new(n, t).ok()).collect(),
             located,
@@ -186,7 +203,7 @@ proptest! {
         picks in proptest::collection::vec(any::<proptest::sample::Index>(), 12),
         random in proptest::collection::vec(any::<u128>(), 6),
     ) {
-        let table = GeoTable::compile(&world.atlas(), &world.sites, &world.members);
+        let table = world.table();
         let borders = world.borders();
         let random = random.into_iter().flat_map(|bits| -> [IpAddr; 3] {
             let embedded = Ipv6Addr::from(0x2002 << 112 | bits >> 16);
@@ -217,7 +234,7 @@ proptest! {
 
     #[test]
     fn a_table_varies_only_where_answers_do(world in world()) {
-        let table = GeoTable::compile(&world.atlas(), &world.sites, &world.members);
+        let table = world.table();
         let orders: Vec<_> = world
             .borders()
             .into_iter()
@@ -227,7 +244,7 @@ proptest! {
             })
             .collect();
         prop_assert_eq!(table.varies(), orders.iter().any(|order| *order != orders[0]));
-        let again = GeoTable::compile(&world.atlas(), &world.sites, &world.members);
+        let again = world.table();
         prop_assert_eq!(table, again);
     }
 
@@ -239,7 +256,7 @@ proptest! {
         picks in proptest::collection::vec(any::<proptest::sample::Index>(), 12),
     ) {
         prop_assume!(cluster < world.sites.len());
-        let table = GeoTable::compile(&world.atlas(), &world.sites, &world.members);
+        let table = world.table();
         let networks = [pod].into();
         let cluster = ClusterId::new(cluster);
         let (pods, _) = PodNetworks::build([(cluster, &networks)], &world.rules);
@@ -271,6 +288,7 @@ fn clusters_at_one_place_make_scope_0() {
             site("c", &[("us", None)], Some((39.0, -77.5))),
         ],
         members: [0, 1].map(ClusterId::new).into_iter().collect(),
+        shape: Shape::Whole,
         rules: Vec::new(),
         located: vec![("1.0.0.0/8".parse().expect("a network"), (35.0, -80.0))],
     };
@@ -327,10 +345,11 @@ fn conformance_rfc_7871_section_10_private_blocks_keep_to_themselves() {
     let world = World {
         sites: vec![site("a", &[], Some((50.1, 8.7))), site("b", &[], Some((39.0, -77.5)))],
         members: ClusterSet::first(2),
+        shape: Shape::Whole,
         rules: vec![rule("10.8.0.0/16", Target::Cluster(label("b")))],
         located: Vec::new(),
     };
-    let table = GeoTable::compile(&world.atlas(), &world.sites, &world.members);
+    let table = world.table();
     for (address, scope) in [
         ("172.16.5.1", 12),
         ("192.168.1.1", 16),

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{Channels, Loader, Status, run};
 use crate::geo::testing::{Tree, city, database, label, rule};
-use crate::geo::{Atlas, Settings, Target};
+use crate::geo::{Atlas, Embedded, Settings, Target};
 
 fn bytes(latitude: f64) -> Vec<u8> {
     database(Tree::V4, "City", &[("1.0.0.0/8", city(latitude, 0.0))])
@@ -30,7 +30,8 @@ fn replace(file: &Path, bytes: &[u8]) {
 
 fn settings(files: &[&Path]) -> Settings {
     let networks = vec![rule("9.0.0.0/8", Target::Cluster(label("home")))];
-    Settings { databases: files.iter().map(|file| file.to_path_buf()).collect(), networks }
+    let databases = files.iter().map(|file| file.to_path_buf()).collect();
+    Settings { databases, embedded: Embedded::Off, networks }
 }
 
 #[test]
@@ -124,8 +125,12 @@ fn other_settings_keep_what_is_loaded() {
     let after = loader.refresh().expect("an atlas");
     assert_eq!(place(&after), "2.00,0.00");
     assert!(Arc::ptr_eq(&before.databases()[0], &after.databases()[1]), "not read again");
-    loader.configure(Settings::default());
+    loader.configure(settings(&[]));
     assert_eq!(place(&loader.refresh().expect("an atlas")), "unknown");
+    loader.configure(Settings::default());
+    let source = loader.refresh().expect("an atlas").locate("1.2.3.4".parse().expect("v4")).source;
+    assert_eq!(source.to_string(), "embedded table", "used unless it is off");
+    assert!(loader.status().embedded.is_some_and(|table| table.attribution.contains("DB-IP")));
 }
 
 #[test]
@@ -142,7 +147,7 @@ fn publishes_and_ends_with_the_settings() {
         let published = atlases.wait_for(Option::is_some).await.expect("published").clone();
         assert_eq!(place(&published.expect("an atlas")), "1.00,0.00");
         assert!(statuses.borrow().databases[0].loaded.is_some());
-        settings_sender.send(Settings::default()).expect("still running");
+        settings_sender.send(settings(&[])).expect("still running");
         atlases.changed().await.expect("published again");
         assert!(atlases.borrow_and_update().as_ref().expect("an atlas").databases().is_empty());
         drop(settings_sender);

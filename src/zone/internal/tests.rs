@@ -26,6 +26,7 @@ fn settings(domain: DomainName, cluster: &str, zone: Option<&str>) -> Settings {
         unhealthy_ttl: 5,
         max_addresses: std::num::NonZeroU16::MIN,
         policy: Policy::All,
+        ties: crate::model::Ties::Rotate,
         when_none_healthy: WhenNoneHealthy::Nothing,
         records: Vec::new(),
         internal: Some(InternalSettings {
