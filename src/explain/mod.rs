@@ -158,6 +158,8 @@ pub struct ClusterStory {
     pub rank: Option<u32>,
     /// Why it is not in the answer.
     pub excluded: Option<String>,
+    /// Since when it is excluded for that reason (RFC 3339), where this was seen to begin.
+    pub since: Option<String>,
 }
 
 /// Tells how the answer to `request` comes about.
@@ -251,8 +253,11 @@ fn cluster_story(
     located: &Located,
     id: ClusterId,
     rank: Option<u32>,
-    excluded: Option<String>,
+    excluded: Option<(String, Option<u64>)>,
 ) -> ClusterStory {
+    let (excluded, since) = excluded.unzip();
+    // Unix time; beyond the year 9999 there is none to tell.
+    let since = since.flatten().and_then(|at| jiff::Timestamp::from_second(at as i64).ok());
     let site = &snapshot.geography.compiled.sites[id.index()];
     let v4 = name.service.v4(id).iter().map(|octets| IpAddr::from(*octets));
     let v6 = name.service.v6(id).iter().map(|octets| IpAddr::from(*octets));
@@ -269,6 +274,7 @@ fn cluster_story(
         addresses: v4.chain(v6).map(|address| address.to_string()).collect(),
         rank,
         excluded,
+        since: since.map(|at| at.to_string()),
     }
 }
 
@@ -279,14 +285,15 @@ fn exclusion(
     path: &Path<'_>,
     family: Option<Family>,
     id: ClusterId,
-) -> String {
+) -> (String, Option<u64>) {
+    let reason = |text: &str| (text.to_owned(), None);
     let inputs = &snapshot.inputs;
     let member = &inputs.federation.members[id.index()];
     if inputs.views[id.index()].is_none() {
-        return "its source has not been read yet".to_owned();
+        return reason("its source has not been read yet");
     }
     let Some(shard) = shard(snapshot, &name.service.key, id) else {
-        return "does not export the service".to_owned();
+        return reason("does not export the service");
     };
     let standing = &inputs.standings[id.index()];
     let healthy = health::judge_cluster(member, standing.state)
@@ -294,10 +301,13 @@ fn exclusion(
     match healthy {
         Ok(()) => {}
         Err(Exclusion::ClusterDown) => {
-            let since = jiff::Timestamp::from_second(standing.since as i64).unwrap_or_default();
-            return format!("{} since {since}: {}", Exclusion::ClusterDown, standing.reason);
+            let text = format!("{}: {}", Exclusion::ClusterDown, standing.reason);
+            return (text, Some(standing.since));
         }
-        Err(exclusion) => return exclusion.to_string(),
+        Err(exclusion) => {
+            let since = snapshot.live(name.position).unserved_since(id);
+            return (exclusion.to_string(), since);
+        }
     }
     let levels = snapshot.zone.levels();
     let outside = match path.level {
@@ -305,11 +315,11 @@ fn exclusion(
         level => levels.clusters(level).is_some_and(|clusters| !clusters.contains(id)),
     };
     if outside {
-        "is not in the place asked for".to_owned()
+        reason("is not in the place asked for")
     } else if family.is_some_and(|family| !name.service.addressed(family).contains(id)) {
-        "has no address of the family asked for".to_owned()
+        reason("has no address of the family asked for")
     } else {
-        "is beyond what the policy takes".to_owned()
+        reason("is beyond what the policy takes")
     }
 }
 

@@ -40,7 +40,10 @@ fn clusters(f: &mut fmt::Formatter<'_>, clusters: &[ClusterStory]) -> fmt::Resul
             cluster.location.clone(),
             cluster.distance_km.map_or_else(|| "?".to_owned(), |km| format!("{km:.0}")),
             cluster.addresses.join(" "),
-            cluster.excluded.clone().unwrap_or_default(),
+            match (&cluster.excluded, &cluster.since) {
+                (Some(reason), Some(since)) => format!("{reason}, since {since}"),
+                (reason, _) => reason.clone().unwrap_or_default(),
+            },
         ]
     }));
     let widths: [usize; 6] =

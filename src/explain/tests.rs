@@ -34,6 +34,8 @@ fn tells_order_distance_and_reasons() {
     let km = service.clusters[0].distance_km.expect("both are placed");
     assert!((400.0..600.0).contains(&km), "{km}");
     assert_eq!(service.clusters[2].excluded.as_deref(), Some("0 of 1 needed endpoints ready"));
+    // The fixture's clock.
+    assert_eq!(service.clusters[2].since.as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(service.clusters[3].excluded.as_deref(), Some("does not export the service"));
 }
 

@@ -11,7 +11,7 @@ use super::state::{Placements, Reports, Tally, tables};
 use super::{Inputs, Live, Snapshot};
 use crate::geo::{Compiled, Geography, PodNetworks, Site};
 use crate::health;
-use crate::model::{BUCKETS, Buckets, ClusterView, Report};
+use crate::model::{BUCKETS, Buckets, ClusterId, ClusterView, Report};
 use crate::zone::{self, INTERNAL_TTL, InternalZone, Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
@@ -28,7 +28,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     for index in 0..BUCKETS {
         if base.is_none_or(|p| bucket_changed(p, &inputs, index)) {
             work.tally(index, base.map(|p| &p.inputs), &inputs);
-            work.rebuild(index, &inputs, &geography);
+            work.rebuild(index, previous, &inputs, &geography);
         }
     }
     if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
@@ -159,7 +159,13 @@ impl Work {
         Self { zone, live, placements, digest: 0, structure, reports, tallies }
     }
 
-    fn rebuild(&mut self, index: usize, inputs: &Inputs, geography: &Geography) {
+    fn rebuild(
+        &mut self,
+        index: usize,
+        previous: Option<&Snapshot>,
+        inputs: &Inputs,
+        geography: &Geography,
+    ) {
         self.uncount(index);
         let shards = inputs.read_views().map(|(id, view)| (id, view.shards.bucket(index)));
         let reports = self.zone.rebuild_bucket(index, shards);
@@ -169,7 +175,7 @@ impl Work {
             self.reports.by_bucket.insert(index, reports);
         }
         let services = self.zone.services().bucket(index).iter();
-        let live = services.map(|e| judge(&e.service, inputs, geography)).collect();
+        let live = services.map(|e| judge(&e.service, previous, inputs, geography)).collect();
         self.live.replace(index, live);
         self.count(index);
     }
@@ -225,6 +231,7 @@ impl Work {
             let entries = self.zone.services().bucket(index).iter();
             let live = entries.zip(self.live.bucket(index)).map(|(entry, live)| Live {
                 served: live.served.clone(),
+                unserved: live.unserved.clone(),
                 table: geography.compiled.table(&entry.service.clusters).clone(),
             });
             let live = live.collect();
@@ -233,16 +240,33 @@ impl Work {
     }
 }
 
-/// What the clusters' views say of the health of one service's shards.
-fn judge(service: &Service, inputs: &Inputs, geography: &Geography) -> Live {
+/// What the clusters' views say of the health of one service's shards. A shard that was not healthy
+/// before is so since then.
+fn judge(
+    service: &Service,
+    previous: Option<&Snapshot>,
+    inputs: &Inputs,
+    geography: &Geography,
+) -> Live {
     let hash = service.key.hash();
-    let healthy = |id: &crate::model::ClusterId| {
+    let healthy = |id: &ClusterId| {
         let view = inputs.views[id.index()].as_ref();
         let entry = view.and_then(|v| v.shards.find(hash).find(|e| e.key == service.key));
         entry.is_some_and(|e| health::judge(&e.shard, &inputs.federation.health).is_ok())
     };
+    let before = previous.and_then(|p| Some((p, p.zone.service(service.key.wire())?.1)));
+    let since = |id: ClusterId| {
+        let (previous, position) = before?;
+        // Ids are places in the registry, which a new configuration may have moved.
+        let same =
+            |p: &Snapshot| p.inputs.federation.members.get(id.index()).map(|m| m.name.clone());
+        let known = same(previous) == Some(inputs.federation.members[id.index()].name.clone());
+        previous.live(position).unserved_since(id).filter(|_| known)
+    };
+    let unserved = service.clusters.iter().filter(|id| !healthy(id));
     Live {
         served: service.clusters.iter().filter(healthy).collect(),
+        unserved: unserved.map(|id| (id, since(id).unwrap_or(inputs.now))).collect(),
         table: geography.compiled.table(&service.clusters).clone(),
     }
 }

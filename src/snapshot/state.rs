@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use super::{Identity, Inputs};
 use crate::geo::{GeoTable, Geography, Shape};
 use crate::health::{self, Exclusion};
-use crate::model::{Buckets, ClusterSet, Internal, Report};
+use crate::model::{Buckets, ClusterId, ClusterSet, Internal, Report};
 use crate::zone::{Family, Position, Service, Zone};
 
 /// What changes faster than a service's records, kept beside them at the same position.
@@ -18,8 +18,19 @@ pub struct Live {
     /// Clusters whose shard of the service is healthy by itself; whether the cluster as a whole
     /// is up is kept once for all services in [`Snapshot::up`].
     pub served: ClusterSet,
+    /// Clusters whose shard is not, and since when, Unix time in seconds.
+    pub unserved: Box<[(ClusterId, u64)]>,
     /// The order of the service's clusters for every client.
     pub table: Arc<GeoTable>,
+}
+
+impl Live {
+    /// Since when the shard in a cluster has not been healthy by itself, Unix time in seconds;
+    /// `None` where it is, or where there is none.
+    #[must_use]
+    pub fn unserved_since(&self, cluster: ClusterId) -> Option<u64> {
+        self.unserved.iter().find(|(id, _)| *id == cluster).map(|(_, since)| *since)
+    }
 }
 
 /// A set of clusters and how much of their order answers hold.

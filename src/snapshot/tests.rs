@@ -102,3 +102,23 @@ fn static_records_under_a_location_of_nodes_are_reported() {
     let inputs = Inputs { views: vec![Some(Arc::new(view))], ..fixture.inputs() };
     assert_eq!(reports(&build(None, inputs)), ["static records of www.example.com."]);
 }
+
+#[test]
+fn a_shard_is_unserved_since_it_became_so() {
+    let first = one_cluster().build();
+    let second = build(Some(&first), shard(&first, 0, 100));
+    let key = crate::model::ServiceKey::new(&label("ns"), &label("web"));
+    let since = |snapshot: &Snapshot| {
+        let (_, position) = snapshot.zone.service(key.wire()).expect("a service");
+        snapshot.live(position).unserved_since(crate::model::ClusterId::new(0))
+    };
+    assert_eq!(since(&second), Some(100));
+    let later = build(Some(&second), shard(&second, 0, 200));
+    assert_eq!(since(&later), Some(100), "another view, as unready as before");
+    // Another configuration, by which every bucket is built anew.
+    let again = Inputs { federation: one_cluster().inputs().federation, ..later.inputs.clone() };
+    assert_eq!(since(&build(Some(&later), again)), Some(100));
+    let healthy = build(Some(&later), shard(&later, 1, 300));
+    assert_eq!(since(&healthy), None);
+    assert_eq!(since(&build(Some(&healthy), shard(&healthy, 0, 400))), Some(400));
+}

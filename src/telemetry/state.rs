@@ -77,6 +77,9 @@ struct Shard<'s> {
     served: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     excluded: Option<String>,
+    /// Since when it is not healthy by itself, Unix time in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unserved_since: Option<u64>,
     addresses: &'s [std::net::IpAddr],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     hostnames: &'s [Box<str>],
@@ -147,6 +150,8 @@ fn cluster<'s>(
 
 fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Service<'s> {
     let inputs = &snapshot.inputs;
+    let position = snapshot.zone.service(service.key.wire()).map(|(_, position)| position);
+    let live = position.map(|position| snapshot.live(position));
     let shards = service.clusters.iter().filter_map(|id| {
         let view = inputs.views[id.index()].as_ref()?;
         let entry = view.shards.find(service.key.hash()).find(|e| e.key == service.key)?;
@@ -157,6 +162,7 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
         let shard = Shard {
             served: excluded.is_none(),
             excluded: excluded.map(|e| e.to_string()),
+            unserved_since: live.and_then(|live| live.unserved_since(id)),
             addresses: &entry.shard.addresses,
             hostnames: &entry.shard.hostnames,
             endpoints: entry.shard.endpoints,
