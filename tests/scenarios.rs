@@ -56,6 +56,8 @@ struct Run {
     upstream: Option<Upstream>,
     /// Whether something has changed that the server may not have seen yet.
     unsettled: bool,
+    /// Whether anything has changed since the start.
+    changed: bool,
     serial: Option<u32>,
 }
 
@@ -76,7 +78,7 @@ impl Run {
         let server = Server::start(directory, &scenario.config, address, user, until);
         // Host names are resolved behind the first answer.
         let unsettled = upstream.is_some() || until == Until::Up;
-        Self { server, upstream, unsettled, serial: None }
+        Self { server, upstream, unsettled, changed: false, serial: None }
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -84,7 +86,9 @@ impl Run {
             Step::Ask(ask, expected) => {
                 let server = &self.server;
                 let check = || ask_and_check(server, ask, expected);
-                if self.unsettled { eventually(check) } else { check() }?;
+                // Tables of scopes follow a change by themselves, after what is answered.
+                let awaited = self.unsettled || (self.changed && expected.scope.is_some());
+                if awaited { eventually(check) } else { check() }?;
                 self.unsettled = false;
                 Ok(())
             }
@@ -93,6 +97,7 @@ impl Run {
             Step::Change(change) => {
                 self.change(change);
                 self.unsettled = true;
+                self.changed = true;
                 Ok(())
             }
             Step::Metric { selector, is, above } => eventually(|| {
