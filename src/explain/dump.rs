@@ -27,6 +27,11 @@ pub fn owner(snapshot: &Snapshot, service: &Service, level: Level) -> String {
     name
 }
 
+/// The labels of a named port in front of a level's name (RFC 2782).
+pub(super) fn port_labels(port: &NamedPort) -> String {
+    format!("_{}.{}.", port.name, String::from_utf8_lossy(port.protocol.label()))
+}
+
 /// Appends length-prefixed labels as text, each with its dot; they are host-name labels.
 pub(super) fn push_labels(name: &mut String, wire: &[u8]) {
     for label in labels(wire) {
@@ -124,9 +129,7 @@ fn dump_level(
 ) -> fmt::Result {
     let service = name.service;
     let live = snapshot.live(name.position);
-    let prefix = name.port.map_or_else(String::new, |port| {
-        format!("_{}.{}.", port.name, String::from_utf8_lossy(port.protocol.label()))
-    });
+    let prefix = name.port.map_or_else(String::new, port_labels);
     let path = resolve(snapshot, live, name);
     let own = format!("{prefix}{own}");
     if let Some(first) = path.cnames().first() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::dump::{owner, push_labels, text, write_address};
+use super::dump::{owner, port_labels, push_labels, text, write_address};
 use super::{Request, ServiceStory, story};
 use crate::geo::Located;
 use crate::model::Internal;
@@ -104,9 +104,7 @@ fn dump_service(
     let own = internal_owner(zone, service);
     let ports = service.ports().iter().map(Some);
     for port in std::iter::once(None).chain(ports) {
-        let labels = port.map_or_else(String::new, |port| {
-            format!("_{}.{}.", port.name, String::from_utf8_lossy(port.protocol.label()))
-        });
+        let labels = port.map_or_else(String::new, port_labels);
         match (snapshot.local(service), port) {
             (Ok(internal), None) => {
                 let mut all = internal.addresses().iter();

@@ -216,7 +216,11 @@ fn story(
         rtype::AAAA => Some(Family::V6),
         _ => None,
     };
-    let base = family.map_or(&name.service.clusters, |family| name.service.addressed(family));
+    let base = match (name.port, family) {
+        (Some(port), _) => &port.clusters,
+        (None, Some(family)) => name.service.addressed(family),
+        (None, None) => &name.service.clusters,
+    };
     let eligible = Eligible::served(base, snapshot, live, path.level);
     let client = request.client.addr();
     let question = Question { snapshot, live, service: name.service, client };
@@ -335,5 +339,6 @@ fn shard<'s>(
 /// The owner names of a path, from the level asked for to its end.
 fn path_names(snapshot: &Snapshot, name: &ServiceName<'_>, path: &Path<'_>) -> Vec<String> {
     let levels = path.cnames().iter().chain(std::iter::once(&path.level));
-    levels.map(|level| dump::owner(snapshot, name.service, *level)).collect()
+    let prefix = name.port.map_or_else(String::new, dump::port_labels);
+    levels.map(|level| format!("{prefix}{}", dump::owner(snapshot, name.service, *level))).collect()
 }
