@@ -22,8 +22,8 @@ use tracing::{info, warn};
 use crate::cluster::Feed;
 use crate::cluster::lastgood::KnownView;
 use crate::geo::{Atlas, Compiled};
-use crate::health::Standing;
-use crate::model::Label;
+use crate::health::{Opinions, Standing};
+use crate::model::{BUCKETS, Label};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use graveyard::Graveyard;
@@ -326,6 +326,7 @@ fn inputs(
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
         standings,
+        opinions: Opinions::default(),
         atlas,
         compiled,
         now: monitor::now().unix,
@@ -348,6 +349,7 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
     };
     same_views
         && same_tables
+        && (0..BUCKETS).all(|bucket| old.opinions.same(&new.opinions, bucket))
         && old.standings.len() == new.standings.len()
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)
