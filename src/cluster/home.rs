@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -222,20 +223,27 @@ fn registration(
     }
     let location =
         location(annotation("location"), annotation("latitude"), annotation("longitude"))?;
-    let drain = match annotation("drain") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            return Err(format!("meridian.dev/drain '{other}' is not true or false").into());
-        }
-    };
+    let drain = annotation("drain").map(|text| option("drain", text)).transpose()?;
+    let force = annotation("override").map(|text| option("override", text)).transpose()?;
     let data = secret.data.as_ref();
     let kubeconfig = ["kubeconfig", "value"].iter().find_map(|key| data?.get(*key));
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let member = Member { name, region, zones, location, drain, stale_grace: None };
+    let member = Member {
+        name,
+        region,
+        zones,
+        location,
+        drain: drain.unwrap_or_default(),
+        force: force.map(Arc::new),
+        stale_grace: None,
+    };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), subject })
+}
+
+fn option<T: FromStr<Err: fmt::Display>>(key: &str, text: &str) -> Result<T, Unusable> {
+    text.parse().map_err(|error| format!("meridian.dev/{key} {error}").into())
 }
 
 fn label(key: &str, text: &str) -> Result<Label, Unusable> {

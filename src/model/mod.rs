@@ -7,6 +7,7 @@
 
 mod buckets;
 mod cluster;
+mod force;
 mod label;
 mod name;
 mod options;
@@ -15,11 +16,12 @@ mod shard;
 
 pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
+pub use force::{Force, Forced, Until};
 pub use label::{InvalidLabel, Label};
 pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
-    Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Ties, WhenNoneHealthy, key_hash,
+    Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceKey,
+    ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy, key_hash,
 };

@@ -8,6 +8,7 @@ mod graveyard;
 mod keeper;
 mod known;
 mod monitor;
+mod operators;
 mod stats;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use tracing::{info, warn};
 use crate::cluster::Feed;
 use crate::cluster::lastgood::KnownView;
 use crate::geo::{Atlas, Compiled};
+use crate::health::overrides::Overrides;
 use crate::health::{Opinions, Standing};
 use crate::model::{BUCKETS, Label};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
@@ -30,6 +32,7 @@ use graveyard::Graveyard;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
+use operators::Operators;
 
 /// Timing of the start.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,9 @@ pub struct Reload {
 /// Address space to places; `None` until every database has been tried once.
 pub type AtlasReceiver = watch::Receiver<Option<Arc<Atlas>>>;
 
+/// The overrides file.
+pub type OverridesReceiver = watch::Receiver<Arc<Overrides>>;
+
 /// How far the start has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -77,6 +83,7 @@ pub struct Publisher {
     known: Known,
     monitor: Monitor,
     atlas: AtlasReceiver,
+    operators: Operators,
     /// Stands in for the atlas until there is one.
     no_atlas: Arc<Atlas>,
     wake: Arc<Notify>,
@@ -110,6 +117,7 @@ impl Publisher {
         config: Reload,
         remembered: &[KnownView],
         atlas: AtlasReceiver,
+        overrides: OverridesReceiver,
         wake: Arc<Notify>,
         telemetry: Telemetry,
     ) -> (Self, Handle) {
@@ -119,8 +127,9 @@ impl Publisher {
         let (mut monitor, standings) = Monitor::new(&config.federation);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
-        let judged = monitor.look(&config, &views);
-        let first = build(None, inputs(&config, views, judged, place, None));
+        let mut operators = Operators::new(overrides);
+        let first = inputs(&config, views, (&mut monitor, &mut operators), (place, None), None);
+        let first = build(None, first);
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
         let (reloads_sender, reloads) = mpsc::channel(1);
@@ -137,6 +146,7 @@ impl Publisher {
             known,
             monitor,
             atlas,
+            operators,
             no_atlas,
             wake,
             reloads,
@@ -165,9 +175,11 @@ impl Publisher {
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let deadline = self.cell.load().deadline();
             tokio::select! {
                 () = self.wake.notified() => self.publish().await,
                 () = self.monitor.changed() => self.publish().await,
+                () = operators::due(deadline) => self.publish().await,
                 () = keeper.write_when_due() => continue,
                 Ok(()) = self.atlas.changed() => self.publish().await,
                 compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
@@ -204,10 +216,12 @@ impl Publisher {
             &self.config.federation.members,
             self.config.federation.membership,
         );
-        let standings = self.monitor.look(&self.config, &views);
-        let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
-        if unchanged(&previous.inputs, &inputs) {
+        let told = (&mut self.monitor, &mut self.operators);
+        let geography = (atlas, self.compiled.clone());
+        let inputs = inputs(&self.config, views, told, geography, Some(&previous));
+        operators::count(&previous.inputs.overrides, &inputs.overrides, &self.telemetry);
+        if unchanged(&previous, &inputs) {
             return;
         }
         let next = match spawn_blocking(move || build(Some(&previous), inputs)).await {
@@ -315,27 +329,33 @@ impl Publisher {
     }
 }
 
+/// What the next snapshot is built from; the one before tells with which TTLs was answered.
 fn inputs(
     config: &Reload,
     views: Vec<Option<View>>,
-    standings: Vec<Standing>,
-    atlas: Arc<Atlas>,
-    compiled: Option<Arc<Compiled>>,
+    (monitor, operators): (&mut Monitor, &mut Operators),
+    (atlas, compiled): (Arc<Atlas>, Option<Arc<Compiled>>),
+    previous: Option<&Snapshot>,
 ) -> Inputs {
+    let now = monitor::now().unix;
+    let (overrides, phases) = operators.look(&config.federation, &views, previous, now);
     Inputs {
+        standings: monitor.look(config, &views),
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
-        standings,
         opinions: Opinions::default(),
+        overrides,
+        phases,
         atlas,
         compiled,
-        now: monitor::now().unix,
+        now,
     }
 }
 
-/// Whether nothing differs but the time, so that the serial stays ("at every published change and
-/// at no other time", DESIGN §2 rule 6).
-fn unchanged(old: &Inputs, new: &Inputs) -> bool {
+/// Whether nothing differs but the time, and that does not matter, so that the serial stays ("at
+/// every published change and at no other time", DESIGN §2 rule 6).
+fn unchanged(previous: &Snapshot, new: &Inputs) -> bool {
+    let old = &previous.inputs;
     let same_views = old.views.len() == new.views.len()
         && old.views.iter().zip(&new.views).all(|(a, b)| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -347,9 +367,16 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
         (None, None) => true,
         _ => false,
     };
+    let same_shards = |bucket| {
+        old.opinions.same(&new.opinions, bucket)
+            && old.phases.shards.same(&new.phases.shards, bucket)
+    };
     same_views
         && same_tables
-        && (0..BUCKETS).all(|bucket| old.opinions.same(&new.opinions, bucket))
+        && previous.deadline().is_none_or(|deadline| new.now < deadline)
+        && (0..BUCKETS).all(same_shards)
+        && Arc::ptr_eq(&old.phases.clusters, &new.phases.clusters)
+        && Arc::ptr_eq(&old.overrides, &new.overrides)
         && old.standings.len() == new.standings.len()
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)

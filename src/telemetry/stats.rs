@@ -44,6 +44,9 @@ const WITHHELD: (&str, &str) = (
     "Shards that vanished at one stroke with most others of the cluster and are kept for now.",
 );
 
+const OVERRIDES: (&str, &str) =
+    ("meridian_overrides", "Overrides of the overrides file that are in force.");
+
 /// What the publisher says of a snapshot when it has published it.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotStats {
@@ -53,6 +56,8 @@ pub struct SnapshotStats {
     pub zones: Vec<ZoneStats>,
     /// Every registered cluster.
     pub clusters: Vec<ClusterStats>,
+    /// How many overrides of the file are in force, by what they force.
+    pub overrides: Vec<(&'static str, u64)>,
 }
 
 /// What the publisher says of one zone.
@@ -153,6 +158,7 @@ impl Published {
             UNDECODABLE,
             SHARDS,
             WITHHELD,
+            OVERRIDES,
         ];
         let descriptions = families.map(family::describe);
         Self { last: Arc::default(), descriptions: descriptions.into() }
@@ -183,6 +189,8 @@ impl Collector for Published {
             let digest = format!("{:016x}", zone.digest);
             family::gauge(&[("zone", &zone.apex), ("digest", &digest)], 1.0)
         });
+        let overrides = stats.overrides.iter();
+        let overrides = overrides.map(|(state, n)| family::gauge(&[("state", state)], *n as f64));
         let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
         let (mut watches, mut failures, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         let mut withheld = Vec::new();
@@ -220,6 +228,7 @@ impl Collector for Published {
             family::counters(UNDECODABLE, skipped),
             family::gauges(SHARDS, shards),
             family::gauges(WITHHELD, withheld),
+            family::gauges(OVERRIDES, overrides.collect()),
         ]
     }
 }

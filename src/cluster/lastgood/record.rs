@@ -109,8 +109,40 @@ struct Options<'a> {
     weight: Option<u32>,
     #[serde(borrow)]
     when_none_healthy: Option<NoneHealthy<'a>>,
-    min_ready: Option<u32>,
-    drain: bool,
+    min_ready: Option<MinReady>,
+    drain: Drain,
+    load: Option<f64>,
+    #[serde(borrow)]
+    force: Option<Force<'a>>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum MinReady {
+    Count(u32),
+    Percent(u8),
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Drain {
+    No,
+    AtOnce,
+    Planned,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Force<'a> {
+    to: Forced,
+    author: &'a str,
+    reason: &'a str,
+    /// Unix time, seconds.
+    until: Option<u64>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Forced {
+    Up,
+    Down,
+    Drained,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,9 +239,34 @@ impl<'a> Options<'a> {
             WhenNoneHealthy::Name(name) => NoneHealthy::Name(Cow::Owned(name.to_string())),
         });
         let policy = options.policy.as_ref().map(ToString::to_string);
-        let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
+        let ServiceOptions { ttl, ties, weight, min_ready, drain, load, .. } = *options;
         let sticky = ties.map(|ties| ties == Ties::Sticky);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain }
+        let min_ready = min_ready.map(|needed| match needed {
+            model::MinReady::Count(count) => MinReady::Count(count),
+            model::MinReady::Percent(share) => MinReady::Percent(share),
+        });
+        let drain = match drain {
+            model::Drain::No => Drain::No,
+            model::Drain::AtOnce => Drain::AtOnce,
+            model::Drain::Planned => Drain::Planned,
+        };
+        let force = options.force.as_deref().map(Force::of);
+        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain, load, force }
+    }
+}
+
+impl<'a> Force<'a> {
+    fn of(force: &'a model::Force) -> Self {
+        Self {
+            to: match force.to {
+                model::Forced::Up => Forced::Up,
+                model::Forced::Down => Forced::Down,
+                model::Forced::Drained => Forced::Drained,
+            },
+            author: &force.author,
+            reason: &force.reason,
+            until: force.end(),
+        }
     }
 }
 
@@ -307,8 +364,32 @@ impl Options<'_> {
             ties: self.sticky.map(ties),
             weight: self.weight,
             when_none_healthy: when_none_healthy.transpose()?,
-            min_ready: self.min_ready,
-            drain: self.drain,
+            min_ready: self.min_ready.map(|needed| match needed {
+                MinReady::Count(count) => model::MinReady::Count(count),
+                MinReady::Percent(share) => model::MinReady::Percent(share),
+            }),
+            drain: match self.drain {
+                Drain::No => model::Drain::No,
+                Drain::AtOnce => model::Drain::AtOnce,
+                Drain::Planned => model::Drain::Planned,
+            },
+            load: self.load,
+            force: self.force.as_ref().map(|force| Arc::new(force.read())),
         })
+    }
+}
+
+impl Force<'_> {
+    fn read(&self) -> model::Force {
+        model::Force {
+            to: match self.to {
+                Forced::Up => model::Forced::Up,
+                Forced::Down => model::Forced::Down,
+                Forced::Drained => model::Forced::Drained,
+            },
+            author: self.author.into(),
+            reason: self.reason.into(),
+            until: self.until.map_or(model::Until::Never, model::Until::At),
+        }
     }
 }

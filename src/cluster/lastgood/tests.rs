@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, Drain, Endpoints, Force, Forced, Internal, MinReady, Port, Protocol, Refusal,
+    ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, Until, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -87,8 +87,10 @@ fn rich() -> Vec<ShardEntry> {
                     ties: Some(if index == 1 { Ties::Sticky } else { Ties::Rotate }),
                     weight: Some(index as u32),
                     when_none_healthy: Some(when),
-                    min_ready: Some(0),
-                    drain: index == 1,
+                    min_ready: Some(MinReady::Percent(50)),
+                    drain: if index == 1 { Drain::AtOnce } else { Drain::Planned },
+                    load: Some(0.25),
+                    force: Some(Arc::new(force(index))),
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
                 internal: match index {
@@ -101,6 +103,12 @@ fn rich() -> Vec<ShardEntry> {
             ShardEntry::new(key, Arc::new(shard))
         })
         .collect()
+}
+
+fn force(index: usize) -> Force {
+    let to = Forced::ALL[index % 3];
+    let until = if index == 0 { Until::Never } else { Until::At(index as u64) };
+    Force { to, author: "alice".into(), reason: "a test".into(), until }
 }
 
 fn apex() -> DomainName {
@@ -195,7 +203,7 @@ fn any_file_that_is_none_is_set_aside() {
         ("empty", Vec::new()),
         ("short", good[..HEADER - 1].to_vec()),
         ("foreign", b"#!/bin/sh\necho a file of another kind that is long enough\n".to_vec()),
-        ("of a later version", with(&|bytes| bytes[8] = 3)),
+        ("of a later version", with(&|bytes| bytes[8] = 4)),
         ("cut off", with(&|bytes| bytes.truncate(good.len() - 1))),
         ("too long", with(&|bytes| bytes.push(0))),
         ("with a flipped bit", with(&|bytes| bytes[HEADER + 9] ^= 1)),
