@@ -37,10 +37,12 @@ impl<'s> Eligible<'s> {
             .with_low()
     }
 
-    /// All clusters of a set, whatever their health.
+    /// The clusters of a set at the end of a chain, whatever their health: all, or the one whose
+    /// shard is asked for.
     #[must_use]
-    pub fn all(base: &'s ClusterSet) -> Self {
-        Self { low: 0, base, others: [None; 3], only: None }.with_low()
+    pub fn all(base: &'s ClusterSet, end: Level) -> Self {
+        let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
+        Self { low: 0, base, others: [None; 3], only }.with_low()
     }
 
     #[inline]

@@ -166,7 +166,7 @@ impl<'s> Answer<'s, '_, '_> {
             WhenNoneHealthy::Nothing => self.chain(name, path).map(|_| false)?,
             WhenNoneHealthy::All => {
                 let wanted = self.wanted(name, |family| !service.addressed(family).is_empty());
-                let eligible = Eligible::all(wanted.base(service));
+                let eligible = Eligible::all(wanted.base(service), path.level);
                 self.data(name, path, live, wanted, &eligible, ttl)?
             }
             WhenNoneHealthy::Name(target) => {

@@ -10,6 +10,7 @@ mod known;
 mod monitor;
 mod stats;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use crate::cluster::Feed;
 use crate::cluster::lastgood::KnownView;
 use crate::geo::{Atlas, Compiled};
 use crate::health::Standing;
-use crate::model::Label;
+use crate::model::{ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use graveyard::Graveyard;
@@ -85,7 +86,8 @@ pub struct Publisher {
     compiled: Option<Arc<Compiled>>,
     compiling: Option<JoinHandle<Compiled>>,
     graveyard: Graveyard,
-    reported: std::collections::BTreeSet<crate::model::Report>,
+    /// What was last reported.
+    reported: BTreeSet<Report>,
 }
 
 /// What others hold of a publisher.
@@ -144,7 +146,7 @@ impl Publisher {
             compiled: None,
             compiling: None,
             graveyard: Graveyard::default(),
-            reported: std::collections::BTreeSet::new(),
+            reported: BTreeSet::new(),
         };
         (publisher, handle)
     }
@@ -260,13 +262,14 @@ impl Publisher {
         }
     }
 
-    /// Logs what cannot be served as asked, each once.
+    /// Logs what cannot be served as asked, each as it begins.
     fn report(&mut self, snapshot: &Snapshot) {
-        for report in snapshot.reports.iter() {
-            if self.reported.insert(report.clone()) {
-                warn!(subject = %report.subject, "{}", report.reason);
-            }
+        // What is no longer so is forgotten: a report that comes back is news again.
+        let reports: BTreeSet<_> = snapshot.reports.iter().cloned().collect();
+        for report in reports.difference(&self.reported) {
+            warn!(subject = %report.subject, "{}", report.reason);
         }
+        self.reported = reports;
     }
 
     fn tell_progress(&self) {
@@ -276,7 +279,10 @@ impl Publisher {
         let snapshot = self.cell.load();
         // What is in force counts, not what has come in since.
         let placed = !Arc::ptr_eq(&snapshot.inputs.atlas, &self.no_atlas);
-        let next = if snapshot.complete && placed && snapshot.is_settled() {
+        // Before their first look-up, load balancers of host names look like none.
+        let resolved = snapshot.inputs.views.iter().flatten().all(|view| view.unresolved == 0);
+        let known = snapshot.inputs.all_read() && resolved;
+        let next = if known && placed && snapshot.is_settled() {
             Progress::Started
         } else {
             Progress::Waiting(self.waiting())
@@ -292,9 +298,17 @@ impl Publisher {
     fn waiting(&self) -> Vec<String> {
         let snapshot = self.cell.load();
         let members = snapshot.inputs.federation.members.iter().zip(&snapshot.inputs.views);
-        let unread = members.filter(|(_, view)| view.is_none());
-        let mut missing: Vec<_> =
-            unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
+        let wanting = |(member, view): (&Member, &Option<Arc<ClusterView>>)| {
+            let what = match view {
+                None => "not read yet".to_owned(),
+                Some(view) if view.unresolved > 0 => {
+                    format!("{} host names of load balancers not looked up yet", view.unresolved)
+                }
+                Some(_) => return None,
+            };
+            Some(format!("cluster {}: {what}", member.name))
+        };
+        let mut missing: Vec<_> = members.filter_map(wanting).collect();
         if self.config.federation.membership == Membership::Awaited {
             missing.push("home: registered clusters not read yet".to_owned());
         }

@@ -49,6 +49,7 @@ pub(super) fn of(snapshot: &Snapshot, feeds: &[Arc<Feed>]) -> SnapshotStats {
             serial: snapshot.serial,
             digest: snapshot.digest,
         }],
+        internal: snapshot.zone.internal().map(|zone| zone.apex().to_string()),
         clusters: clusters.collect(),
     }
 }
