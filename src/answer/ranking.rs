@@ -104,7 +104,6 @@ impl<'s> Eligible<'s> {
 #[inline]
 pub fn ranking<'s>(
     snapshot: &'s Snapshot,
-    live: &'s Live,
     service: &Service,
     eligible: &Eligible<'_>,
     client: (Option<IpAddr>, IpAddr),
@@ -125,17 +124,18 @@ pub fn ranking<'s>(
         }
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
-    let mut classes = eligible.iter().map(|id| live.table.class(id));
+    let whole = geography.compiled.whole();
+    let mut classes = eligible.iter().map(|id| whole.class(id));
     let first = classes.next();
     let ranking = if classes.all(|class| Some(class) == first) {
         // Of clusters in one place a pod's own comes first where that needs no scope: with a
         // subnet told it would narrow the scope of every client beside every node.
         match subnet {
-            None => geography.rank_pod(&live.table, source).unwrap_or(Ranking::EQUAL),
+            None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
             Some(_) => Ranking::EQUAL,
         }
     } else {
-        let table = exact(snapshot, service, eligible).unwrap_or(&live.table);
+        let table = exact(snapshot, service, eligible).unwrap_or(whole);
         geography.rank(table, subnet, source)
     };
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {

@@ -26,42 +26,84 @@ pub struct Compiled {
     /// A table of all clusters, the fall-back while a set's own is not compiled. Its scopes are
     /// at most too narrow: it tells apart all that any set's table does.
     whole: Arc<GeoTable>,
+    stage: Stage,
     /// Tables of sets of clusters that some service's shards occupy.
     by_set: HashMap<(ClusterSet, Shape), Arc<GeoTable>, FixedState>,
     /// For each cluster those that have a region in common with it, itself among them.
     beside: Arc<[ClusterSet]>,
 }
 
+/// What the table of all clusters is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Of the clusters that were known before, by name: see [`Compiled::provisional`].
+    Provisional,
+    /// Of the sites and the atlas.
+    Compiled,
+}
+
 impl Compiled {
-    /// Compiles the table of all clusters.
+    /// Compiles the table of all clusters, which takes a tenth of a second with a large database.
     #[must_use]
     pub fn new(atlas: Arc<Atlas>, sites: Arc<[Site]>) -> Self {
-        let whole = Arc::new(GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len())));
+        let whole = GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len()));
+        Self::of(atlas, sites, whole, Stage::Compiled)
+    }
+
+    /// What serves other clusters than those of `before` until their tables are compiled: the
+    /// orders that there were, with the clusters that are new behind the others. Every scope is
+    /// that of the client's place, so that none is wider than the compiled tables will have it.
+    #[must_use]
+    pub fn provisional(before: Option<&Self>, atlas: &Arc<Atlas>, sites: Arc<[Site]>) -> Self {
+        let atlas = before.map_or(atlas, |before| &before.atlas).clone();
+        let before = before.map(|before| (&*before.whole, &*before.sites));
+        let whole = GeoTable::provisional(before, &sites);
+        Self::of(atlas, sites, whole, Stage::Provisional)
+    }
+
+    fn of(atlas: Arc<Atlas>, sites: Arc<[Site]>, whole: GeoTable, stage: Stage) -> Self {
         let all = || (0..sites.len()).map(ClusterId::new);
         let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
         let beside = all().map(beside).collect();
-        Self { atlas, whole, by_set: HashMap::default(), beside, sites }
+        let (whole, by_set) = (Arc::new(whole), HashMap::default());
+        Self { atlas, sites, whole, stage, by_set, beside }
     }
 
-    /// Compiles tables for exactly `sets`, keeping those that are there.
+    /// Whether the tables are compiled of this atlas and these sites.
     #[must_use]
-    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)]) -> Self {
-        let table = |wanted: &(ClusterSet, Shape)| match self.by_set.get(wanted) {
-            Some(table) => table.clone(),
-            None => {
-                let (set, shape) = wanted;
-                Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape))
+    pub fn is_of(&self, atlas: &Arc<Atlas>, sites: &[Site]) -> bool {
+        self.stage == Stage::Compiled && Arc::ptr_eq(&self.atlas, atlas) && *self.sites == *sites
+    }
+
+    /// Whether the tables are for the same clusters with the same ids, wherever they stand.
+    #[must_use]
+    pub fn has_clusters_of(&self, sites: &[Site]) -> bool {
+        let names = |sites: &[Site]| sites.iter().map(|site| site.name.clone()).collect::<Vec<_>>();
+        names(&self.sites) == names(sites)
+    }
+
+    /// Tables for exactly `sets`: those that are there, and of the others the first `most`, which
+    /// are compiled.
+    #[must_use]
+    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)], most: usize) -> Self {
+        let mut left = most;
+        let mut table = |wanted: &(ClusterSet, Shape)| {
+            if let Some(table) = self.by_set.get(wanted) {
+                return Some(table.clone());
             }
+            left = left.checked_sub(1)?;
+            let (set, shape) = wanted;
+            Some(Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)))
         };
-        let by_set = sets.iter().map(|wanted| (wanted.clone(), table(wanted))).collect();
-        Self { by_set, ..self.clone() }
+        let tables = sets.iter().filter_map(|wanted| Some((wanted.clone(), table(wanted)?)));
+        Self { by_set: tables.collect(), ..self.clone() }
     }
 
-    /// The table of a set of clusters, or the one of all clusters until it is compiled.
+    /// The table of all clusters.
     #[must_use]
-    pub fn table(&self, set: &ClusterSet) -> &Arc<GeoTable> {
-        // The key is made anew as that of a map is a pair; this is not the path of queries.
-        self.by_set.get(&(set.clone(), Shape::Whole)).unwrap_or(&self.whole)
+    #[inline]
+    pub fn whole(&self) -> &GeoTable {
+        &self.whole
     }
 
     /// The table of exactly these clusters, cut to exactly this shape, once it is compiled.
@@ -222,7 +264,9 @@ impl Geography {
     /// Whether the order that a table gives depends on the client at all.
     #[must_use]
     pub fn varies(&self, table: &GeoTable) -> bool {
-        table.varies() || (!self.pods.is_empty() && table.single().is_none())
+        table.varies()
+            || (!self.pods.is_empty() && table.single().is_none())
+            || self.compiled.stage == Stage::Provisional
     }
 
     /// The order for a client that asks from inside a pod network without telling its subnet.
@@ -242,9 +286,13 @@ impl Geography {
     /// that says nothing of a place.
     #[inline]
     fn place<'g>(&self, table: &'g GeoTable, address: IpAddr) -> (Option<Order<'g>>, u8) {
-        match table.lookup_with_pods(&self.pods, address) {
+        let (order, scope) = match table.lookup_with_pods(&self.pods, address) {
             Lookup::Found { order, scope } => (Some(order), scope),
             Lookup::UseResolver { scope } => (None, scope),
+        };
+        match self.compiled.stage {
+            Stage::Compiled => (order, scope),
+            Stage::Provisional => (order, scope.max(self.compiled.atlas.extent(address))),
         }
     }
 

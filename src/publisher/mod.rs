@@ -245,11 +245,11 @@ impl Publisher {
 
     /// Starts compiling the geographic tables that the snapshot lacks, unless it is being done.
     fn compile_tables(&mut self, snapshot: &Snapshot) {
-        if self.compiling.is_some() || snapshot.is_settled() {
-            return;
+        if self.compiling.is_none()
+            && let Some(missing) = snapshot.missing_tables()
+        {
+            self.compiling = Some(spawn_blocking(move || missing.compile()));
         }
-        let (compiled, wanted) = (snapshot.geography.compiled.clone(), snapshot.wanted_tables());
-        self.compiling = Some(spawn_blocking(move || compiled.with_sets(&wanted)));
     }
 
     async fn take_tables(&mut self, compiled: Option<Compiled>) {
@@ -276,7 +276,7 @@ impl Publisher {
         let snapshot = self.cell.load();
         // What is in force counts, not what has come in since.
         let placed = !Arc::ptr_eq(&snapshot.inputs.atlas, &self.no_atlas);
-        let next = if snapshot.complete && placed && snapshot.is_settled() {
+        let next = if snapshot.complete && placed && snapshot.missing_tables().is_none() {
             Progress::Started
         } else {
             Progress::Waiting(self.waiting())
