@@ -152,12 +152,12 @@ fn exact<'s>(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
-    // A set of more than 128 could not be made without allocation; its table is one of a few.
-    let words = (eligible.base.width() <= 2).then(|| [eligible.low, eligible.word(1)])?;
-    let members = words.map(u64::count_ones).iter().sum::<u32>() as usize;
+    let width = eligible.base.width();
+    let word = |index| if index == 0 { eligible.low } else { eligible.word(index) };
+    let members: u32 = (0..width).map(|index| word(index).count_ones()).sum();
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, members)?;
-    snapshot.geography.compiled.exact(ClusterSet::of_words(words), shape)
+    let shape = Shape::of(&service.policy, most, members as usize)?;
+    snapshot.geography.compiled.exact(width, word, shape)
 }
 
 /// Whether clusters that are equally near stand among those that the policy takes.

@@ -1,11 +1,11 @@
 //! Everything that orders clusters for a client, at one moment.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-
+use hashbrown::HashTable;
 use ipnet::IpNet;
 
 use super::shape::share_region;
@@ -28,9 +28,25 @@ pub struct Compiled {
     whole: Arc<GeoTable>,
     stage: Stage,
     /// Tables of sets of clusters that some service's shards occupy.
-    by_set: HashMap<(ClusterSet, Shape), Arc<GeoTable>, FixedState>,
+    by_set: HashTable<(Wanted, Arc<GeoTable>)>,
     /// For each cluster those that have a region in common with it, itself among them.
     beside: Arc<[ClusterSet]>,
+}
+
+/// A set of clusters and how much of their order is wanted.
+type Wanted = (ClusterSet, Shape);
+
+/// A hash of a set, given by as many words as have any bit or more, and a shape.
+fn hash_of(width: usize, word: impl Fn(usize) -> u64, shape: Shape) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    for index in 0..width {
+        let word = word(index);
+        if word != 0 {
+            (index, word).hash(&mut hasher);
+        }
+    }
+    shape.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the table of all clusters is made of.
@@ -65,7 +81,7 @@ impl Compiled {
         let all = || (0..sites.len()).map(ClusterId::new);
         let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
         let beside = all().map(beside).collect();
-        let (whole, by_set) = (Arc::new(whole), HashMap::default());
+        let (whole, by_set) = (Arc::new(whole), HashTable::new());
         Self { atlas, sites, whole, stage, by_set, beside }
     }
 
@@ -87,16 +103,24 @@ impl Compiled {
     #[must_use]
     pub fn with_sets(&self, sets: &[(ClusterSet, Shape)], most: usize) -> Self {
         let mut left = most;
-        let mut table = |wanted: &(ClusterSet, Shape)| {
-            if let Some(table) = self.by_set.get(wanted) {
+        let mut table = |(set, shape): &Wanted| {
+            if let Some(table) = self.find(set.width(), |index| set.word(index), *shape) {
                 return Some(table.clone());
             }
             left = left.checked_sub(1)?;
-            let (set, shape) = wanted;
             Some(Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)))
         };
-        let tables = sets.iter().filter_map(|wanted| Some((wanted.clone(), table(wanted)?)));
-        Self { by_set: tables.collect(), ..self.clone() }
+        let mut by_set = HashTable::with_capacity(sets.len());
+        let hash = |((set, shape), _): &(Wanted, Arc<GeoTable>)| {
+            hash_of(set.width(), |index| set.word(index), *shape)
+        };
+        for wanted in sets {
+            if let Some(table) = table(wanted) {
+                let entry = (wanted.clone(), table);
+                by_set.insert_unique(hash(&entry), entry, hash);
+            }
+        }
+        Self { by_set, ..self.clone() }
     }
 
     /// The table of all clusters.
@@ -106,11 +130,32 @@ impl Compiled {
         &self.whole
     }
 
-    /// The table of exactly these clusters, cut to exactly this shape, once it is compiled.
+    /// The table of exactly the clusters whose bits are set in `width` words, cut to exactly this
+    /// shape, once it is compiled. Words, as a set of many clusters cannot be made without memory.
     #[must_use]
     #[inline]
-    pub fn exact(&self, set: ClusterSet, shape: Shape) -> Option<&GeoTable> {
-        self.by_set.get(&(set, shape)).map(|table| &**table)
+    pub fn exact(
+        &self,
+        width: usize,
+        word: impl Fn(usize) -> u64,
+        shape: Shape,
+    ) -> Option<&GeoTable> {
+        self.find(width, word, shape).map(|table| &**table)
+    }
+
+    #[inline]
+    fn find(
+        &self,
+        width: usize,
+        word: impl Fn(usize) -> u64,
+        shape: Shape,
+    ) -> Option<&Arc<GeoTable>> {
+        let same = |((set, its_shape), _): &(Wanted, Arc<GeoTable>)| {
+            *its_shape == shape
+                && set.width() <= width
+                && (0..width).all(|index| set.word(index) == word(index))
+        };
+        self.by_set.find(hash_of(width, &word, shape), same).map(|(_, table)| table)
     }
 
     /// For each cluster those that have a region in common with it, itself among them.
@@ -129,10 +174,11 @@ impl Compiled {
 
     /// Whether a set has its own table, or needs none.
     #[must_use]
-    pub fn is_settled(&self, wanted: &(ClusterSet, Shape)) -> bool {
-        let (set, shape) = wanted;
+    pub fn is_settled(&self, (set, shape): &(ClusterSet, Shape)) -> bool {
         let is_whole = *shape == Shape::Whole && set.len() == self.sites.len();
-        set.len() < 2 || is_whole || self.by_set.contains_key(wanted)
+        set.len() < 2
+            || is_whole
+            || self.find(set.width(), |index| set.word(index), *shape).is_some()
     }
 }
 
