@@ -106,7 +106,6 @@ impl<'s> Eligible<'s> {
 #[inline]
 pub fn ranking<'s>(
     snapshot: &'s Snapshot,
-    live: &'s Live,
     service: &Service,
     eligible: &Eligible<'_>,
     client: (Option<IpAddr>, IpAddr),
@@ -127,17 +126,18 @@ pub fn ranking<'s>(
         }
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
-    let mut classes = eligible.iter().map(|id| live.table.class(id));
+    let whole = geography.compiled.whole();
+    let mut classes = eligible.iter().map(|id| whole.class(id));
     let first = classes.next();
     let ranking = if classes.all(|class| Some(class) == first) {
         // Of clusters in one place a pod's own comes first where that needs no scope: with a
         // subnet told it would narrow the scope of every client beside every node.
         match subnet {
-            None => geography.rank_pod(&live.table, source).unwrap_or(Ranking::EQUAL),
+            None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
             Some(_) => Ranking::EQUAL,
         }
     } else {
-        let table = exact(snapshot, service, eligible).unwrap_or(&live.table);
+        let table = exact(snapshot, service, eligible).unwrap_or(whole);
         geography.rank(table, subnet, source)
     };
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {
@@ -154,12 +154,12 @@ fn exact<'s>(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
-    // A set of more than 128 could not be made without allocation; its table is one of a few.
-    let words = (eligible.base.width() <= 2).then(|| [eligible.low, eligible.word(1)])?;
-    let members = words.map(u64::count_ones).iter().sum::<u32>() as usize;
+    let width = eligible.base.width();
+    let word = |index| if index == 0 { eligible.low } else { eligible.word(index) };
+    let members: u32 = (0..width).map(|index| word(index).count_ones()).sum();
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, members)?;
-    snapshot.geography.compiled.exact(ClusterSet::of_words(words), shape)
+    let shape = Shape::of(&service.policy, most, members as usize)?;
+    snapshot.geography.compiled.exact(width, word, shape)
 }
 
 /// Whether clusters that are equally near stand among those that the policy takes.

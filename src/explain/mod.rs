@@ -229,7 +229,7 @@ fn story(
         }
     };
     let client = request.client.addr();
-    let question = Question { snapshot, live, service: name.service, client };
+    let question = Question { snapshot, service: name.service, client };
     let ranked = question.rank(&eligible, client);
     let order: Vec<_> = question.taken(&ranked, &eligible).0.iter().map(|(id, _)| *id).collect();
     let all = (0..snapshot.inputs.federation.members.len()).map(ClusterId::new);

@@ -247,11 +247,11 @@ impl Publisher {
 
     /// Starts compiling the geographic tables that the snapshot lacks, unless it is being done.
     fn compile_tables(&mut self, snapshot: &Snapshot) {
-        if self.compiling.is_some() || snapshot.is_settled() {
-            return;
+        if self.compiling.is_none()
+            && let Some(missing) = snapshot.missing_tables()
+        {
+            self.compiling = Some(spawn_blocking(move || missing.compile()));
         }
-        let (compiled, wanted) = (snapshot.geography.compiled.clone(), snapshot.wanted_tables());
-        self.compiling = Some(spawn_blocking(move || compiled.with_sets(&wanted)));
     }
 
     async fn take_tables(&mut self, compiled: Option<Compiled>) {
@@ -282,7 +282,7 @@ impl Publisher {
         // Before their first look-up, load balancers of host names look like none.
         let resolved = snapshot.inputs.views.iter().flatten().all(|view| view.unresolved == 0);
         let known = snapshot.inputs.all_read() && resolved;
-        let next = if known && placed && snapshot.is_settled() {
+        let next = if known && placed && snapshot.missing_tables().is_none() {
             Progress::Started
         } else {
             Progress::Waiting(self.waiting())
