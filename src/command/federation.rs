@@ -61,7 +61,7 @@ fn join(config: &Config, registered: &Registered) -> Joined {
         sources: config.sources.clone(),
         reports: registered.reports.clone(),
     };
-    for Registration { member, source, subject } in &registered.clusters {
+    for Registration { member, source, secret } in &registered.clusters {
         let fault = if joined.members.iter().any(|other| other.name == member.name) {
             Some(format!("registers no cluster: another has the name '{}' already", member.name))
         } else if joined.members.len() >= ClusterId::MAX_CLUSTERS {
@@ -73,8 +73,9 @@ fn join(config: &Config, registered: &Registered) -> Joined {
             None
         };
         if let Some(reason) = fault {
-            warn!(%subject, reason, "not joined");
-            joined.reports.insert(Report { subject: subject.clone(), reason: reason.into() });
+            warn!(subject = %secret, reason, "not joined");
+            let subject = secret.to_string().into();
+            joined.reports.insert(Report { subject, reason: reason.into() });
             continue;
         }
         let source = Source::Api(source.clone());
@@ -175,7 +176,11 @@ impl Running {
         };
         // They are large, and of no use to feeds that are started later.
         let shared = cluster::Shared { remembered: Arc::default(), ..shared };
-        let reload = Reload { federation: Arc::new(federation), feeds: feeds.clone() };
+        let reload = Reload {
+            federation: Arc::new(federation),
+            feeds: feeds.clone(),
+            home: home.as_ref().map(|running| running.home.clone()),
+        };
         (Self { sources, feeds, shared, geo, home }, reload)
     }
 
