@@ -194,3 +194,48 @@ fn events_that_cannot_be_written_harm_nobody() {
         server.log().matches("shard changed its state").count() == 2
     });
 }
+
+/// Nothing but the file is there: neither the home cluster nor any other answers.
+#[test]
+fn registered_clusters_outlive_a_restart_without_a_home() {
+    let (mut home, mut one) = (ApiServer::start(), ApiServer::start());
+    publish(&one, "web", "192.0.2.1");
+    home.put("secrets", secret("one", &one, json!({"meridian.dev/region": "eu"})));
+    let drained = json!({"meridian.dev/region": "eu", "meridian.dev/drain": "true"});
+    let drained = secret("one", &one, drained);
+    let kept = tempfile::tempdir().expect("room for files");
+    let path = |name: &str| kept.path().join(name).display().to_string();
+    fs::write(path("home.kubeconfig"), home.kubeconfig("")).expect("writable");
+    let start = || {
+        let directory = tempfile::tempdir().expect("room for files");
+        let more = HOME.replace("home.kubeconfig", &path("home.kubeconfig"));
+        let more = format!("{more}lastKnownGood: {{path: {}}}\n", path("state"));
+        // Only what is known ends the wait before that.
+        let text = config("", "", &more).replace("startup: {grace: 1s}", "startup: {grace: 10m}");
+        Server::start(directory, &text, None, User::Same, Until::Ready)
+    };
+    let mut server = start();
+    answers(&server, "web", &["192.0.2.1"]);
+    server.signal("TERM");
+    assert!(server.ended().success());
+    home.stop();
+    one.stop();
+    let file = fs::read(path("state")).expect("kept");
+    assert!(!file.windows(15).any(|part| part == b"current-context"), "no credentials are kept");
+    let server = start();
+    assert_eq!(ask(&server, "web"), ["192.0.2.1"]);
+    let regional = Query::new("web.default.fed.svc.eu.example.com.", "A");
+    let reply = server.client().ask(Over::Udp, &regional).expect("an answer");
+    assert_eq!(reply.rcode(), 0, "its places are kept");
+    assert_eq!(server.metric("meridian_cluster_state{cluster=\"one\",state=\"stale\"}"), 1.0);
+    // The home cluster is back, and has changed meanwhile; then the other.
+    home.put("secrets", drained);
+    home.restart();
+    answers(&server, "web", &[]);
+    one.restart();
+    eventually(&server, "it is read", || {
+        server.metric("meridian_cluster_state{cluster=\"one\",state=\"up\"}") == 1.0
+    });
+    home.delete("secrets", "meridian", "one");
+    answers(&server, "web", &["rcode 3"]);
+}

@@ -26,7 +26,7 @@ use super::kube::{Board, Connection, Follow, Narrowed, Outlet, keep_connected, w
 use super::link::{Kind, Link};
 use super::narrow::{ObjectId, Rules, Scope};
 use super::state::Change;
-use super::{ApiSettings, ApiSource, Export};
+use super::{ApiSettings, ApiSource, Export, Source};
 use crate::model::{DomainName, Member, Report};
 use crate::telemetry::{EventCounts, WatchClock};
 pub use events::{Notice, Severity};
@@ -42,6 +42,15 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// How its API server is asked.
     pub api: ApiSettings,
+}
+
+impl Settings {
+    /// Which home it is, as text that stays the same from run to run.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let source = Source::Api(self.source.clone()).identity();
+        format!("{source} namespace:{}", self.namespace.as_deref().unwrap_or_default())
+    }
 }
 
 /// A cluster that is registered.

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::cluster::Feed;
 use crate::cluster::home::Home;
-use crate::cluster::lastgood::KnownView;
+use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
 use crate::health::Standing;
 use crate::model::Label;
@@ -61,6 +61,8 @@ pub struct Reload {
     pub feeds: Vec<Arc<Feed>>,
     /// Where Events are written of what changes, if anywhere.
     pub home: Option<Arc<Home>>,
+    /// What is registered there, where that is known; kept for the next start.
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// Address space to places; `None` until every database has been tried once.
@@ -123,7 +125,7 @@ impl Publisher {
     ) -> (Self, Handle) {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
-        let mut known = Known::new(remembered);
+        let mut known = Known::new(remembered, config.registry.clone());
         let (mut monitor, standings) = Monitor::new(&config.federation);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
@@ -191,6 +193,7 @@ impl Publisher {
                     Some(reload) => {
                         self.monitor.register(&reload.federation);
                         self.herald.register(reload.home.clone());
+                        self.known.register(reload.registry.clone());
                         self.config = reload;
                         self.publish().await;
                     }

@@ -204,7 +204,10 @@ async fn write(client: &Client, event: &Event) -> Result<(), (Fault, String)> {
 
 /// At most [`LONGEST_NOTE`] octets of a text.
 fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(LONGEST_NOTE)].to_owned()
+    // Position 0 is a boundary of every text.
+    let ends = (0..=text.len().min(LONGEST_NOTE)).rev();
+    let end = ends.into_iter().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    text[..end].to_owned()
 }
 
 /// This process, as the downward API tells it.
