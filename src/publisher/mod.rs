@@ -4,7 +4,9 @@
 //! `cluster`'s. *Guarantees*: the first change is published at once, then at most one build a
 //! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
 
+mod changes;
 mod graveyard;
+mod herald;
 mod keeper;
 mod known;
 mod monitor;
@@ -21,13 +23,16 @@ use tokio::time::{self, MissedTickBehavior};
 use tracing::{info, warn};
 
 use crate::cluster::Feed;
-use crate::cluster::lastgood::KnownView;
+use crate::cluster::home::Home;
+use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
 use crate::health::Standing;
 use crate::model::{ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
+use changes::Changes;
 use graveyard::Graveyard;
+use herald::Herald;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
@@ -55,6 +60,10 @@ pub struct Reload {
     pub federation: Arc<Federation>,
     /// Its clusters, in the same order as the members.
     pub feeds: Vec<Arc<Feed>>,
+    /// Where Events are written of what changes, if anywhere.
+    pub home: Option<Arc<Home>>,
+    /// What is registered there, where that is known; kept for the next start.
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// Address space to places; `None` until every database has been tried once.
@@ -86,6 +95,7 @@ pub struct Publisher {
     compiled: Option<Arc<Compiled>>,
     compiling: Option<JoinHandle<Compiled>>,
     graveyard: Graveyard,
+    herald: Herald,
     /// What was last reported.
     reported: BTreeSet<Report>,
 }
@@ -117,11 +127,13 @@ impl Publisher {
     ) -> (Self, Handle) {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
-        let mut known = Known::new(remembered);
+        let mut known = Known::new(remembered, config.registry.clone());
         let (mut monitor, standings) = Monitor::new(&config.federation);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
-        let judged = monitor.look(&config, &views);
+        let mut herald = Herald::default();
+        herald.register(config.home.clone());
+        let judged = monitor.look(&config, &views, &herald);
         let first = build(None, inputs(&config, views, judged, place, None));
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
@@ -146,6 +158,7 @@ impl Publisher {
             compiled: None,
             compiling: None,
             graveyard: Graveyard::default(),
+            herald,
             reported: BTreeSet::new(),
         };
         (publisher, handle)
@@ -171,12 +184,18 @@ impl Publisher {
                 () = self.wake.notified() => self.publish().await,
                 () = self.monitor.changed() => self.publish().await,
                 () = keeper.write_when_due() => continue,
+                () = until(self.herald.deadline()) => {
+                    self.herald.tell_when_due(Instant::now());
+                    continue;
+                }
                 Ok(()) = self.atlas.changed() => self.publish().await,
                 compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
                 reload = self.reloads.recv() => match reload {
                     None => return keeper.finish().await,
                     Some(reload) => {
                         self.monitor.register(&reload.federation);
+                        self.herald.register(reload.home.clone());
+                        self.known.register(reload.registry.clone());
                         self.config = reload;
                         self.publish().await;
                     }
@@ -206,14 +225,19 @@ impl Publisher {
             &self.config.federation.members,
             self.config.federation.membership,
         );
-        let standings = self.monitor.look(&self.config, &views);
+        let standings = self.monitor.look(&self.config, &views, &self.herald);
         let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
         if unchanged(&previous.inputs, &inputs) {
             return;
         }
-        let next = match spawn_blocking(move || build(Some(&previous), inputs)).await {
-            Ok(next) => next,
+        let build = move || {
+            let next = build(Some(&previous), inputs);
+            let changes = Changes::between(&previous, &next);
+            (next, changes)
+        };
+        let (next, changes) = match spawn_blocking(build).await {
+            Ok(built) => built,
             Err(panic) => {
                 // What is served stays served; the next change tries again.
                 tracing::error!(%panic, "building a snapshot failed; the last one stays in force");
@@ -223,12 +247,13 @@ impl Publisher {
         let next = Arc::new(next);
         self.graveyard.bury(self.cell.swap(next.clone()));
         self.announce(&next, changed_at.map(|at| at.elapsed()));
+        self.herald.shards(changes, Instant::now());
     }
 
     /// What follows once a snapshot is in force, `took` after the first event that it holds, where
     /// it was an event that made it.
     fn announce(&mut self, snapshot: &Snapshot, took: Option<Duration>) {
-        self.telemetry.publish(stats::of(snapshot, &self.config.feeds), took);
+        self.telemetry.publish(stats::of(snapshot, &self.config), took);
         self.report(snapshot);
         self.compile_tables(snapshot);
     }
@@ -366,6 +391,14 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)
         && Arc::ptr_eq(&old.atlas, &new.atlas)
+}
+
+/// Waits for a moment, for ever where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for a compilation, for ever where there is none; `None` where it panicked.

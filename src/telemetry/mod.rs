@@ -8,6 +8,7 @@
 mod collector;
 mod counters;
 mod family;
+mod home;
 mod readiness;
 pub mod state;
 mod stats;
@@ -25,6 +26,7 @@ use prometheus::{
 };
 
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
+pub use home::{EventCounts, HomeStats};
 pub use readiness::Readiness;
 pub use stats::{ClusterStats, SnapshotStats, WatchClock, ZoneStats};
 pub use watches::Watches;
