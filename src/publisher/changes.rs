@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::health::{self, Exclusion};
-use crate::model::{BUCKETS, ClusterView, Label, ServiceKey, ShardEntry};
-use crate::snapshot::Snapshot;
+use crate::health::Exclusion;
+use crate::model::{BUCKETS, ClusterId, ClusterView, Label, ServiceKey, ShardEntry};
+use crate::snapshot::{Inputs, Snapshot};
 
 /// The state of one shard by itself; whether its cluster is up is told of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ShardState {
     /// Its cluster exports no such service.
     Absent,
@@ -22,7 +22,7 @@ pub(super) enum ShardState {
 
 impl ShardState {
     /// Every state as one word, as in the metrics.
-    pub(super) fn label(self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Absent => "absent",
             Self::Served => "served",
@@ -94,6 +94,8 @@ impl Changes {
         let mut changes = Self::default();
         let (old, new) = (&before.inputs, &after.inputs);
         let same_members = Arc::ptr_eq(&old.federation, &new.federation);
+        let same_opinions = |index| old.opinions.same(&new.opinions, index);
+        let no_opinion_changed = (0..BUCKETS).all(same_opinions);
         for (id, view) in new.read_views() {
             let Some(member) = new.federation.members.get(id.index()) else { continue };
             // A reload may have moved it.
@@ -101,15 +103,17 @@ impl Changes {
                 true => Some(id.index()),
                 false => old.federation.members.iter().position(|m| m.name == member.name),
             };
-            let known = place.and_then(|place| old.views.get(place)?.as_ref());
-            let Some(known) = known else { continue };
+            let known = place.and_then(|place| Some((place, old.views.get(place)?.as_ref()?)));
+            let Some((place, known)) = known else { continue };
             let same_rules = same_members || old.federation.health == new.federation.health;
-            if same_rules && Arc::ptr_eq(known, view) {
+            if same_rules && no_opinion_changed && Arc::ptr_eq(known, view) {
                 continue;
             }
-            let (then, now) = (Judged::of(known, before), Judged::of(view, after));
+            let then = Judged { view: known, id: ClusterId::new(place), inputs: old };
+            let now = Judged { view, id, inputs: new };
             for index in 0..BUCKETS {
-                if !(same_rules && known.shards.same(&view.shards, index)) {
+                let same = same_opinions(index) && known.shards.same(&view.shards, index);
+                if !(same_rules && same) {
                     changes.compare(&member.name, &then, &now, index);
                 }
             }
@@ -189,19 +193,16 @@ fn way(change: &ShardChange) -> Way {
     (change.from.label(), change.to.label())
 }
 
-/// A view with the rules that it was judged by.
+/// A view with all that its shards were judged by.
 struct Judged<'a> {
     view: &'a ClusterView,
-    health: &'a health::Settings,
+    id: ClusterId,
+    inputs: &'a Inputs,
 }
 
-impl<'a> Judged<'a> {
-    fn of(view: &'a ClusterView, snapshot: &'a Snapshot) -> Self {
-        Self { view, health: &snapshot.inputs.federation.health }
-    }
-
+impl Judged<'_> {
     fn state(&self, entry: &ShardEntry) -> ShardState {
-        match health::judge(&entry.shard, self.health) {
+        match self.inputs.assess(self.id, entry) {
             Ok(()) => ShardState::Served,
             Err(why) => ShardState::Excluded(why),
         }

@@ -163,6 +163,7 @@ impl Fixture {
             federation: Arc::new(federation),
             views: self.shards.iter().zip(&self.read).map(view).collect(),
             standings: self.states.iter().copied().map(standing).collect(),
+            opinions: Default::default(),
             atlas: Arc::new(Atlas::build(&[], &self.networks)),
             compiled: None,
             now: 1_700_000_000,

@@ -191,6 +191,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         federation: Arc::new(federation),
         views: clusters.iter().map(view).collect(),
         standings: clusters.iter().map(Cluster::standing).collect(),
+        opinions: Default::default(),
         atlas: Arc::new(Atlas::build(&[], &networks)),
         compiled: None,
         now,
