@@ -54,7 +54,7 @@ impl<'s> Answer<'s, '_, '_> {
                 self.chain(&name, &path)?;
                 self.unhealthy()
             }
-            End::StandIn(stand_in) => self.stand_in(&name, &path, live, stand_in),
+            End::StandIn(stand_in) => self.stand_in(&name, &path, stand_in),
         }
     }
 
@@ -86,7 +86,7 @@ impl<'s> Answer<'s, '_, '_> {
             !Eligible::served(base, snapshot, live, path.level).is_empty()
         });
         let eligible = Eligible::served(wanted.base(name.service), snapshot, live, path.level);
-        if self.data(name, path, live, wanted, &eligible, self.ttl)? {
+        if self.data(name, path, wanted, &eligible, self.ttl)? {
             return Ok(());
         }
         // "A level with any served shard has no CNAME, also for a type that it lacks: NODATA
@@ -101,14 +101,13 @@ impl<'s> Answer<'s, '_, '_> {
         &mut self,
         name: &ServiceName<'s>,
         path: &Path<'s>,
-        live: &'s Live,
         wanted: Wanted<'s>,
         eligible: &Eligible<'_>,
         ttl: u32,
     ) -> Result<bool, Full> {
         let ranking = match wanted {
             Wanted::Absent => Ranking::EQUAL,
-            _ => self.rank(name.service, live, eligible),
+            _ => self.rank(name.service, eligible),
         };
         let chases = self.zone == ZoneKind::Federation;
         if let (Some(first), true, Some(_), true) =
@@ -136,8 +135,8 @@ impl<'s> Answer<'s, '_, '_> {
         Ok(any)
     }
 
-    fn rank(&self, service: &Service, live: &'s Live, eligible: &Eligible<'_>) -> Ranking<'s> {
-        ranking(self.snapshot, live, service, eligible, (self.subnet(), self.client.address))
+    fn rank(&self, service: &Service, eligible: &Eligible<'_>) -> Ranking<'s> {
+        ranking(self.snapshot, service, eligible, (self.subnet(), self.client.address))
     }
 
     fn choice<'a>(&self, service: &'a Service) -> Choice<'a>
@@ -157,7 +156,6 @@ impl<'s> Answer<'s, '_, '_> {
         &mut self,
         name: &ServiceName<'s>,
         path: &Path<'s>,
-        live: &'s Live,
         stand_in: &'s WhenNoneHealthy,
     ) -> Result<(), Full> {
         let service = name.service;
@@ -167,8 +165,10 @@ impl<'s> Answer<'s, '_, '_> {
             WhenNoneHealthy::Nothing => self.chain(name, path).map(|_| false)?,
             WhenNoneHealthy::All => {
                 let wanted = self.wanted(name, |family| !service.addressed(family).is_empty());
-                let eligible = Eligible::all(wanted.base(service), self.snapshot, live);
-                self.data(name, path, live, wanted, &eligible, ttl)?
+                let base = wanted.base(service);
+                let live = self.snapshot.live(name.position);
+                let eligible = Eligible::all(base, self.snapshot, live, path.level);
+                self.data(name, path, wanted, &eligible, ttl)?
             }
             WhenNoneHealthy::Name(target) => {
                 let owner = self.chain(name, path)?;

@@ -146,7 +146,7 @@ fn dump_level(
         }
         (End::StandIn(WhenNoneHealthy::All), port) => {
             let base = port.map_or(&service.clusters, |port| &port.clusters);
-            let eligible = Eligible::all(base, snapshot, live);
+            let eligible = Eligible::all(base, snapshot, live, path.level);
             dump_shards(snapshot, name, &own, soon, &eligible, out)
         }
         (End::StandIn(WhenNoneHealthy::Name(target)), None) => {

@@ -43,6 +43,24 @@ pub enum Exclusion {
     ClusterForced(Arc<Force>),
 }
 
+impl Exclusion {
+    /// The reason as one word, in metrics and logs.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoAddress => "no_address",
+            Self::NotReady { .. } => "not_ready",
+            Self::Drained => "drained",
+            Self::ChecksFail(_) => "checks_fail",
+            Self::Overloaded(_) => "overloaded",
+            Self::Forced(_) => "forced_out",
+            Self::ClusterDrained => "cluster_drained",
+            Self::ClusterDown => "cluster_down",
+            Self::ClusterForced(_) => "cluster_forced_out",
+        }
+    }
+}
+
 /// Whether a shard is served, the cluster as a whole aside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {

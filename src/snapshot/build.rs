@@ -32,11 +32,8 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     for index in 0..BUCKETS {
         if changes.as_ref().is_none_or(|changes| changes.touch(index)) {
             work.tally(index, base.map(|p| &p.inputs), &inputs);
-            work.rebuild(index, previous, &inputs, &up, &geography);
+            work.rebuild(index, previous, &inputs, &up);
         }
-    }
-    if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
-        work.retable(&geography);
     }
     let same_places = base.is_some_and(|p| {
         Arc::ptr_eq(&p.inputs.atlas, &inputs.atlas)
@@ -75,6 +72,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
         geography,
+        sites: sites.into(),
         inputs,
     }
 }
@@ -100,7 +98,7 @@ fn clusters(wholes: &[Whole], are: impl Fn(&Whole) -> bool) -> ClusterSet {
 /// unchanged buckets hold. They do not where the clock was set back: what had ended may not have.
 fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool {
     Arc::ptr_eq(&previous.inputs.federation, &inputs.federation)
-        && previous.geography.compiled.sites[..] == *sites
+        && *previous.sites == *sites
         && previous.inputs.now <= inputs.now
 }
 
@@ -151,14 +149,9 @@ fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
     })
 }
 
-/// Tables given beforehand or taken over where they fit, pod networks of the present nodes.
+/// Tables, and pod networks of the present nodes.
 fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Geography {
-    let fits = |c: &&Arc<Compiled>| Arc::ptr_eq(&c.atlas, &inputs.atlas) && c.sites[..] == *sites;
-    let before = previous.map(|p| &p.geography);
-    let compiled = inputs.compiled.iter().find(fits);
-    let compiled = compiled.or_else(|| before.map(|g| &g.compiled).filter(fits)).cloned();
-    let compiled =
-        compiled.unwrap_or_else(|| Arc::new(Compiled::new(inputs.atlas.clone(), sites.into())));
+    let compiled = compiled(previous, inputs, sites);
     let same_pods = previous.filter(|p| {
         Arc::ptr_eq(&p.inputs.federation, &inputs.federation)
             && p.inputs.views.len() == inputs.views.len()
@@ -173,6 +166,19 @@ fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Ge
         }
     };
     Geography { compiled, pods, conflicts }
+}
+
+/// The tables given beforehand or taken over, where they are of this atlas and these sites. Until
+/// such are compiled, which is nothing to wait for here, those of the same clusters as they stood
+/// before; for other clusters what can be said at once.
+fn compiled(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Arc<Compiled> {
+    let before = previous.map(|p| &p.geography.compiled);
+    let fitting = inputs.compiled.iter().chain(before).find(|c| c.is_of(&inputs.atlas, sites));
+    let valid = || before.filter(|c| c.has_clusters_of(sites));
+    fitting.or_else(valid).cloned().unwrap_or_else(|| {
+        let before = before.map(|compiled| &**compiled);
+        Arc::new(Compiled::provisional(before, &inputs.atlas, sites.into()))
+    })
 }
 
 fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&BTreeSet<ipnet::IpNet>> {
@@ -225,7 +231,6 @@ impl Work {
         previous: Option<&Snapshot>,
         inputs: &Inputs,
         up: &ClusterSet,
-        geography: &Geography,
     ) {
         self.uncount(index);
         let shards = inputs.read_views().map(|(id, view)| (id, view.shards.bucket(index)));
@@ -237,7 +242,7 @@ impl Work {
         }
         let services = self.zone.services().bucket(index).iter();
         let (live, untils): (Vec<Live>, Vec<Option<u64>>) =
-            services.map(|e| Live::judge(&e.service, previous, inputs, up, geography)).unzip();
+            services.map(|e| Live::judge(&e.service, previous, inputs, up)).unzip();
         let Timing { deadlines, exceptional } = &mut self.timing;
         match untils.into_iter().fold(None, first) {
             Some(deadline) => deadlines.insert(index, deadline),
@@ -288,19 +293,6 @@ impl Work {
                 }
             }
             self.digest = self.digest.wrapping_sub(part(&entry.service, live));
-        }
-    }
-
-    /// Points every service to its table in `geography`.
-    fn retable(&mut self, geography: &Geography) {
-        for index in 0..BUCKETS {
-            let entries = self.zone.services().bucket(index).iter();
-            let live = entries.zip(self.live.bucket(index)).map(|(entry, live)| Live {
-                table: geography.compiled.table(&entry.service.clusters).clone(),
-                ..live.clone()
-            });
-            let live = live.collect();
-            self.live.replace(index, live);
         }
     }
 }

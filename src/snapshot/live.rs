@@ -1,9 +1,6 @@
 //! What changes faster than a service's records: the health of its shards.
 
-use std::sync::Arc;
-
 use super::{Inputs, Snapshot};
-use crate::geo::{GeoTable, Geography};
 use crate::health::{Exclusion, Verdict, first};
 use crate::model::{ClusterId, ClusterSet};
 use crate::zone::Service;
@@ -20,8 +17,6 @@ pub struct Live {
     pub unsettled: bool,
     /// Clusters whose shard is not served like any other, and since when, Unix time in seconds.
     pub unserved: Box<[(ClusterId, u64)]>,
-    /// The order of the service's clusters for every client.
-    pub table: Arc<GeoTable>,
 }
 
 /// Which shards of a service are served where overrides or loads have a say.
@@ -105,7 +100,6 @@ impl Live {
         previous: Option<&Snapshot>,
         inputs: &Inputs,
         up: &ClusterSet,
-        geography: &Geography,
     ) -> (Self, Option<u64>) {
         let since = since(service, previous, inputs);
         let mut sorted = Sorted::default();
@@ -125,7 +119,6 @@ impl Live {
             served: sorted.served,
             unsettled,
             unserved: unserved.into(),
-            table: geography.compiled.table(&service.clusters).clone(),
         };
         (live, until)
     }

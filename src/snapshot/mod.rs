@@ -16,7 +16,7 @@ pub use build::build;
 pub use cell::SnapshotCell;
 pub use inputs::{Federation, Identity, Inputs, Membership, places};
 pub use live::{Exception, Live, Tally};
-pub use state::{NotLocal, Reports, Snapshot};
+pub use state::{Missing, NotLocal, Reports, Snapshot};
 
 #[cfg(test)]
 pub(crate) mod testing;
