@@ -174,6 +174,7 @@ fn links_and_named_files_are_there() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/configuration.md",
+        "docs/health.md",
         "docs/kubernetes.md",
     ] {
         let text = read(document);
