@@ -69,6 +69,7 @@ fn rich() -> Vec<ShardEntry> {
         WhenNoneHealthy::Name(name("sorry.example.net")),
     ];
     let policies = ["all", "nearest: 1", "weighted: 3", "failover: b, a"];
+    let checks = [None, Some("off"), Some("http:80/ contains='a b'"), Some("dns/x fall=9")];
     let port = |protocol| Port { name: label("p"), protocol, number: 53 };
     whens
         .into_iter()
@@ -89,6 +90,7 @@ fn rich() -> Vec<ShardEntry> {
                     when_none_healthy: Some(when),
                     min_ready: Some(0),
                     drain: index == 1,
+                    check: checks[index].map(|text| text.parse().unwrap()),
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
                 internal: match index {
