@@ -102,6 +102,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
                 drain: false,
                 stale_grace: None,
+                checks: Default::default(),
             }
         })
         .collect();
@@ -145,6 +146,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             reports: Default::default(),
         }),
         views,
+        opinions: Default::default(),
         standings: vec![
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
