@@ -80,7 +80,7 @@ impl Trains {
         }
         self.slots = [0; SLOTS];
         for (reply, destination) in replies.iter().enumerate() {
-            let slot = (u64::from(destination.peer.mix()) * SLOTS as u64 >> 32) as usize;
+            let slot = ((u64::from(destination.peer.mix()) * SLOTS as u64) >> 32) as usize;
             let last = usize::from(self.slots[slot]);
             if last > 0 && self.join(last - 1, reply, replies) {
                 continue;
