@@ -53,7 +53,7 @@ impl Changes {
         let urls = apis.iter().map(Api::url).collect();
         // The client and the API servers share one processor, the server's threads have both:
         // what it does beside answering must not wait behind its worker.
-        let server = Meridian::start(&binary(self.binary.clone())?, files, urls, None)?;
+        let server = Meridian::start(&binary(self.binary.clone())?, files, urls)?;
         server.until_up(size.clusters)?;
         thread::sleep(Duration::from_secs(2));
         let (resident, peak) = server.memory()?;

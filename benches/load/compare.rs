@@ -100,7 +100,7 @@ impl Compare {
         println!("### {} services x {} clusters\n\n{}\n", size.services, size.clusters, machine());
         let apis = Api::all(size)?;
         let urls = apis.iter().map(Api::url).collect();
-        let meridian = Meridian::start(&binary(self.binary.clone())?, files.clone(), urls, None)?;
+        let meridian = Meridian::start(&binary(self.binary.clone())?, files.clone(), urls)?;
         meridian.until_up(size.clusters)?;
         let mut servers = vec![self.echo(&files)?, Server::of(meridian)?];
         let peers = if self.alone { &[][..] } else { &Peer::ALL[..] };
@@ -131,7 +131,7 @@ impl Compare {
         let address = free_address()?;
         let arguments = ["echo", &address.to_string(), "--octets=160"];
         let program = std::env::current_exe()?;
-        let process = Process::start(program, &arguments, &files.path("echo.log"), None)?;
+        let process = Process::start(program, &arguments, &files.path("echo.log"))?;
         let (pid, query) = (process.id(), super::queries::plain("example.com"));
         until_answered(address, &query, START, |_| true)?;
         let (name, expect) = ("batched echo", Expect::Echo);
@@ -144,7 +144,7 @@ impl Compare {
         let arguments: Vec<&str> = launch.arguments.iter().map(String::as_str).collect();
         let log = files.path(&format!("{peer:?}.log"));
         let began = Instant::now();
-        let process = Process::start(launch.program, &arguments, &log, None)?;
+        let process = Process::start(launch.program, &arguments, &log)?;
         let (pid, queries) = (process.id(), Queries::make(Kind::Ecs, files.size, 1, None));
         let (name, expect) = (peer.name(), peer.expect());
         until_answered(address, queries.wire(0), START, |reply| {

@@ -68,7 +68,7 @@ impl Growth {
         let address = free_address()?;
         let mut urls = vec![NOBODY.to_owned(); size.clusters];
         urls[0] = format!("http://{address}");
-        let server = Meridian::start(&binary(self.binary.clone())?, files, urls, None)?;
+        let server = Meridian::start(&binary(self.binary.clone())?, files, urls)?;
         thread::sleep(SETTLED);
         let (resident, peak) = server.memory()?;
         let pid = server.process.id();

@@ -11,6 +11,7 @@ mod echo;
 mod files;
 mod growth;
 mod histogram;
+mod instructions;
 mod mmdb;
 mod model;
 mod peers;
@@ -64,6 +65,8 @@ enum What {
     Compare(compare::Compare),
     /// Change a running federation: how soon changes are answered, and what they cost.
     Changes(changes::Changes),
+    /// Count instructions with callgrind.
+    Instructions(instructions::Instructions),
     /// Measure federations of several sizes.
     Growth(growth::Growth),
 }
@@ -181,6 +184,7 @@ fn main() -> anyhow::Result<()> {
         What::Ask(ask) => ask.run()?,
         What::Compare(compare) => compare.run()?,
         What::Changes(changes) => changes.run()?,
+        What::Instructions(instructions) => instructions.run()?,
         What::Growth(growth) => growth.run()?,
         What::Federation { directory, size, dns, http } => {
             fresh(&directory)?;

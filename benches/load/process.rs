@@ -22,10 +22,9 @@ impl Process {
         program: impl AsRef<OsStr>,
         arguments: &[&str],
         log: &Path,
-        processor: Option<usize>,
     ) -> io::Result<Self> {
         let log = fs::File::create(log)?;
-        let mut command = on(processor, program);
+        let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self { child: command.spawn()? })
     }

@@ -45,13 +45,24 @@ struct Query {
 /// What the answer must be.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// The addresses of a service in these clusters, a bit each; the nearest cluster, if it is by
-    /// far the nearest to the client that is told.
-    Addresses { service: u32, clusters: u16, nearest: Option<u8> },
+    /// The addresses of a service at a level.
+    Addresses(Place),
     /// Both addresses of one generation of a pair.
     Pair,
     /// NXDOMAIN with the SOA.
     Nothing,
+}
+
+/// What a name of a service holds while all is well.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    service: u32,
+    /// Clusters, a bit each.
+    clusters: u16,
+    /// Whether it is the name of one shard, which leads nowhere else.
+    shard: bool,
+    /// The nearest cluster, if it is by far the nearest to the client that is told.
+    nearest: Option<u8>,
 }
 
 /// Queries in the order in which they are sent, again and again.
@@ -124,11 +135,12 @@ impl Queries {
         });
         let order = client.and_then(|(_, place)| Some(nearest(place?, size.clusters)));
         let first = order.filter(|order| order.len() < 2 || order[1].1 - order[0].1 > CLEARLY);
-        let answer = Answer::Addresses {
+        let answer = Answer::Addresses(Place {
             service: service as u32,
             clusters: level.clusters(size.clusters),
+            shard: matches!(level, Level::Shard(_)),
             nearest: first.map(|order| order[0].0 as u8),
-        };
+        });
         self.push(&name, client.map(|(subnet, _)| subnet), answer);
     }
 
@@ -186,51 +198,71 @@ impl Queries {
         let (rcode, answers) = (reply[3] & 0x0f, u16::from_be_bytes([reply[6], reply[7]]));
         let code = match query.answer {
             Answer::Nothing => 3,
-            Answer::Addresses { .. } | Answer::Pair => 0,
+            Answer::Addresses(_) | Answer::Pair => 0,
         };
         if rcode != code {
             return Err(Wrong::Code);
         }
-        let addresses = Addresses { rest: &reply[end..], left: answers };
+        let records = Records { rest: &reply[end..], left: answers };
         match query.answer {
             Answer::Nothing if reply[9] == 1 && answers == 0 => Ok(()),
             Answer::Nothing => Err(Wrong::Addresses),
-            Answer::Pair => check_pair(addresses),
-            Answer::Addresses { service, clusters, nearest } => {
-                let changing =
-                    self.changing.is_some_and(|every| (service as usize).is_multiple_of(every));
-                let expect = if changing { Expect::Some } else { expect };
-                check_addresses(addresses, service, clusters, nearest, expect)
+            Answer::Pair => check_pair(records),
+            Answer::Addresses(place) => {
+                let changes = |every| (place.service as usize).is_multiple_of(every);
+                match self.changing.is_some_and(changes) {
+                    true => check_changing(records, &place),
+                    false => check_addresses(records, &place, expect),
+                }
             }
         }
     }
 }
 
-fn check_addresses(
-    addresses: Addresses<'_>,
-    service: u32,
-    clusters: u16,
-    nearest: Option<u8>,
-    expect: Expect,
-) -> Result<(), Wrong> {
+fn check_addresses(records: Records<'_>, place: &Place, expect: Expect) -> Result<(), Wrong> {
     let (mut seen, mut first) = (0u16, None);
-    for address in addresses {
-        let (of, cluster) = owner(address.ok_or(Wrong::Addresses)?);
+    for record in records {
+        let Some(Record::Address(address)) = record else { return Err(Wrong::Addresses) };
+        let (of, cluster) = owner(address);
         let bit = 1u16.checked_shl(cluster as u32).ok_or(Wrong::Addresses)?;
-        if of != service as usize || clusters & bit == 0 {
+        if of != place.service as usize || place.clusters & bit == 0 {
             return Err(Wrong::Addresses);
         }
         first.get_or_insert(cluster);
         seen |= bit;
     }
     // At most eight are given; the nearest of them.
-    let whole = seen == clusters || seen.count_ones() == 8;
+    let whole = seen == place.clusters || seen.count_ones() == 8;
+    let nearest = place.nearest.map(usize::from);
     match expect {
         Expect::Some if first.is_none() => Err(Wrong::Addresses),
         Expect::Exact | Expect::Set if !whole => Err(Wrong::Addresses),
-        Expect::Exact if nearest.is_some_and(|n| first != Some(usize::from(n))) => {
-            Err(Wrong::Order)
+        Expect::Exact if nearest.is_some() && nearest != first => Err(Wrong::Order),
+        _ => Ok(()),
+    }
+}
+
+/// Of a service whose shards come and go, but for one: the addresses at its level, or an alias and
+/// addresses elsewhere. With an alias from a place that has a shard in the same reply, the reply
+/// would be made of two generations.
+fn check_changing(records: Records<'_>, place: &Place) -> Result<(), Wrong> {
+    let (mut alias, mut seen) = (false, 0u16);
+    for record in records {
+        match record.ok_or(Wrong::Addresses)? {
+            Record::Alias => alias = true,
+            Record::Address(address) => {
+                let (of, cluster) = owner(address);
+                if of != place.service as usize {
+                    return Err(Wrong::Addresses);
+                }
+                seen |= 1u16.checked_shl(cluster as u32).ok_or(Wrong::Addresses)?;
+            }
         }
+    }
+    match alias {
+        true if seen & place.clusters != 0 => Err(Wrong::Mixed),
+        true if place.shard || seen == 0 => Err(Wrong::Addresses),
+        false if seen & !place.clusters != 0 || seen == 0 && !place.shard => Err(Wrong::Addresses),
         _ => Ok(()),
     }
 }
@@ -247,15 +279,20 @@ pub(crate) fn plain(name: &str) -> Vec<u8> {
 /// The clusters whose addresses are in a reply to such a query of `asked` octets, a bit each.
 pub(crate) fn clusters(reply: &[u8], asked: usize) -> Option<u16> {
     let left = u16::from_be_bytes([*reply.get(6)?, *reply.get(7)?]);
-    let mut addresses = Addresses { rest: reply.get(asked..)?, left };
-    addresses.try_fold(0, |seen, address| Some(seen | 1u16.checked_shl(owner(address?).1 as u32)?))
+    let mut records = Records { rest: reply.get(asked..)?, left };
+    records.try_fold(0, |seen, record| match record? {
+        Record::Address(address) => Some(seen | 1u16.checked_shl(owner(address).1 as u32)?),
+        Record::Alias => Some(seen),
+    })
 }
 
 /// Both addresses, of one generation.
-fn check_pair(addresses: Addresses<'_>) -> Result<(), Wrong> {
+fn check_pair(records: Records<'_>) -> Result<(), Wrong> {
     let mut generations = [None; 2];
-    for address in addresses {
-        let [_, high, low, which] = address.ok_or(Wrong::Addresses)?;
+    for record in records {
+        let Some(Record::Address([_, high, low, which])) = record else {
+            return Err(Wrong::Addresses);
+        };
         let place = generations.get_mut(usize::from(which)).ok_or(Wrong::Addresses)?;
         *place = Some([high, low]);
     }
@@ -266,14 +303,22 @@ fn check_pair(addresses: Addresses<'_>) -> Result<(), Wrong> {
     }
 }
 
-/// The addresses of A records in an answer section; `None` where it cannot be read.
-struct Addresses<'a> {
+/// The records of an answer section; `None` where it cannot be read, or has others.
+struct Records<'a> {
     rest: &'a [u8],
     left: u16,
 }
 
-impl Iterator for Addresses<'_> {
-    type Item = Option<[u8; 4]>;
+/// A record.
+enum Record {
+    /// A.
+    Address([u8; 4]),
+    /// CNAME.
+    Alias,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Option<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
@@ -285,8 +330,8 @@ impl Iterator for Addresses<'_> {
     }
 }
 
-impl Addresses<'_> {
-    fn record(&mut self) -> Option<[u8; 4]> {
+impl Records<'_> {
+    fn record(&mut self) -> Option<Record> {
         let mut at = 0;
         // A name: labels, then the root or a pointer.
         loop {
@@ -297,9 +342,13 @@ impl Addresses<'_> {
             }
         }
         let fixed = self.rest.get(at..at + 10)?;
-        let is_address = fixed[..4] == [0, 1, 0, 1] && fixed[8..] == [0, 4];
-        let data = self.rest.get(at + 10..at + 14)?.try_into().ok()?;
-        self.rest = &self.rest[at + 14..];
-        is_address.then_some(data)
+        let len = usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
+        let data = self.rest.get(at + 10..at + 10 + len)?;
+        self.rest = &self.rest[at + 10 + len..];
+        match fixed[..4] {
+            [0, 1, 0, 1] => Some(Record::Address(data.try_into().ok()?)),
+            [0, 5, 0, 1] => Some(Record::Alias),
+            _ => None,
+        }
     }
 }

@@ -33,19 +33,32 @@ pub(crate) struct Meridian {
 impl Meridian {
     /// Starts it over the files, with the API server of each cluster, and waits until it answers a
     /// query as it should.
-    pub(crate) fn start(
+    pub(crate) fn start(binary: &Path, files: Files, apis: Vec<String>) -> io::Result<Self> {
+        Self::launch(&[binary.display().to_string()], files, apis)
+    }
+
+    /// The same within callgrind, which counts nothing yet.
+    pub(crate) fn start_counted(
         binary: &Path,
         files: Files,
         apis: Vec<String>,
-        cpu: Option<usize>,
     ) -> io::Result<Self> {
+        let out = format!("--callgrind-out-file={}/callgrind.out.%p", files.directory.display());
+        let command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", &out];
+        let binary = binary.display().to_string();
+        let command: Vec<String> = command.map(String::from).into_iter().chain([binary]).collect();
+        Self::launch(&command, files, apis)
+    }
+
+    fn launch(command: &[String], files: Files, apis: Vec<String>) -> io::Result<Self> {
         let (dns, http) = (free_address()?, free_address()?);
-        let config = files.write_config(dns, http, &apis, &[])?;
+        let config = files.write_config(dns, http, &apis, &[])?.display().to_string();
         let log = files.path("log");
         let queries = Queries::make(Kind::Ecs, files.size, 1, None);
         let start = Instant::now();
-        let arguments = ["serve", "--config", &config.to_string_lossy()];
-        let process = Process::start(binary, &arguments, &log, cpu)?;
+        let mut arguments: Vec<&str> = command.iter().skip(1).map(String::as_str).collect();
+        arguments.extend(["serve", "--config", &config]);
+        let process = Process::start(&command[0], &arguments, &log)?;
         until_answered(dns, queries.wire(0), PATIENCE, |reply| {
             queries.check(0, reply, Expect::Exact).is_ok()
         })?;
