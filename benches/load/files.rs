@@ -126,10 +126,18 @@ impl Files {
 /// A URL where nobody listens.
 pub(crate) const NOBODY: &str = "http://127.0.0.1:9";
 
-/// Makes a directory, empty.
+/// Tells a directory that may be emptied.
+const MARK: &str = ".made-by-load";
+
+/// Makes a directory, empty. One that is there is emptied only if it was made here.
 pub(crate) fn fresh(path: &Path) -> io::Result<()> {
     if path.exists() {
+        if !path.join(MARK).exists() {
+            let why = format!("{} is there and not ours: name another", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
         fs::remove_dir_all(path)?;
     }
-    fs::create_dir_all(path)
+    fs::create_dir_all(path)?;
+    fs::write(path.join(MARK), "")
 }

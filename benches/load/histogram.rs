@@ -58,3 +58,27 @@ fn upper(bucket: usize) -> u64 {
         Some(shift) => ((((bucket & ((1 << FINE) - 1)) | 1 << FINE) + 1) << shift) - 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_three_per_cent_right() {
+        let mut histogram = Histogram::new();
+        (1..=100_000).for_each(|n| histogram.add(n * 1_000));
+        for share in [0.001, 0.5, 0.99, 0.999] {
+            let (found, right) = (histogram.quantile(share), share * 100_000.0);
+            assert!(found >= right && found < 1.04 * right, "{share}: {found}");
+        }
+        assert_eq!((histogram.quantile(1.0), histogram.largest()), (100_000.0, 100_000.0));
+    }
+
+    #[test]
+    fn every_value_is_in_a_bucket_that_reaches_no_higher_than_needed() {
+        for value in (0..70).chain((6..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit])) {
+            assert!(upper(bucket(value)) >= value);
+            assert!(bucket(value) == 0 || upper(bucket(value) - 1) < value, "{value}");
+        }
+    }
+}

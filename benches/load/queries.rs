@@ -352,3 +352,86 @@ impl Records<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{address, pair_addresses};
+
+    const SIZE: Size = Size { services: 30, clusters: 4 };
+
+    /// A reply to query `index` with these records: an address, or none for a CNAME.
+    fn reply(queries: &Queries, index: usize, code: u8, records: &[Option<[u8; 4]>]) -> Vec<u8> {
+        let end = HEADER + usize::from(queries.queries[index].question);
+        let mut reply = queries.wire(index)[..end].to_vec();
+        (reply[2], reply[3], reply[7]) = (0x84, code, records.len() as u8);
+        for record in records {
+            let (kind, data) = match record {
+                Some(address) => (1, &address[..]),
+                None => (5, &[0xc0, 12][..]),
+            };
+            reply.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 180, 0, data.len() as u8]);
+            reply.extend(data);
+        }
+        reply
+    }
+
+    /// Queries of a kind, with the first of them that is as wanted and has a nearest cluster.
+    fn queries(kind: Kind, changing: Option<usize>) -> (Queries, usize, usize, usize) {
+        let queries = Queries::make(kind, SIZE, 500, changing);
+        let found = queries.queries.iter().enumerate().find_map(|(i, query)| match query.answer {
+            Answer::Addresses(Place { service, nearest: Some(nearest), .. }) if service > 0 => {
+                Some((i, service as usize, usize::from(nearest)))
+            }
+            _ => None,
+        });
+        let (index, service, nearest) = found.expect("one of many");
+        (queries, index, service, nearest)
+    }
+
+    #[test]
+    fn replies_must_have_all_addresses_and_the_nearest_first() {
+        let (queries, index, service, nearest) = queries(Kind::Ecs, None);
+        let of = |cluster: usize| Some(address(cluster % 4, service).octets());
+        let order = |first: usize| [of(first), of(first + 1), of(first + 2), of(first + 3)];
+        let check = |records: &[_], expect| {
+            queries.check(index, &reply(&queries, index, 0, records), expect)
+        };
+        assert_eq!(check(&order(nearest), Expect::Exact), Ok(()));
+        assert_eq!(check(&order(nearest + 1), Expect::Exact), Err(Wrong::Order));
+        assert_eq!(check(&order(nearest + 1), Expect::Set), Ok(()));
+        assert_eq!(check(&order(nearest)[..3], Expect::Set), Err(Wrong::Addresses));
+        assert_eq!(check(&order(nearest)[..3], Expect::Some), Ok(()));
+        assert_eq!(check(&[], Expect::Some), Err(Wrong::Addresses));
+        assert_eq!(check(&[Some(address(0, 31).octets())], Expect::Some), Err(Wrong::Addresses));
+        let refused = reply(&queries, index, 5, &[]);
+        assert_eq!(queries.check(index, &refused, Expect::Some), Err(Wrong::Code));
+        let other = reply(&queries, index + 1, 0, &order(nearest));
+        assert_eq!(queries.check(index, &other, Expect::Echo), Err(Wrong::Question));
+    }
+
+    #[test]
+    fn parts_of_two_generations_are_seen() {
+        let queries = Queries::make(Kind::Plain, SIZE, 500, Some(1));
+        let all = || queries.queries.iter().enumerate();
+        let (pair, _) = all().find(|(_, q)| matches!(q.answer, Answer::Pair)).expect("one");
+        let ([a, b], [c, _]) = (pair_addresses(7), pair_addresses(8));
+        let check = |index, records: &[_]| {
+            queries.check(index, &reply(&queries, index, 0, records), Expect::Exact)
+        };
+        assert_eq!(check(pair, &[Some(b.octets()), Some(a.octets())]), Ok(()));
+        assert_eq!(check(pair, &[Some(b.octets()), Some(c.octets())]), Err(Wrong::Mixed));
+        assert_eq!(check(pair, &[Some(b.octets())]), Err(Wrong::Addresses));
+        let region = all().find_map(|(i, q)| match q.answer {
+            Answer::Addresses(place) if place.clusters == 2 && !place.shard => Some((i, place)),
+            _ => None,
+        });
+        let (index, place) = region.expect("one");
+        let of = |cluster| Some(address(cluster, place.service as usize).octets());
+        assert_eq!(check(index, &[of(1)]), Ok(()));
+        assert_eq!(check(index, &[None, of(0), of(2)]), Ok(()));
+        assert_eq!(check(index, &[None, of(0), of(1)]), Err(Wrong::Mixed));
+        assert_eq!(check(index, &[of(0)]), Err(Wrong::Addresses));
+        assert_eq!(check(index, &[]), Err(Wrong::Addresses));
+    }
+}
