@@ -103,6 +103,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 drain: Default::default(),
                 force: None,
                 stale_grace: None,
+                checks: Default::default(),
             }
         })
         .collect();
@@ -147,6 +148,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             reports: Default::default(),
         }),
         views,
+        opinions: Default::default(),
         standings: vec![
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters

@@ -33,6 +33,8 @@ pub struct Settings {
     pub load: LoadLimit,
     /// When clusters that do not answer are given up.
     pub tracking: Tracking,
+    /// How addresses are checked.
+    pub checks: check::Settings,
 }
 
 impl Default for Settings {
@@ -41,6 +43,7 @@ impl Default for Settings {
             min_ready: MinReady::Count(1),
             load: LoadLimit::default(),
             tracking: Tracking::default(),
+            checks: check::Settings::default(),
         }
     }
 }

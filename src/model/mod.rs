@@ -6,6 +6,7 @@
 //! the DNS message format.
 
 mod buckets;
+mod check;
 mod cluster;
 mod force;
 mod label;
@@ -15,6 +16,11 @@ mod set;
 mod shard;
 
 pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
+pub use check::{
+    BodyCheck, Check, CheckFault, CheckKind, CheckMode, CheckTiming, ClusterChecks, DnsCheck,
+    DnsTransport, DnsType, GrpcCheck, HttpCheck, HttpMethod, Pattern, ServiceCheck, StatusSet,
+    TlsCheck, Verify,
+};
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
 pub use force::{Force, Forced, Until};
 pub use label::{InvalidLabel, Label};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::{DomainName, Force, Keyed, Label};
+use super::{DomainName, Force, Keyed, Label, ServiceCheck};
 
 /// The hash by which services are found: over the wire form of `name.namespace`, lower case,
 /// length octets included, root excluded. One pass, the same on the query path and in views.
@@ -226,6 +226,8 @@ pub struct ServiceOptions {
     pub load: Option<f64>,
     /// `meridian.dev/override`: what an operator forces the shard to be.
     pub force: Option<Arc<Force>>,
+    /// `meridian.dev/check`: how this shard's addresses are checked.
+    pub check: Option<ServiceCheck>,
 }
 
 /// An address that a shard asked for and that is not published.

@@ -90,6 +90,7 @@ impl Fixture {
             drain: Default::default(),
             force: None,
             stale_grace: None,
+            checks: Default::default(),
         });
         self.shards.push(Vec::new());
         self.read.push(true);

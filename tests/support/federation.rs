@@ -127,6 +127,7 @@ impl Cluster {
             drain: if self.drained { Drain::AtOnce } else { Drain::No },
             force: None,
             stale_grace: None,
+            checks: Default::default(),
         }
     }
 

@@ -82,6 +82,7 @@ pub(super) fn registration(
         drain: drain.unwrap_or_default(),
         force: force.map(Arc::new),
         stale_grace: None,
+        checks: Default::default(),
     };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
 }

@@ -249,6 +249,8 @@ impl Registration<'_> {
             drain: self.drain.read(),
             force: self.force.as_ref().map(|force| Arc::new(force.read())),
             stale_grace: self.stale_grace,
+            // A Secret says nothing of checks: they are the federation's.
+            checks: model::ClusterChecks::default(),
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })
     }

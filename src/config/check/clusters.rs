@@ -16,7 +16,7 @@ use crate::cluster::{
     home,
 };
 use crate::config::raw;
-use crate::model::{ClusterId, Drain, Label, Member};
+use crate::model::{ClusterChecks, ClusterId, Drain, Label, Member};
 
 /// A label as it was first written.
 #[derive(Clone, Debug)]
@@ -110,6 +110,7 @@ impl Registry {
             drain: drain?,
             force: None,
             stale_grace: stale_grace?,
+            checks: ClusterChecks::default(),
         })
     }
 

@@ -18,7 +18,8 @@ pub(super) fn settings(raw: &raw::File, notes: &mut Notes) -> Result<Settings, R
     let min_ready = scalar(notes, "federation.minReady", min_ready, default.min_ready);
     let load = load(&raw.health.load, notes);
     let tracking = tracking(&raw.health, notes);
-    Ok(Settings { min_ready: min_ready?, load: load?, tracking: tracking? })
+    let checks = Default::default();
+    Ok(Settings { min_ready: min_ready?, load: load?, tracking: tracking?, checks })
 }
 
 /// The file of overrides, which must be there; what it holds is read while running too.

@@ -15,6 +15,7 @@ fn members(stale_graces: &[Option<u64>]) -> Vec<Member> {
         drain: Default::default(),
         force: None,
         stale_grace: grace.map(Duration::from_secs),
+        checks: Default::default(),
     };
     stale_graces.iter().enumerate().map(member).collect()
 }

@@ -23,6 +23,8 @@ pub(super) struct Options<'a> {
     load: Option<f64>,
     #[serde(borrow)]
     force: Option<Force<'a>>,
+    /// In the form of the annotation.
+    check: Option<String>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -82,7 +84,19 @@ impl<'a> Options<'a> {
         });
         let drain = Drain::of(drain);
         let force = options.force.as_deref().map(Force::of);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain, load, force }
+        let check = options.check.as_ref().map(ToString::to_string);
+        Self {
+            ttl,
+            policy,
+            sticky,
+            weight,
+            when_none_healthy,
+            min_ready,
+            drain,
+            load,
+            force,
+            check,
+        }
     }
 }
 
@@ -125,6 +139,7 @@ impl Options<'_> {
             drain: self.drain.read(),
             load: self.load,
             force: self.force.as_ref().map(|force| Arc::new(force.read())),
+            check: self.check.as_deref().map(str::parse).transpose()?,
         })
     }
 }
