@@ -5,9 +5,12 @@
 //! *Does not*: know names, distances or how signals arrive.
 
 pub mod check;
+mod gauge;
 mod opinion;
 mod tracker;
+pub mod votes;
 
+pub use gauge::{Failed, Gauge, Thresholds, Verdict};
 pub use opinion::{Checked, Failure, Load, LoadLimit, Opinion, Opinions, PerShard};
 pub use tracker::{
     Checks, Contact, Now, Outcome, Reading, Reason, Row, Signals, Standing, Tracker, Tracking,
