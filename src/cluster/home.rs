@@ -26,7 +26,7 @@ use super::link::{Kind, Link};
 use super::narrow::{ObjectId, Rules, Scope};
 use super::state::Change;
 use super::{ApiSettings, ApiSource, Export};
-use crate::model::{Coordinates, DomainName, Label, Member, Report};
+use crate::model::{ClusterChecks, Coordinates, DomainName, Label, Member, Report};
 use crate::telemetry::WatchClock;
 
 /// Where clusters are registered.
@@ -234,7 +234,8 @@ fn registration(
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let member = Member { name, region, zones, location, drain, stale_grace: None };
+    let checks = ClusterChecks::default();
+    let member = Member { name, region, zones, location, drain, stale_grace: None, checks };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), subject })
 }
 

@@ -1,7 +1,7 @@
 //! Which shards are served. Pure: what it needs to know of time is an argument.
 //!
 //! *Owns*: the judgement of one shard ([`judge`]) and of whole clusters ([`Tracker`]), with the
-//! reason for each exclusion, and the checks of addresses (`check`, the one file that does I/O).
+//! reason for each exclusion, and the checks of addresses (`check`, the one part that does I/O).
 //! *Does not*: know names, distances or how signals arrive.
 
 pub mod check;
@@ -28,11 +28,13 @@ pub struct Settings {
     pub min_ready: u32,
     /// When clusters that do not answer are given up.
     pub tracking: Tracking,
+    /// How addresses are checked.
+    pub checks: check::Settings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { min_ready: 1, tracking: Tracking::default() }
+        Self { min_ready: 1, tracking: Tracking::default(), checks: check::Settings::default() }
     }
 }
 

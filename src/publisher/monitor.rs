@@ -15,7 +15,7 @@ use super::known::View;
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
     ClusterState, Contact, Now, Outcome, Reading, Row, Settings, Signals, Standing, Tracker,
-    Transition, check,
+    Transition, check::sample as check,
 };
 use crate::model::{ClusterId, ClusterView, Label};
 use crate::snapshot::Federation;

@@ -88,6 +88,7 @@ impl Fixture {
             location: at.map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe")),
             drain: false,
             stale_grace: None,
+            checks: Default::default(),
         });
         self.shards.push(Vec::new());
         self.read.push(true);

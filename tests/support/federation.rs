@@ -71,6 +71,7 @@ impl Cluster {
             location: self.location.map(at),
             drain: self.drained,
             stale_grace: None,
+            checks: Default::default(),
         }
     }
 

@@ -111,6 +111,8 @@ struct Options<'a> {
     when_none_healthy: Option<NoneHealthy<'a>>,
     min_ready: Option<u32>,
     drain: bool,
+    /// In the form of the annotation.
+    check: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -209,7 +211,8 @@ impl<'a> Options<'a> {
         let policy = options.policy.as_ref().map(ToString::to_string);
         let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
         let sticky = ties.map(|ties| ties == Ties::Sticky);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain }
+        let check = options.check.as_ref().map(ToString::to_string);
+        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain, check }
     }
 }
 
@@ -309,6 +312,7 @@ impl Options<'_> {
             when_none_healthy: when_none_healthy.transpose()?,
             min_ready: self.min_ready,
             drain: self.drain,
+            check: self.check.as_deref().map(str::parse).transpose()?,
         })
     }
 }

@@ -69,6 +69,7 @@ fn rich() -> Vec<ShardEntry> {
         WhenNoneHealthy::Name(name("sorry.example.net")),
     ];
     let policies = ["all", "nearest: 1", "weighted: 3", "failover: b, a"];
+    let checks = [None, Some("off"), Some("http:80/ contains='a b'"), Some("dns/x fall=9")];
     let port = |protocol| Port { name: label("p"), protocol, number: 53 };
     whens
         .into_iter()
@@ -89,6 +90,7 @@ fn rich() -> Vec<ShardEntry> {
                     when_none_healthy: Some(when),
                     min_ready: Some(0),
                     drain: index == 1,
+                    check: checks[index].map(|text| text.parse().unwrap()),
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
                 internal: match index {
@@ -195,7 +197,7 @@ fn any_file_that_is_none_is_set_aside() {
         ("empty", Vec::new()),
         ("short", good[..HEADER - 1].to_vec()),
         ("foreign", b"#!/bin/sh\necho a file of another kind that is long enough\n".to_vec()),
-        ("of a later version", with(&|bytes| bytes[8] = 3)),
+        ("of a later version", with(&|bytes| bytes[8] = VERSION as u8 + 1)),
         ("cut off", with(&|bytes| bytes.truncate(good.len() - 1))),
         ("too long", with(&|bytes| bytes.push(0))),
         ("with a flipped bit", with(&|bytes| bytes[HEADER + 9] ^= 1)),
