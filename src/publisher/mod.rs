@@ -4,6 +4,7 @@
 //! `cluster`'s. *Guarantees*: the first change is published at once, then at most one build a
 //! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
 
+mod checks;
 mod graveyard;
 mod keeper;
 mod known;
@@ -22,10 +23,11 @@ use tracing::{info, warn};
 use crate::cluster::Feed;
 use crate::cluster::lastgood::KnownView;
 use crate::geo::{Atlas, Compiled};
-use crate::health::{Opinions, Standing};
+use crate::health::{Opinions, Standing, votes};
 use crate::model::{BUCKETS, Label};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
+use checks::Checks;
 use graveyard::Graveyard;
 use keeper::Keeper;
 use known::{Known, View};
@@ -38,6 +40,17 @@ pub struct Settings {
     pub startup_grace: Duration,
     /// Where the last known good views are kept, where they are.
     pub last_known_good: Option<PathBuf>,
+    /// Whether shards may be checked, and ballots given.
+    pub checking: Checking,
+}
+
+/// Whether shards may be checked, and ballots given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checking {
+    /// They may.
+    Allowed,
+    /// Not: nothing is to be served.
+    Off,
 }
 
 /// The least time between two builds: short beside the aim of 10 ms for 99 changes of 100, long
@@ -99,6 +112,10 @@ pub struct Handle {
     pub reloads: mpsc::Sender<Reload>,
     /// The state of every cluster by name, with the newest reasons.
     pub standings: watch::Receiver<Vec<(Label, Standing)>>,
+    /// How checks and votes stand.
+    pub checks: watch::Receiver<votes::Status>,
+    /// For what carries ballots, where it is not a shared directory.
+    pub ballots: votes::BallotBox,
 }
 
 impl Publisher {
@@ -116,11 +133,13 @@ impl Publisher {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
         let mut known = Known::new(remembered);
-        let (mut monitor, standings) = Monitor::new(&config.federation);
+        let (checks, ballots, status) = Checks::new(telemetry.checks().clone());
+        let (mut monitor, standings) = Monitor::new(&config.federation, checks);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
         let judged = monitor.look(&config, &views);
-        let first = build(None, inputs(&config, views, judged, place, None));
+        let opinions = monitor.opinions().clone();
+        let first = build(None, inputs(&config, views, judged, opinions, place, None));
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
         let (reloads_sender, reloads) = mpsc::channel(1);
@@ -129,6 +148,8 @@ impl Publisher {
             progress: progress_seen,
             reloads: reloads_sender,
             standings,
+            checks: status,
+            ballots,
         };
         let publisher = Self {
             cell,
@@ -155,6 +176,9 @@ impl Publisher {
         let grace = time::sleep(settings.startup_grace);
         tokio::pin!(grace);
         let mut grace_over = false;
+        if settings.checking == Checking::Allowed {
+            self.monitor.start();
+        }
         let mut keeper = Keeper::new(settings.last_known_good, self.telemetry.clone());
         keeper.offer(&self.known);
         // Sources may have been read before the first snapshot was built: then nothing changes.
@@ -205,7 +229,9 @@ impl Publisher {
             self.config.federation.membership,
         );
         let standings = self.monitor.look(&self.config, &views);
-        let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
+        let opinions = self.monitor.opinions().clone();
+        let compiled = self.compiled.clone();
+        let inputs = inputs(&self.config, views, standings, opinions, atlas, compiled);
         let previous = Arc::clone(&self.cell.load());
         if unchanged(&previous.inputs, &inputs) {
             return;
@@ -319,6 +345,7 @@ fn inputs(
     config: &Reload,
     views: Vec<Option<View>>,
     standings: Vec<Standing>,
+    opinions: Opinions,
     atlas: Arc<Atlas>,
     compiled: Option<Arc<Compiled>>,
 ) -> Inputs {
@@ -326,7 +353,7 @@ fn inputs(
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
         standings,
-        opinions: Opinions::default(),
+        opinions,
         atlas,
         compiled,
         now: monitor::now().unix,

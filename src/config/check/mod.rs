@@ -93,6 +93,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         publisher: publisher::Settings {
             startup_grace: startup?,
             last_known_good: last_known_good?,
+            checking: publisher::Checking::Allowed,
         },
         warnings: Vec::new(),
     })

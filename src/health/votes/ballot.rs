@@ -350,7 +350,9 @@ mod tests {
         assert!(told("{").starts_with("it is no ballot: EOF"));
         assert!(told(r#"{"version":2}"#).contains("version 2"));
         assert!(told(&good.replace("\"eu\"", "\"e_u\"")).contains("'e_u' is no DNS label"));
-        assert!(told(&good.replace("namespace/", "")).contains("'service-0' is not NAMESPACE/NAME"));
+        assert!(
+            told(&good.replace("namespace/", "")).contains("'service-0' is not NAMESPACE/NAME")
+        );
         let more = good.replacen('{', r#"{"later":[],"#, 1);
         assert!(Ballot::decode(&more).is_ok(), "what a later one adds is passed over");
     }
@@ -377,7 +379,8 @@ mod tests {
         let read = Ballot::decode(&cut.text).expect("a ballot");
         assert_eq!(read.sights.len() + cut.omitted, 60_000);
         let all = many(60_000, "");
-        let first: Vec<_> = all.sights.shards[&label("us")].keys().take(read.sights.len()).collect();
+        let first: Vec<_> =
+            all.sights.shards[&label("us")].keys().take(read.sights.len()).collect();
         assert_eq!(read.sights.shards[&label("us")].keys().collect::<Vec<_>>(), first);
         assert!(read.sights.judged.is_empty(), "what is not listed is not well");
     }

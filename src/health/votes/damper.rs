@@ -124,9 +124,7 @@ impl Damper {
         match self.state {
             State::Fresh | State::Down { well: None } => false,
             State::Down { well: Some(_) } => true,
-            State::Up { since } => {
-                now.saturating_duration_since(since) < self.settling(damping)
-            }
+            State::Up { since } => now.saturating_duration_since(since) < self.settling(damping),
         }
     }
 

@@ -122,7 +122,8 @@ fn instances_of_a_cluster_have_one_vote() {
     assert_eq!(decide(&crowd), Some(("b".into(), false)));
     let split = [("b", "1", sights(true)), ("b", "2", sights(false)), ("c", "1", sights(true))];
     assert_eq!(decide(&split), Some(("c".into(), false)), "one of them sees it well");
-    let starting = [("b", "1", sights(true)), ("b", "2", Sights::default()), ("c", "1", sights(true))];
+    let starting =
+        [("b", "1", sights(true)), ("b", "2", Sights::default()), ("c", "1", sights(true))];
     assert_eq!(decide(&starting), Some(("bc".into(), true)), "one has just started");
     let replica = [("a", "2", sights(true)), ("b", "1", sights(true)), ("c", "1", sights(false))];
     assert_eq!(decide(&replica), Some(("b".into(), false)), "we see it well ourselves");
