@@ -106,6 +106,21 @@ pub enum Exclusion {
     ClusterDown,
 }
 
+impl Exclusion {
+    /// The reason as one word, in metrics and logs.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoAddress => "no_address",
+            Self::NotReady { .. } => "not_ready",
+            Self::Drained => "drained",
+            Self::ChecksFail(_) => "checks_fail",
+            Self::ClusterDrained => "cluster_drained",
+            Self::ClusterDown => "cluster_down",
+        }
+    }
+}
+
 /// Judges a shard by what its own cluster says of it.
 ///
 /// # Errors

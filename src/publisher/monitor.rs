@@ -3,16 +3,14 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tokio::time;
-use tracing::{info, warn};
 
-use super::Reload;
 use super::checks::{Assignment, Checks, Verdicts};
+use super::herald::Herald;
 use super::known::View;
+use super::{Reload, until};
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
-    Checks as Said, ClusterState, Contact, Now, Opinions, Outcome, Reading, Row, Signals, Standing,
-    Tracker, Transition,
+    Checks as Said, Contact, Now, Opinions, Outcome, Reading, Row, Signals, Standing, Tracker,
 };
 use crate::model::{ClusterId, Label};
 use crate::snapshot::Federation;
@@ -60,8 +58,13 @@ impl Monitor {
     }
 
     /// Takes in the links and views of the clusters of `config`, in its order, and what checks say,
-    /// and judges. Every change of a state is logged, once.
-    pub(super) fn look(&mut self, config: &Reload, views: &[Option<View>]) -> Vec<Standing> {
+    /// and judges. Every change of a state is told by `herald`, once.
+    pub(super) fn look(
+        &mut self,
+        config: &Reload,
+        views: &[Option<View>],
+        herald: &Herald,
+    ) -> Vec<Standing> {
         self.verdicts = self.checks.verdicts();
         for (index, (feed, view)) in config.feeds.iter().zip(views).enumerate() {
             let reading = view.as_ref().map_or(Reading::Never, |view| view.reading);
@@ -73,7 +76,7 @@ impl Monitor {
             self.tracker.checked(ClusterId::new(index), said);
         }
         let now = now();
-        self.tracker.judge(now).iter().for_each(log);
+        self.tracker.judge(now).iter().for_each(|transition| herald.cluster(transition));
         self.deadline = self.tracker.deadline(now.instant);
         let standings: Vec<Standing> = self.tracker.standings().cloned().collect();
         self.standings.send_if_modified(|shown| {
@@ -109,14 +112,8 @@ impl Monitor {
     pub(super) async fn changed(&mut self) {
         // One that has passed meanwhile is due at once.
         let deadline = self.deadline;
-        let deadline = async {
-            match deadline {
-                Some(at) => time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = deadline => {}
+            () = until(deadline) => {}
             () = self.checks.changed() => {}
         }
     }
@@ -151,18 +148,6 @@ fn signals(reading: Reading, link: &Link) -> Signals {
         since: probe.since,
     });
     Signals { reading, watch: failed.unwrap_or_else(|| reach.clone()), reach, probe }
-}
-
-/// The one place where every change of a cluster's state comes by.
-fn log(transition: &Transition) {
-    let Transition { cluster, from, to } = transition;
-    let (from, reason) = (from.label(), &to.reason);
-    match to.state {
-        ClusterState::Up => info!(%cluster, from, to = "up", %reason, "cluster changed its state"),
-        state => {
-            warn!(%cluster, from, to = state.label(), %reason, "cluster changed its state");
-        }
-    }
 }
 
 #[cfg(test)]
