@@ -135,7 +135,7 @@ fn quorum(
     let most = voters.and_then(|count| u16::try_from(count).ok()).unwrap_or(u16::MAX);
     let valid = u16::try_from(count).ok().filter(|count| *count <= most).and_then(NonZeroU16::new);
     valid.map(Quorum::Count).ok_or_else(|| {
-        let reason = format!("{count} is not from 1 to {most}, the clusters that vote");
+        let reason = format!("{count} is not from 1 to {most}: how many of the clusters that vote");
         notes.mistake(&at("health.votes.quorum", raw), reason)
     })
 }
