@@ -6,6 +6,8 @@ use std::time::Duration;
 use meridian::cluster::{Export, InternalAddresses, Source};
 use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
+use meridian::health::votes::{self, Quorum};
+use meridian::health;
 use meridian::model::{CheckMode, ClusterId, Label, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, ClusterChecks, ClusterView, Coordinates, DomainName, Endpoints, Label, Member,
+    self, Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member,
     Policy, Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
@@ -281,8 +281,8 @@ impl Registration<'_> {
             location: self.location.map(at).transpose()?,
             drain: self.drain,
             stale_grace: self.stale_grace,
-            // A Secret says nothing of checks.
-            checks: ClusterChecks::default(),
+            // A Secret says nothing of checks: they are the federation's.
+            checks: model::ClusterChecks::default(),
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })
     }
