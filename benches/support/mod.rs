@@ -150,6 +150,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
         ],
+        opinions: Default::default(),
         compiled: None,
         now: 1_700_000_000,
     }

@@ -179,7 +179,7 @@ fn registered_clusters_come_back_with_their_views() {
         location: Coordinates::new(52.5, -13.25).ok(),
         drain: name == "b",
         stale_grace: Some(Duration::from_millis(90_500)),
-        checks: ClusterChecks::default(),
+        checks: Default::default(),
     };
     let cluster = |name: &str| KnownCluster {
         member: member(name),
