@@ -108,7 +108,10 @@ fn the_reference_tells_the_defaults() {
         (real.ttl, real.negative_ttl, real.unhealthy_ttl, real.max_addresses)
     );
     assert_eq!((&told.policy, &told.when_none_healthy), (&real.policy, &real.when_none_healthy));
-    assert_eq!(reference.health, bare.health);
+    // How many checks run at a time depends on the machine.
+    let mut health = reference.health.clone();
+    health.checks.concurrency = bare.health.checks.concurrency;
+    assert_eq!(health, bare.health);
     assert_eq!(reference.sources[0].export, bare.sources[0].export);
     assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
     assert_eq!(reference.members[0].drain, bare.members[0].drain);

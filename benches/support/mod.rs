@@ -146,11 +146,11 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             reports: Default::default(),
         }),
         views,
+        opinions: Default::default(),
         standings: vec![
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
         ],
-        opinions: Default::default(),
         compiled: None,
         now: 1_700_000_000,
     }
