@@ -153,7 +153,6 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
         ],
-        opinions: Default::default(),
         overrides: Default::default(),
         phases: Default::default(),
         compiled: None,

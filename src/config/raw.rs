@@ -4,11 +4,17 @@
 //! reason, listed with all others, and not the end of reading. What a key means, its unit and its
 //! default: `docs/configuration.md`.
 
+mod check;
+mod votes;
+
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_saphyr::Spanned;
+
+pub(super) use check::Check;
+pub(super) use votes::{Damping, Quorum, Votes};
 
 pub(super) type Text = Spanned<String>;
 pub(super) type Number = Spanned<i64>;
@@ -258,6 +264,8 @@ pub(super) struct Cluster {
     pub addresses: Option<Addresses>,
     pub source: Spanned<Source>,
     pub stale_grace: Option<Text>,
+    #[serde(default)]
+    pub checks: ClusterChecks,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -375,6 +383,11 @@ pub(super) struct Health {
     #[serde(default)]
     pub load: Load,
     pub overrides: Option<Text>,
+    #[serde(default)]
+    pub checks: Checks,
+    #[serde(default)]
+    pub damping: Damping,
+    pub votes: Option<Spanned<Votes>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -382,6 +395,40 @@ pub(super) struct Health {
 pub(super) struct Load {
     pub limit: Option<Spanned<f64>>,
     pub hysteresis: Option<Spanned<f64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Checks {
+    pub mode: Option<CheckMode>,
+    pub check: Option<Spanned<Check>>,
+    pub interval: Option<Text>,
+    pub timeout: Option<Text>,
+    pub rise: Option<Number>,
+    pub fall: Option<Number>,
+    pub jitter: Option<Number>,
+    pub concurrency: Option<Number>,
+    #[serde(default)]
+    pub authorities: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ClusterChecks {
+    pub mode: Option<CheckMode>,
+    pub check: Option<Spanned<Check>>,
+    pub interval: Option<Text>,
+    pub timeout: Option<Text>,
+    pub rise: Option<Number>,
+    pub fall: Option<Number>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum CheckMode {
+    Off,
+    Suspect,
+    Always,
 }
 
 #[derive(Debug, Default, Deserialize)]

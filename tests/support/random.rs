@@ -66,15 +66,10 @@ fn options() -> impl Strategy<Value = ServiceOptions> {
     (ttl, option::weighted(0.3, when), option::weighted(0.2, needed), drain).prop_map(
         |(ttl, when_none_healthy, min_ready, drain)| ServiceOptions {
             ttl,
-            policy: None,
-            ties: None,
-            weight: None,
-            check: None,
             when_none_healthy,
             min_ready,
             drain,
-            load: None,
-            force: None,
+            ..ServiceOptions::default()
         },
     )
 }

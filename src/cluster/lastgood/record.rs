@@ -18,8 +18,8 @@ use options::{Drain, Force, Options};
 use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, ClusterView, Coordinates, Endpoints, Label, Member, Protocol, ServiceKey,
-    ShardEntry, Topology,
+    self, Buckets, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label, Member,
+    Protocol, ServiceKey, ShardEntry, Topology,
 };
 
 /// What the types of the model refuse.
@@ -32,7 +32,7 @@ pub(super) enum Invalid {
     #[error("a network with a prefix too long")]
     Network(#[from] ipnet::PrefixLenError),
     #[error(transparent)]
-    Policy(#[from] model::InvalidOption),
+    Option(#[from] model::InvalidOption),
     #[error(transparent)]
     Coordinates(#[from] model::InvalidCoordinates),
     #[error("a list of ports that is not there")]
@@ -68,6 +68,8 @@ struct Registration<'a> {
     #[serde(borrow)]
     force: Option<Force<'a>>,
     stale_grace: Option<Duration>,
+    /// Which of its shards are checked, in the form of the annotation.
+    checks: Option<&'a str>,
 }
 
 /// One cluster.
@@ -168,6 +170,8 @@ impl<'a> Registration<'a> {
             drain: Drain::of(member.drain),
             force: member.force.as_deref().map(Force::of),
             stale_grace: member.stale_grace,
+            // A Secret sets no more of them apart.
+            checks: member.checks.mode.map(CheckMode::as_str),
         }
     }
 }
@@ -249,8 +253,10 @@ impl Registration<'_> {
             drain: self.drain.read(),
             force: self.force.as_ref().map(|force| Arc::new(force.read())),
             stale_grace: self.stale_grace,
-            // A Secret says nothing of checks: they are the federation's.
-            checks: model::ClusterChecks::default(),
+            checks: ClusterChecks {
+                mode: self.checks.map(str::parse).transpose()?,
+                ..ClusterChecks::default()
+            },
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })
     }

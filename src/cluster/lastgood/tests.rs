@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Coordinates, Drain, Endpoints, Force, Forced, Internal, MinReady, Port, Protocol,
-    Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, Until, WhenNoneHealthy,
+    Buckets, CheckMode, ClusterChecks, Coordinates, Drain, Endpoints, Force, Forced, Internal,
+    MinReady, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties,
+    Topology, Until, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -188,7 +189,10 @@ fn registered_clusters_come_back_with_their_views() {
         drain: if name == "b" { Drain::Planned } else { Drain::No },
         force: (name == "b").then(|| Arc::new(force(1))),
         stale_grace: Some(Duration::from_millis(90_500)),
-        checks: Default::default(),
+        checks: ClusterChecks {
+            mode: (name == "b").then_some(CheckMode::Always),
+            ..ClusterChecks::default()
+        },
     };
     let cluster = |name: &str| KnownCluster {
         member: member(name),

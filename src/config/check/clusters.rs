@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
+use super::checks;
 use super::federation::{NamespaceList, some_namespaces};
 use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, duration, existing, scalar};
@@ -16,7 +17,7 @@ use crate::cluster::{
     home,
 };
 use crate::config::raw;
-use crate::model::{ClusterChecks, ClusterId, Drain, Label, Member};
+use crate::model::{ClusterId, Drain, Label, Member};
 
 /// A label as it was first written.
 #[derive(Clone, Debug)]
@@ -99,6 +100,7 @@ impl Registry {
             .map(|location| coordinates(notes, &at(path("location"), location), location.value));
         let drain = scalar(notes, &path("drain"), raw.drain.as_ref(), Drain::No);
         let stale_grace = stale_grace(&path("staleGrace"), raw.stale_grace.as_ref(), notes);
+        let checks = checks::of_cluster(&path("checks"), &raw.checks, notes);
         self.regions_from_nodes |= raw.region.is_none();
         self.zones_from_nodes |= raw.zones.is_empty();
         let location = location.transpose()?;
@@ -110,7 +112,7 @@ impl Registry {
             drain: drain?,
             force: None,
             stale_grace: stale_grace?,
-            checks: ClusterChecks::default(),
+            checks: checks?,
         })
     }
 

@@ -3,6 +3,7 @@
 //! Every check notes its mistakes and goes on, so that one run tells all of them; the settings
 //! are put together at the end, by `?` over what each check yielded.
 
+mod checks;
 mod clusters;
 mod domain;
 mod federation;
@@ -14,6 +15,7 @@ mod rdata;
 mod records;
 mod server;
 mod values;
+mod votes;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,7 +53,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let sources = clusters::sources(raw, directory, notes);
     let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
-    let health = health::settings(raw, notes);
+    let health = health::settings(raw, &registry, directory, notes);
     let overrides = health::overrides(&raw.health, directory, notes);
     let confirm = confirm(&raw.withdrawal, notes);
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
@@ -93,6 +95,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         publisher: publisher::Settings {
             startup_grace: startup?,
             last_known_good: last_known_good?,
+            checking: publisher::Checking::Allowed,
         },
         warnings: Vec::new(),
     })
