@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::geo;
 use crate::health::{self, ClusterState, Reason, Standing};
-use crate::model::{ClusterId, Coordinates, Endpoints, Label, Refusal, Report};
+use crate::model::{Check, CheckMode, ClusterId, Coordinates, Endpoints, Label, Refusal, Report};
 use crate::snapshot::{Snapshot, Tally};
 
 /// The state of the federation as it is answered from.
@@ -42,6 +42,8 @@ struct Cluster<'s> {
     locations: Vec<String>,
     coordinates: Option<Coordinates>,
     shards: Shards,
+    /// Which of its shards are checked.
+    checks: CheckMode,
     /// Shards that vanished at one stroke with most others and are kept until that is confirmed.
     #[serde(skip_serializing_if = "is_zero")]
     withheld: usize,
@@ -85,6 +87,9 @@ struct Shard<'s> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     hostnames: &'s [Box<str>],
     endpoints: Endpoints,
+    /// How its addresses are checked, where they may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'s Check>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     refused: &'s [Refusal],
 }
@@ -145,6 +150,7 @@ fn cluster<'s>(
         locations: site.topologies.iter().map(ToString::to_string).collect(),
         coordinates: site.coordinates,
         shards: Shards { served, no_address, not_ready, drained, checks_fail },
+        checks: inputs.federation.health.checks.mode(member),
         withheld: inputs.views[id.index()].as_ref().map_or(0, |view| view.withheld),
         reports: reports.collect(),
     }
@@ -168,6 +174,7 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
             addresses: &entry.shard.addresses,
             hostnames: &entry.shard.hostnames,
             endpoints: entry.shard.endpoints,
+            check: inputs.federation.health.checks.check_of(&entry.shard, member).map(|(c, _)| c),
             refused: &entry.shard.refused,
         };
         Some((member.name.as_str(), shard))
