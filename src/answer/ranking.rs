@@ -33,16 +33,18 @@ impl<'s> Eligible<'s> {
     ) -> Self {
         let only = if let Level::Shard(cluster) = level { Some(cluster) } else { None };
         let level = snapshot.zone.levels().clusters(level);
-        Self { low: 0, base, others: [Some(&live.served), Some(&snapshot.up), level], only }
-            .with_low()
+        let [served, up] = live.eligible(&snapshot.up);
+        Self { low: 0, base, others: [Some(served), Some(up), level], only }.with_low()
     }
 
     /// The clusters of a set at the end of a chain, whatever their health: all, or the one whose
-    /// shard is asked for.
+    /// shard is asked for; but for those that operators force out.
     #[must_use]
-    pub fn all(base: &'s ClusterSet, end: Level) -> Self {
+    pub fn all(base: &'s ClusterSet, snapshot: &'s Snapshot, live: &'s Live, end: Level) -> Self {
         let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
-        Self { low: 0, base, others: [None; 3], only }.with_low()
+        let unbarred = live.exception.as_ref().map(|exception| &exception.unbarred);
+        let others = [Some(&snapshot.unbarred), unbarred, None];
+        Self { low: 0, base, others, only }.with_low()
     }
 
     #[inline]
@@ -169,18 +171,26 @@ fn has_ties(
     service: &Service,
     snapshot: &Snapshot,
 ) -> bool {
-    if ranking.order.is_none() {
-        return eligible.iter().nth(1).is_some();
-    }
-    let mut last = None;
+    let Some(order) = ranking.order else { return eligible.iter().nth(1).is_some() };
+    let most = service.most_clusters(snapshot.zone.settings().max_addresses);
     let choice = Choice { service, beside: snapshot.geography.compiled.beside() };
-    let tie = visit(ranking, eligible, choice, 0, |_, group| {
-        (last.replace(group) == Some(group)).then_some(())
+    let (mut taken, mut last) = (0, None);
+    let tie = visit(ranking, eligible, choice, 0, |id, group| {
+        taken += 1;
+        match last.replace((id, group)) {
+            Some((_, before)) if before == group => Some(true),
+            // No answer holds more.
+            _ => (taken == most.get()).then_some(false),
+        }
     });
     // A tie may also stand at the end of what is taken, so that only one of it is.
-    let cut = matches!(service.policy, Policy::Nearest(_));
-    let holds = |id| eligible.contains(id);
-    tie.is_some() || cut && last.is_some_and(|group| ranking.members(group, holds) > 1)
+    let split = |(id, _)| {
+        let its = |group: &&[Ranked]| group.iter().any(|ranked| ranked.cluster() == id);
+        let group = order.groups().find(its).unwrap_or_default();
+        group.iter().filter(|ranked| eligible.contains(ranked.cluster())).count() > 1
+    };
+    let cut = tie == Some(false) || matches!(service.policy, Policy::Nearest(_));
+    tie == Some(true) || cut && last.is_some_and(split)
 }
 
 /// A service's way to choose among its clusters.

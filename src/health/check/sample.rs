@@ -89,7 +89,9 @@ mod tests {
     use std::net::{IpAddr, TcpListener};
 
     use super::*;
-    use crate::model::{Buckets, Endpoints, Label, ServiceKey, ServiceOptions, Shard, ShardEntry};
+    use crate::model::{
+        Buckets, Drain, Endpoints, Label, ServiceKey, ServiceOptions, Shard, ShardEntry,
+    };
 
     fn entry(index: u8, ready: u32, tcp_port: Option<u16>, drain: bool) -> ShardEntry {
         let label = |text: &str| Label::parse(text).expect("a label");
@@ -97,7 +99,10 @@ mod tests {
             addresses: [IpAddr::from([127, 0, 1, index])].into(),
             tcp_port,
             endpoints: Endpoints { ready, total: 1 },
-            options: Some(Box::new(ServiceOptions { drain, ..ServiceOptions::default() })),
+            options: Some(Box::new(ServiceOptions {
+                drain: if drain { Drain::AtOnce } else { Drain::No },
+                ..ServiceOptions::default()
+            })),
             ..Shard::default()
         };
         let key = ServiceKey::new(&label("ns"), &label(&format!("s{index}")));
