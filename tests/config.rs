@@ -6,6 +6,8 @@ use std::time::Duration;
 use meridian::cluster::{Export, InternalAddresses, Source};
 use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
+use meridian::health;
+use meridian::health::votes::{self, Quorum};
 use meridian::model::{CheckMode, ClusterId, Label, MinReady, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
@@ -108,10 +110,13 @@ fn the_reference_tells_the_defaults() {
         (real.ttl, real.negative_ttl, real.unhealthy_ttl, real.max_addresses)
     );
     assert_eq!((&told.policy, &told.when_none_healthy), (&real.policy, &real.when_none_healthy));
-    // How many checks run at a time depends on the machine.
-    let mut health = reference.health.clone();
+    // How many checks run at a time depends on the machine, and votes are an example.
+    let mut health = health::Settings { votes: None, ..reference.health.clone() };
     health.checks.concurrency = bare.health.checks.concurrency;
     assert_eq!(health, bare.health);
+    let votes = reference.health.votes.expect("an example");
+    assert_eq!((votes.quorum, votes.heartbeat), (Quorum::Majority, votes::Settings::HEARTBEAT));
+    assert_eq!(votes.lease, votes::Settings::LEASE);
     assert_eq!(reference.sources[0].export, bare.sources[0].export);
     assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
     assert_eq!(reference.members[0].drain, bare.members[0].drain);

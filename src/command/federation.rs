@@ -14,7 +14,7 @@ use meridian::geo;
 use meridian::health::overrides;
 use meridian::model::{ClusterId, Member, Report};
 use meridian::publisher::{
-    AtlasReceiver, OverridesReceiver, Progress, Publisher, Reload, Settings,
+    AtlasReceiver, Checking, OverridesReceiver, Progress, Publisher, Reload, Settings,
 };
 use meridian::snapshot::{Federation, Membership, Snapshot, SnapshotCell};
 use meridian::telemetry::Telemetry;
@@ -312,7 +312,11 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let (publisher, mut handle) =
             Publisher::new(reload, &[], atlas, running.overrides(), wake.clone(), telemetry);
         let task = tokio::spawn(
-            publisher.run(Settings { startup_grace: READ_LIMIT, last_known_good: None }),
+            publisher.run(Settings {
+                startup_grace: READ_LIMIT,
+                last_known_good: None,
+                checking: Checking::Off,
+            }),
         );
         loop {
             tokio::select! {

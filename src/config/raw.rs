@@ -5,6 +5,7 @@
 //! default: `docs/configuration.md`.
 
 mod check;
+mod votes;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_saphyr::Spanned;
 
 pub(super) use check::Check;
+pub(super) use votes::{Damping, Quorum, Votes};
 
 pub(super) type Text = Spanned<String>;
 pub(super) type Number = Spanned<i64>;
@@ -379,10 +381,20 @@ pub(super) struct Health {
     pub failure_threshold: Option<Number>,
     pub success_threshold: Option<Number>,
     #[serde(default)]
-    pub checks: Checks,
-    #[serde(default)]
     pub load: Load,
     pub overrides: Option<Text>,
+    #[serde(default)]
+    pub checks: Checks,
+    #[serde(default)]
+    pub damping: Damping,
+    pub votes: Option<Spanned<Votes>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Load {
+    pub limit: Option<Spanned<f64>>,
+    pub hysteresis: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -417,13 +429,6 @@ pub(super) enum CheckMode {
     Off,
     Suspect,
     Always,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Load {
-    pub limit: Option<Spanned<f64>>,
-    pub hysteresis: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,11 +7,13 @@
 //! *Does not*: know names, distances or how signals arrive.
 
 pub mod check;
+pub mod gauge;
 mod opinion;
 pub mod overrides;
 mod phase;
 mod tracker;
 mod verdict;
+pub mod votes;
 
 pub use opinion::{Checked, Failure, Load, LoadLimit, Opinion, Opinions, PerShard};
 pub use phase::{Phase, PhaseTracker, Phases, Seen};
@@ -35,6 +37,10 @@ pub struct Settings {
     pub tracking: Tracking,
     /// How addresses are checked.
     pub checks: check::Settings,
+    /// How fast what checks say may come and go.
+    pub damping: votes::Damping,
+    /// How this instance takes part in votes; where that is not set it decides for itself.
+    pub votes: Option<votes::Settings>,
 }
 
 impl Default for Settings {
@@ -44,6 +50,8 @@ impl Default for Settings {
             load: LoadLimit::default(),
             tracking: Tracking::default(),
             checks: check::Settings::default(),
+            damping: votes::Damping::default(),
+            votes: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::geo;
 use crate::health::overrides::Overrides;
-use crate::health::{Checked, ClusterState, Failure, Load, Reason, Standing, Verdict};
+use crate::health::{Checked, ClusterState, Failure, Load, Reason, Standing, Verdict, votes};
 use crate::model::{
     self, CheckMode, ClusterId, Coordinates, Endpoints, Force, Label, Refusal, Report, ShardEntry,
     Until,
@@ -32,6 +32,8 @@ struct State<'s> {
     overrides: OverridesFile<'s>,
     reports: Vec<&'s Report>,
     geography: &'s geo::watch::Status,
+    /// How active checks and votes stand.
+    checks: &'s votes::Status,
 }
 
 /// The overrides file.
@@ -182,12 +184,14 @@ impl<'s> Check<'s> {
 }
 
 /// The state that a snapshot was built from, with the reason for each exclusion; what became of the
-/// databases; and the clusters' `standings` of this moment, whose reasons may be newer.
+/// databases; the clusters' `standings` of this moment, whose reasons may be newer; and how checks
+/// and votes stand.
 #[must_use]
 pub fn of(
     snapshot: &Snapshot,
     standings: &[(Label, Standing)],
     databases: &geo::watch::Status,
+    checks: &votes::Status,
 ) -> Value {
     let inputs = &snapshot.inputs;
     let state = State {
@@ -210,6 +214,7 @@ pub fn of(
         overrides: overrides(&inputs.overrides, inputs.now),
         reports: snapshot.reports.iter().chain(&inputs.federation.reports).collect(),
         geography: databases,
+        checks,
     };
     // Only strings, numbers and maps with string keys: nothing that JSON cannot hold.
     serde_json::to_value(state).unwrap_or_default()

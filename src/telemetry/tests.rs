@@ -246,7 +246,7 @@ fn state_tells_of_checks() {
         .shard(1, "ns/web", &["192.0.2.2"], 1, checked("http port=80 path=/healthz"))
         .shard(1, "ns/off", &["192.0.2.3"], 1, checked("off"));
     let databases = crate::geo::watch::Status::default();
-    let told = state::of(&fixture.build(), &[], &databases);
+    let told = state::of(&fixture.build(), &[], &databases, &Default::default());
     assert_eq!(told["clusters"][0]["checks"], "suspect");
     assert_eq!(told["clusters"][1]["checks"], "always");
     let shards = &told["services"]["ns/web"]["shards"];

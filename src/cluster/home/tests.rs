@@ -42,8 +42,8 @@ fn annotations_place_a_cluster() {
         ("zones", "eu-a, eu-b"),
         ("location", "52.5,13.4"),
         ("drain", "true"),
-        ("checks", "always"),
         ("override", "up; by=alice; reason=a test; until=never"),
+        ("checks", "always"),
     ])
     .unwrap();
     assert_eq!(said.member.name.as_str(), "berlin", "by default the Secret's name");
@@ -67,8 +67,8 @@ fn what_cannot_be_used_has_a_reason() {
         ("location", "91,0"),
         ("latitude", "52.5"),
         ("drain", "perhaps"),
-        ("checks", "on"),
         ("override", "up"),
+        ("checks", "on"),
         ("name", "---"),
     ];
     for annotation in refused {

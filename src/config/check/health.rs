@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::checks;
+use super::clusters::Registry;
 use super::notes::{Notes, Refused, at};
 use super::values::{Kind, Range, duration, existing, number, scalar};
+use super::{checks, votes};
 use crate::config::raw;
 use crate::health::{LoadLimit, Settings, Tracking};
 
-/// Checks thresholds.
+/// Checks thresholds, active checks and votes; relative paths are relative to `directory`.
 pub(super) fn settings(
     raw: &raw::File,
+    registry: &Registry,
     directory: &Path,
     notes: &mut Notes,
 ) -> Result<Settings, Refused> {
@@ -24,7 +26,16 @@ pub(super) fn settings(
     let load = load(&raw.health.load, notes);
     let tracking = tracking(&raw.health, notes);
     let checks = checks::settings(&raw.health.checks, directory, notes);
-    Ok(Settings { min_ready: min_ready?, load: load?, tracking: tracking?, checks: checks? })
+    let damping = votes::damping(&raw.health.damping, notes);
+    let votes = votes::settings(raw, registry, directory, notes);
+    Ok(Settings {
+        min_ready: min_ready?,
+        load: load?,
+        tracking: tracking?,
+        checks: checks?,
+        damping: damping?,
+        votes: votes?,
+    })
 }
 
 /// The file of overrides, which must be there; what it holds is read while running too.

@@ -15,6 +15,7 @@ mod rdata;
 mod records;
 mod server;
 mod values;
+mod votes;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,7 +53,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let sources = clusters::sources(raw, directory, notes);
     let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
-    let health = health::settings(raw, directory, notes);
+    let health = health::settings(raw, &registry, directory, notes);
     let overrides = health::overrides(&raw.health, directory, notes);
     let confirm = confirm(&raw.withdrawal, notes);
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
@@ -94,6 +95,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         publisher: publisher::Settings {
             startup_grace: startup?,
             last_known_good: last_known_good?,
+            checking: publisher::Checking::Allowed,
         },
         warnings: Vec::new(),
     })

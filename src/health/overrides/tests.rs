@@ -109,6 +109,7 @@ fn clusters_that_there_are_not_are_told() {
         drain: Default::default(),
         force: None,
         stale_grace: None,
+        checks: Default::default(),
     };
     let text = FILE.replace("\"eks-*\"", "gke-*");
     let overrides = overrides(&text);

@@ -47,6 +47,7 @@ fn member(name: &str, drain: Drain) -> Member {
         drain,
         force: None,
         stale_grace: None,
+        checks: Default::default(),
     }
 }
 

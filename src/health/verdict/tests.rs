@@ -165,6 +165,7 @@ fn clusters_by_state_drain_and_override() {
         drain,
         force: None,
         stale_grace: None,
+        checks: Default::default(),
     };
     let judged = |drain, state, leaving, force: Option<&Arc<Force>>| {
         let member = member(drain);
