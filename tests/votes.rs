@@ -4,9 +4,12 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -299,6 +302,45 @@ fn modes_and_services_say_what_is_checked() {
     until("the suspect is out", &server, || answer(&server) == ["127.0.7.2", "127.0.7.4"]);
     balancers[2].recover();
     until("it answers", &server, || answer(&server) == others);
+}
+
+/// A load balancer that answers HTTP with a load, percent; its thread ends with the process.
+fn loaded(cluster: usize) -> (Arc<AtomicU32>, String) {
+    let listener = TcpListener::bind((address(cluster), 0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let load = Arc::new(AtomicU32::new(10));
+    let told = load.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let _ = lines.find(String::is_empty);
+            let load = f64::from(told.load(Ordering::Relaxed)) / 100.0;
+            let reply = format!("HTTP/1.1 200 OK\r\nX-Load: {load}\r\nContent-Length: 0\r\n\r\n");
+            // One that has been given up does not listen any more.
+            let _ = stream.write_all(reply.as_bytes());
+        }
+    });
+    (load, format!("{{check: \"http:{port}/\"}}"))
+}
+
+#[test]
+fn the_load_that_a_check_tells_is_minded() {
+    let world = World::new(&["x", "y"]);
+    let (loads, checks): (Vec<_>, Vec<_>) = (0..2).map(loaded).unzip();
+    let server = world.start(&checks, "");
+    let both = ["127.0.7.1", "127.0.7.2"];
+    let set = |cluster: usize, percent| loads[cluster].store(percent, Ordering::Relaxed);
+    until("both are checked", &server, || {
+        server.metric(r#"meridian_checks_total{outcome="passed"}"#) >= 2.0
+    });
+    assert_eq!(answer(&server), both);
+    set(0, 95);
+    until("the overloaded one is avoided", &server, || answer(&server) == both[1..]);
+    assert!(excluded(&server, "x").contains("0.95"), "{}", excluded(&server, "x"));
+    set(1, 99);
+    until("both are, and used before none", &server, || answer(&server) == both);
+    set(0, 10);
+    until("one is not any more", &server, || answer(&server) == both[..1]);
 }
 
 #[test]
