@@ -360,6 +360,52 @@ fn every_mistake_is_told_in_one_run() {
 
 /// Mistakes that hide others, or each other, and so need a file of their own.
 #[test]
+fn who_votes_must_make_sense() {
+    let file = |votes: &str| minimal("", &format!("health: {{votes: {{{votes}}}}}"));
+    let three = "cluster: a, voters: [a, b, c], directory: clusters";
+    for (votes, mistake) in [
+        ("directory: clusters".into(), "health.votes: votes for no cluster: give 'cluster'"),
+        (
+            "cluster: other, directory: clusters".into(),
+            "health.votes.cluster: there is no cluster 'other', and every cluster votes: name \
+             another, or the 'voters'",
+        ),
+        (
+            "cluster: gce-us-central1-a".into(),
+            "health.votes: nothing carries the ballots: give a 'directory' that all instances share",
+        ),
+        (
+            "cluster: d, voters: [a, b, c], directory: clusters".into(),
+            "health.votes.voters: does not list 'd', for which this instance votes",
+        ),
+        (
+            format!("{three}, quorum: 4"),
+            "health.votes.quorum: 4 is not from 1 to 3: how many of the clusters that vote",
+        ),
+        (
+            format!("{three}, heartbeat: 10s, lease: 15s"),
+            "health.votes.lease: 15s is less than two heartbeats of 10s: one that comes late \
+             would end it",
+        ),
+    ] {
+        assert_eq!(mistakes(&file(&votes)), [mistake], "{votes}");
+    }
+    let config = parse(&file(&format!("{three}, quorum: 2, heartbeat: 1s"))).expect("valid");
+    let votes = config.health.votes.expect("it votes");
+    assert_eq!(votes.quorum, Quorum::Count(2.try_into().expect("not zero")));
+    assert_eq!(votes.lease, Duration::from_secs(3), "three heartbeats");
+    assert!(config.warnings.is_empty());
+    let two = parse(&file("cluster: a, voters: [a, b], directory: clusters")).expect("valid");
+    assert_eq!(
+        two.warnings[0].reason,
+        "two voters decide nothing while one of them is not heard: three are better"
+    );
+    let inside = "internal: {cluster: gce-us-central1-a}\nhealth: {votes: {directory: clusters}}";
+    let config = parse(&minimal("", inside)).expect("valid");
+    assert_eq!(config.health.votes.expect("it votes").cluster.as_str(), "gce-us-central1-a");
+}
+
+#[test]
 fn mistakes_of_their_own_file() {
     let no_clusters = "
 federation: {name: f, domain: example.com, nameservers: []}
