@@ -397,6 +397,9 @@ fn snap(point: Coordinates, grid: Grid) -> Coordinates {
     Coordinates::new(middle(latitude, 90.0), middle(longitude, 180.0)).unwrap_or(point)
 }
 
+pub use census::Share;
+
+mod census;
 mod provisional;
 #[cfg(test)]
 mod tests;
