@@ -56,6 +56,7 @@ impl Fixture {
             ttl: 180,
             negative_ttl: 60,
             unhealthy_ttl: 5,
+            unsettled_ttl: None,
             max_addresses: NonZeroU16::new(8).expect("not zero"),
             policy: Policy::All,
             ties: Ties::Rotate,
@@ -86,8 +87,10 @@ impl Fixture {
             region: (!region.is_empty()).then(|| label(region)),
             zones: zones.iter().map(|zone| label(zone)).collect(),
             location: at.map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe")),
-            drain: false,
+            drain: Default::default(),
+            force: None,
             stale_grace: None,
+            checks: Default::default(),
         });
         self.shards.push(Vec::new());
         self.read.push(true);
@@ -163,6 +166,9 @@ impl Fixture {
             federation: Arc::new(federation),
             views: self.shards.iter().zip(&self.read).map(view).collect(),
             standings: self.states.iter().copied().map(standing).collect(),
+            opinions: Default::default(),
+            overrides: Default::default(),
+            phases: Default::default(),
             atlas: Arc::new(Atlas::build(&[], &self.networks)),
             compiled: None,
             now: 1_700_000_000,

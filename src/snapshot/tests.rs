@@ -87,7 +87,7 @@ fn a_namespace_of_the_federations_name_is_reported_while_it_lasts() {
 }
 
 #[test]
-fn static_records_under_a_location_of_nodes_are_reported() {
+fn static_records_under_a_location_of_nodes_stay() {
     let mut fixture = Fixture::new().cluster("a", "", &[], Some((50.1, 8.7)));
     fixture.zone.records.push(StaticRecord {
         owner: name("www.example.com"),
@@ -100,7 +100,11 @@ fn static_records_under_a_location_of_nodes_are_reported() {
     let view =
         crate::model::ClusterView { topologies: Arc::new([topology].into()), ..Default::default() };
     let inputs = Inputs { views: vec![Some(Arc::new(view))], ..fixture.inputs() };
-    assert_eq!(reports(&build(None, inputs)), ["static records of www.example.com."]);
+    let snapshot = build(None, inputs);
+    let asked = crate::wire::QuestionName::from_domain(&name("www.example.com"));
+    assert!(matches!(snapshot.zone.lookup(&asked, 1), crate::zone::Lookup::Static(_)));
+    let below = crate::wire::QuestionName::from_domain(&name("svc.www.example.com"));
+    assert!(matches!(snapshot.zone.lookup(&below, 2), crate::zone::Lookup::EmptyNonTerminal));
 }
 
 #[test]
