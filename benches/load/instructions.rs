@@ -4,14 +4,17 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::SizeArguments;
+use super::api::Api;
 use super::ask::{Pace, Plan, ask};
-use super::files::{Files, NOBODY, fresh};
+use super::files::{Files, fresh};
+use super::process::Usage;
 use super::queries::{Expect, Kind, Queries};
 use super::serve::{Meridian, binary};
 use super::sockets::Sources;
@@ -36,10 +39,12 @@ impl Instructions {
         let size = self.size.size();
         let files = Files { directory: self.directory.canonicalize()?, size };
         files.write_database()?;
-        files.write_state()?;
-        let nobody = vec![NOBODY.to_owned(); size.clusters];
-        let server = Meridian::start_counted(&binary(self.binary.clone())?, files.clone(), nobody)?;
+        let apis = Api::all(size)?;
+        let urls = apis.iter().map(Api::url).collect();
+        let server = Meridian::start_counted(&binary(self.binary.clone())?, files.clone(), urls)?;
+        server.until_up(size.clusters)?;
         let pid = server.process.id();
+        until_idle(pid)?;
         println!("| kind | user instructions a query, whole server |\n|---|---|");
         for kind in [Kind::Ecs, Kind::Plain, Kind::Nx] {
             let queries = Queries::make(kind, size, super::QUERIES, None);
@@ -66,6 +71,19 @@ impl Instructions {
         }
         Ok(())
     }
+}
+
+/// Waits until a process has nothing to do but to answer: what it does beside is counted too.
+fn until_idle(pid: u32) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_secs(1);
+    for _ in 0..120 {
+        let before = Usage::read(pid)?;
+        thread::sleep(LOOK);
+        if u128::from(Usage::read(pid)?.since(before).nanoseconds) * 10 < LOOK.as_nanos() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the server is never idle");
 }
 
 /// Tells callgrind in a process what to do.
