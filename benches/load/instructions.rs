@@ -14,7 +14,7 @@ use super::SizeArguments;
 use super::api::Api;
 use super::ask::{Pace, Plan, ask};
 use super::files::{Files, fresh};
-use super::process::Usage;
+use super::process::on_processor;
 use super::queries::{Expect, Kind, Queries};
 use super::serve::{Meridian, binary};
 use super::sockets::Sources;
@@ -77,9 +77,9 @@ impl Instructions {
 fn until_idle(pid: u32) -> anyhow::Result<()> {
     const LOOK: Duration = Duration::from_secs(1);
     for _ in 0..120 {
-        let before = Usage::read(pid)?;
+        let before = on_processor(pid)?;
         thread::sleep(LOOK);
-        if u128::from(Usage::read(pid)?.since(before).nanoseconds) * 10 < LOOK.as_nanos() {
+        if u128::from(on_processor(pid)?.saturating_sub(before)) * 10 < LOOK.as_nanos() {
             return Ok(());
         }
     }
