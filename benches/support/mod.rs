@@ -100,8 +100,10 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 region: Some(label(&format!("{region}{suffix}"))),
                 zones: [label(&format!("{zone}{suffix}"))].into(),
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
-                drain: false,
+                drain: Default::default(),
+                force: None,
                 stale_grace: None,
+                checks: Default::default(),
             }
         })
         .collect();
@@ -126,6 +128,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         ttl: 180,
         negative_ttl: 60,
         unhealthy_ttl: 5,
+        unsettled_ttl: None,
         max_addresses: NonZeroU16::new(8).expect("not zero"),
         policy: Policy::All,
         ties: Ties::Rotate,
@@ -145,10 +148,13 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             reports: Default::default(),
         }),
         views,
+        opinions: Default::default(),
         standings: vec![
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
         ],
+        overrides: Default::default(),
+        phases: Default::default(),
         compiled: None,
         now: 1_700_000_000,
     }
@@ -156,10 +162,13 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
 
 /// The settled snapshot of `inputs`.
 pub(crate) fn snapshot(inputs: Inputs) -> Snapshot {
-    let first = build(None, inputs);
-    let compiled = first.geography.compiled.with_sets(&first.wanted_tables());
-    let inputs = Inputs { compiled: Some(Arc::new(compiled)), ..first.inputs.clone() };
-    build(Some(&first), inputs)
+    let mut snapshot = build(None, inputs);
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
+    }
+    snapshot
 }
 
 /// A kind of query.

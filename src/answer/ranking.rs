@@ -33,14 +33,18 @@ impl<'s> Eligible<'s> {
     ) -> Self {
         let only = if let Level::Shard(cluster) = level { Some(cluster) } else { None };
         let level = snapshot.zone.levels().clusters(level);
-        Self { low: 0, base, others: [Some(&live.served), Some(&snapshot.up), level], only }
-            .with_low()
+        let [served, up] = live.eligible(&snapshot.up);
+        Self { low: 0, base, others: [Some(served), Some(up), level], only }.with_low()
     }
 
-    /// All clusters of a set, whatever their health.
+    /// The clusters of a set at the end of a chain, whatever their health: all, or the one whose
+    /// shard is asked for; but for those that operators force out.
     #[must_use]
-    pub fn all(base: &'s ClusterSet) -> Self {
-        Self { low: 0, base, others: [None; 3], only: None }.with_low()
+    pub fn all(base: &'s ClusterSet, snapshot: &'s Snapshot, live: &'s Live, end: Level) -> Self {
+        let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
+        let unbarred = live.exception.as_ref().map(|exception| &exception.unbarred);
+        let others = [Some(&snapshot.unbarred), unbarred, None];
+        Self { low: 0, base, others, only }.with_low()
     }
 
     #[inline]
@@ -104,7 +108,6 @@ impl<'s> Eligible<'s> {
 #[inline]
 pub fn ranking<'s>(
     snapshot: &'s Snapshot,
-    live: &'s Live,
     service: &Service,
     eligible: &Eligible<'_>,
     client: (Option<IpAddr>, IpAddr),
@@ -125,17 +128,18 @@ pub fn ranking<'s>(
         }
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
-    let mut classes = eligible.iter().map(|id| live.table.class(id));
+    let whole = geography.compiled.whole();
+    let mut classes = eligible.iter().map(|id| whole.class(id));
     let first = classes.next();
     let ranking = if classes.all(|class| Some(class) == first) {
         // Of clusters in one place a pod's own comes first where that needs no scope: with a
         // subnet told it would narrow the scope of every client beside every node.
         match subnet {
-            None => geography.rank_pod(&live.table, source).unwrap_or(Ranking::EQUAL),
+            None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
             Some(_) => Ranking::EQUAL,
         }
     } else {
-        let table = exact(snapshot, service, eligible).unwrap_or(&live.table);
+        let table = exact(snapshot, service, eligible).unwrap_or(whole);
         geography.rank(table, subnet, source)
     };
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {
@@ -152,12 +156,12 @@ fn exact<'s>(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
-    // A set of more than 128 could not be made without allocation; its table is one of a few.
-    let words = (eligible.base.width() <= 2).then(|| [eligible.low, eligible.word(1)])?;
-    let members = words.map(u64::count_ones).iter().sum::<u32>() as usize;
+    let width = eligible.base.width();
+    let word = |index| if index == 0 { eligible.low } else { eligible.word(index) };
+    let members: u32 = (0..width).map(|index| word(index).count_ones()).sum();
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, members)?;
-    snapshot.geography.compiled.exact(ClusterSet::of_words(words), shape)
+    let shape = Shape::of(&service.policy, most, members as usize)?;
+    snapshot.geography.compiled.exact(width, word, shape)
 }
 
 /// Whether clusters that are equally near stand among those that the policy takes.
@@ -167,18 +171,26 @@ fn has_ties(
     service: &Service,
     snapshot: &Snapshot,
 ) -> bool {
-    if ranking.order.is_none() {
-        return eligible.iter().nth(1).is_some();
-    }
-    let mut last = None;
+    let Some(order) = ranking.order else { return eligible.iter().nth(1).is_some() };
+    let most = service.most_clusters(snapshot.zone.settings().max_addresses);
     let choice = Choice { service, beside: snapshot.geography.compiled.beside() };
-    let tie = visit(ranking, eligible, choice, 0, |_, group| {
-        (last.replace(group) == Some(group)).then_some(())
+    let (mut taken, mut last) = (0, None);
+    let tie = visit(ranking, eligible, choice, 0, |id, group| {
+        taken += 1;
+        match last.replace((id, group)) {
+            Some((_, before)) if before == group => Some(true),
+            // No answer holds more.
+            _ => (taken == most.get()).then_some(false),
+        }
     });
     // A tie may also stand at the end of what is taken, so that only one of it is.
-    let cut = matches!(service.policy, Policy::Nearest(_));
-    let holds = |id| eligible.contains(id);
-    tie.is_some() || cut && last.is_some_and(|group| ranking.members(group, holds) > 1)
+    let split = |(id, _)| {
+        let its = |group: &&[Ranked]| group.iter().any(|ranked| ranked.cluster() == id);
+        let group = order.groups().find(its).unwrap_or_default();
+        group.iter().filter(|ranked| eligible.contains(ranked.cluster())).count() > 1
+    };
+    let cut = tie == Some(false) || matches!(service.policy, Policy::Nearest(_));
+    tie == Some(true) || cut && last.is_some_and(split)
 }
 
 /// A service's way to choose among its clusters.

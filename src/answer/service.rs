@@ -39,6 +39,7 @@ impl<'s> Answer<'s, '_, '_> {
     pub(super) fn service(&mut self, name: ServiceName<'s>) -> Result<(), Full> {
         let snapshot = self.snapshot;
         let live = snapshot.live(name.position);
+        self.ttl = snapshot.ttl(name.service, live);
         let path = resolve(snapshot, live, &name);
         if let Some(first) = path.cnames().first() {
             // "A CNAME stands for every type but CNAME and ANY" (DESIGN §2 rule 2); for these it
@@ -53,7 +54,7 @@ impl<'s> Answer<'s, '_, '_> {
                 self.chain(&name, &path)?;
                 self.unhealthy()
             }
-            End::StandIn(stand_in) => self.stand_in(&name, &path, live, stand_in),
+            End::StandIn(stand_in) => self.stand_in(&name, &path, stand_in),
         }
     }
 
@@ -85,7 +86,7 @@ impl<'s> Answer<'s, '_, '_> {
             !Eligible::served(base, snapshot, live, path.level).is_empty()
         });
         let eligible = Eligible::served(wanted.base(name.service), snapshot, live, path.level);
-        if self.data(name, path, live, wanted, &eligible, name.service.ttl)? {
+        if self.data(name, path, wanted, &eligible, self.ttl)? {
             return Ok(());
         }
         // "A level with any served shard has no CNAME, also for a type that it lacks: NODATA
@@ -100,14 +101,13 @@ impl<'s> Answer<'s, '_, '_> {
         &mut self,
         name: &ServiceName<'s>,
         path: &Path<'s>,
-        live: &'s Live,
         wanted: Wanted<'s>,
         eligible: &Eligible<'_>,
         ttl: u32,
     ) -> Result<bool, Full> {
         let ranking = match wanted {
             Wanted::Absent => Ranking::EQUAL,
-            _ => self.rank(name.service, live, eligible),
+            _ => self.rank(name.service, eligible),
         };
         let chases = self.zone == ZoneKind::Federation;
         if let (Some(first), true, Some(_), true) =
@@ -135,8 +135,8 @@ impl<'s> Answer<'s, '_, '_> {
         Ok(any)
     }
 
-    fn rank(&self, service: &Service, live: &'s Live, eligible: &Eligible<'_>) -> Ranking<'s> {
-        ranking(self.snapshot, live, service, eligible, (self.subnet(), self.client.address))
+    fn rank(&self, service: &Service, eligible: &Eligible<'_>) -> Ranking<'s> {
+        ranking(self.snapshot, service, eligible, (self.subnet(), self.client.address))
     }
 
     fn choice<'a>(&self, service: &'a Service) -> Choice<'a>
@@ -156,18 +156,19 @@ impl<'s> Answer<'s, '_, '_> {
         &mut self,
         name: &ServiceName<'s>,
         path: &Path<'s>,
-        live: &'s Live,
         stand_in: &'s WhenNoneHealthy,
     ) -> Result<(), Full> {
         let service = name.service;
         // What stands in is to be gone as soon as a shard is back.
-        let ttl = service.ttl.min(self.snapshot.zone.settings().unhealthy_ttl);
+        let ttl = self.ttl.min(self.snapshot.zone.settings().unhealthy_ttl);
         let answered = match stand_in {
             WhenNoneHealthy::Nothing => self.chain(name, path).map(|_| false)?,
             WhenNoneHealthy::All => {
                 let wanted = self.wanted(name, |family| !service.addressed(family).is_empty());
-                let eligible = Eligible::all(wanted.base(service));
-                self.data(name, path, live, wanted, &eligible, ttl)?
+                let base = wanted.base(service);
+                let live = self.snapshot.live(name.position);
+                let eligible = Eligible::all(base, self.snapshot, live, path.level);
+                self.data(name, path, wanted, &eligible, ttl)?
             }
             WhenNoneHealthy::Name(target) => {
                 let owner = self.chain(name, path)?;
@@ -215,7 +216,7 @@ impl<'s> Answer<'s, '_, '_> {
             name.service.key.wire(),
             snapshot.zone.levels().tail(to),
         ];
-        self.reply.cname(owner, name.service.ttl, &labels, self.apex)
+        self.reply.cname(owner, self.ttl, &labels, self.apex)
     }
 
     /// The addresses of the eligible clusters, nearest first.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use meridian::answer::answer;
-use meridian::cluster::lastgood::{self, KnownView};
+use meridian::cluster::lastgood::{self, LastGood, Wanted};
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
 use meridian::geo;
-use meridian::health::Standing;
+use meridian::health::{Standing, votes};
 use meridian::model::Label;
 use meridian::publisher::{Handle, Progress, Publisher};
-use meridian::server::{HttpState, RunningDns, Sockets};
+use meridian::server::{HttpState, RunningDns, Sockets, raise_open_files};
 use meridian::snapshot::SnapshotCell;
 use meridian::telemetry::{Outcome, Readiness, Reload, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +31,9 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     for warning in &config.warnings {
         warn!(file = %path.display(), "{warning}");
+    }
+    if let Err(error) = raise_open_files() {
+        warn!(%error, "the limit of open files cannot be raised");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(path, config))
@@ -56,11 +59,18 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let (running, first) = Running::start(&config, &wake, remembered.clone(), None);
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
-    let (publisher, handle) =
-        Publisher::new(first, &remembered, atlas, wake.clone(), telemetry.clone());
+    let (publisher, handle) = Publisher::new(
+        first,
+        &remembered.views,
+        atlas,
+        running.overrides(),
+        wake.clone(),
+        telemetry.clone(),
+    );
     drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
-    let Handle { cell, mut progress, reloads, standings } = handle;
+    // Ballots that no directory carries are nobody's yet.
+    let Handle { cell, mut progress, reloads, standings, checks, ballots: _ } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
         Some(http) => Some(http.serve(pages(
@@ -68,6 +78,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
             &telemetry,
             readiness_seen,
             standings,
+            checks,
             geography.clone(),
         ))?),
         None => None,
@@ -95,13 +106,21 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-/// The last known good views, read off the async threads.
-async fn remembered(config: &Config) -> anyhow::Result<Arc<[KnownView]>> {
+/// The last known good state, read off the async threads.
+async fn remembered(config: &Config) -> anyhow::Result<Arc<LastGood>> {
     let Some(path) = config.publisher.last_known_good.clone() else { return Ok(Arc::default()) };
-    let (sources, apex) = (config.sources.clone(), config.federation.domain.clone());
-    let load = move || lastgood::load(&path, &sources, &apex);
-    let views = spawn_blocking(load).await.context("reading the last known good state")?;
-    Ok(views.into())
+    let config = config.clone();
+    let load = move || {
+        let wanted = Wanted {
+            clusters: &config.sources,
+            home: config.home.as_ref().map(|home| home.identity()),
+            registered: &|name, source| config.common.settings(name, source),
+            apex: &config.federation.domain,
+        };
+        lastgood::load(&path, &wanted)
+    };
+    let state = spawn_blocking(load).await.context("reading the last known good state")?;
+    Ok(Arc::new(state))
 }
 
 /// Keeps readiness in step with the publisher until DNS may be answered.
@@ -157,6 +176,7 @@ fn pages(
     telemetry: &Telemetry,
     readiness: watch::Receiver<Readiness>,
     standings: watch::Receiver<Vec<(Label, Standing)>>,
+    checks: watch::Receiver<votes::Status>,
     geography: Arc<Geography>,
 ) -> HttpState {
     let (for_state, for_explain) = (cell.clone(), cell.clone());
@@ -164,7 +184,8 @@ fn pages(
         telemetry: telemetry.clone(),
         readiness,
         state: Arc::new(move || {
-            state::of(&for_state.load(), &standings.borrow(), &geography.status.borrow())
+            let (standings, databases) = (standings.borrow(), geography.status.borrow());
+            state::of(&for_state.load(), &standings, &databases, &checks.borrow())
         }),
         explain: Arc::new(move |request: Request| {
             let explanation = explain(&for_explain.load(), &request);

@@ -6,7 +6,9 @@
 //! the DNS message format.
 
 mod buckets;
+mod check;
 mod cluster;
+mod force;
 mod label;
 mod name;
 mod options;
@@ -14,12 +16,18 @@ mod set;
 mod shard;
 
 pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
+pub use check::{
+    BodyCheck, Check, CheckFault, CheckKind, CheckMode, CheckTiming, ClusterChecks, DnsCheck,
+    DnsTransport, DnsType, GrpcCheck, HttpCheck, HttpMethod, Pattern, ServiceCheck, StatusSet,
+    TlsCheck, Verify,
+};
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
+pub use force::{Force, Forced, Until};
 pub use label::{InvalidLabel, Label};
 pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
-    Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Ties, WhenNoneHealthy, key_hash,
+    Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceKey,
+    ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy, key_hash,
 };

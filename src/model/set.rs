@@ -43,12 +43,6 @@ impl ClusterSet {
         (0..count).map(ClusterId::new).collect()
     }
 
-    /// The clusters with ids below 128 whose bits are set; needs no allocation.
-    #[must_use]
-    pub fn of_words(words: [u64; 2]) -> Self {
-        Self::trimmed(SmallVec::from_buf(words))
-    }
-
     /// Adds a cluster.
     pub fn insert(&mut self, id: ClusterId) {
         let (word, bit) = (id.index() / 64, id.index() % 64);
@@ -96,6 +90,13 @@ impl ClusterSet {
     #[must_use]
     pub fn len(&self) -> usize {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// Whether any cluster is in both sets.
+    #[must_use]
+    #[inline]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
     }
 
     /// The clusters in both sets.
@@ -168,6 +169,7 @@ mod tests {
             let mut both: ClusterSet = make(&a);
             let shared: BTreeSet<usize> = a.intersection(&b).copied().collect();
             prop_assert_eq!(both.intersection(&make(&b)), make(&shared));
+            prop_assert_eq!(both.meets(&make(&b)), !shared.is_empty());
             for id in b.iter().copied() {
                 both.remove(ClusterId::new(id));
             }

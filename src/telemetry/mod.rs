@@ -5,9 +5,11 @@
 //! another worker writes; labels come from small fixed sets, never from a client's address or a
 //! name that was asked. *Does not*: decide what is ready, log, or serve HTTP.
 
+mod checks;
 mod collector;
 mod counters;
 mod family;
+mod home;
 mod readiness;
 pub mod state;
 mod stats;
@@ -24,7 +26,9 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use checks::CheckMetrics;
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
+pub use home::{EventCounts, HomeStats};
 pub use readiness::Readiness;
 pub use stats::{ClusterStats, SnapshotStats, WatchClock, ZoneStats};
 pub use watches::Watches;
@@ -47,6 +51,7 @@ pub struct Telemetry {
     reloads: IntCounterVec,
     saves: IntCounterVec,
     tcp: TcpMetrics,
+    checks: CheckMetrics,
 }
 
 /// Metrics of DNS connections.
@@ -73,6 +78,8 @@ pub enum Reload {
     Config,
     /// A geographic database.
     Database,
+    /// The overrides file.
+    Overrides,
 }
 
 /// How a reload ended.
@@ -84,6 +91,9 @@ pub enum Outcome {
     Failure,
 }
 
+/// Label of queries for cluster-internal names where there is no such zone, so that there are none.
+const NO_INTERNAL: &str = "internal";
+
 impl Telemetry {
     /// Metrics with all counts zero; `zone` is the apex of the federation's zone as text, the
     /// label of its queries.
@@ -93,7 +103,7 @@ impl Telemetry {
     }
 
     /// Metrics with all counts zero of a server that also has the zone `internal` of
-    /// cluster-internal names; one that is configured later is called `internal`.
+    /// cluster-internal names, where it has one.
     #[must_use]
     pub fn for_zones(zone: &str, internal: Option<&str>) -> Self {
         let registry = Registry::new();
@@ -118,11 +128,11 @@ impl Telemetry {
         );
         let reloads = Opts::new(
             "meridian_reloads_total",
-            "Reloads of the configuration and of databases; after a failure the old stays.",
+            "Reloads of the configuration, databases and overrides; after a failure the old stays.",
         );
         let reloads = register(&registry, IntCounterVec::new(reloads, &["what", "outcome"]));
         // Both outcomes exist from the start, so that an alert sees the first failure.
-        for what in [Reload::Config, Reload::Database] {
+        for what in [Reload::Config, Reload::Database, Reload::Overrides] {
             for outcome in [Outcome::Success, Outcome::Failure] {
                 reloads.with_label_values(&[what.label(), outcome.label()]);
             }
@@ -141,9 +151,10 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
-        let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or("internal"))));
+        let checks = CheckMetrics::new(&registry);
+        let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or(NO_INTERNAL))));
         let published = register(&registry, Ok(Published::new()));
-        Self { registry, workers, published, publish_duration, reloads, saves, tcp }
+        Self { registry, workers, published, publish_duration, reloads, saves, tcp, checks }
     }
 
     /// Counters for a new UDP worker thread.
@@ -164,9 +175,19 @@ impl Telemetry {
         &self.tcp
     }
 
+    /// Metrics of active checks and votes.
+    #[must_use]
+    pub fn checks(&self) -> &CheckMetrics {
+        &self.checks
+    }
+
     /// A snapshot was published, `took` after the first event that it holds; reloads and tables
     /// have none.
     pub fn publish(&self, stats: SnapshotStats, took: Option<Duration>) {
+        // A new configuration may have renamed them.
+        if let Some(zone) = stats.zones.first() {
+            self.workers.rename(&zone.apex, stats.internal.as_deref().unwrap_or(NO_INTERNAL));
+        }
         self.published.set(stats);
         if let Some(took) = took {
             self.publish_duration.observe(took.as_secs_f64());
@@ -227,6 +248,7 @@ impl Reload {
         match self {
             Self::Config => "config",
             Self::Database => "database",
+            Self::Overrides => "overrides",
         }
     }
 }

@@ -1,20 +1,25 @@
-//! The views as they stand in the file: borrowed when written and while read.
+//! The state as it stands in the file: borrowed when written and while read.
 //!
 //! The order of fields and variants is the format: a change needs another version.
+
+mod options;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::KnownView;
+use options::{Drain, Force, Options};
+
+use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, ClusterView, DomainName, Endpoints, Label, Policy, Protocol, ServiceKey,
-    ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    self, Buckets, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label, Member,
+    Protocol, ServiceKey, ShardEntry, Topology,
 };
 
 /// What the types of the model refuse.
@@ -27,7 +32,9 @@ pub(super) enum Invalid {
     #[error("a network with a prefix too long")]
     Network(#[from] ipnet::PrefixLenError),
     #[error(transparent)]
-    Policy(#[from] model::InvalidOption),
+    Option(#[from] model::InvalidOption),
+    #[error(transparent)]
+    Coordinates(#[from] model::InvalidCoordinates),
     #[error("a list of ports that is not there")]
     Ports,
 }
@@ -36,7 +43,33 @@ pub(super) enum Invalid {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Federation<'a> {
     #[serde(borrow)]
+    registered: Option<Registered<'a>>,
+    #[serde(borrow)]
     clusters: Vec<Cluster<'a>>,
+}
+
+/// What a home cluster registers.
+#[derive(Serialize, Deserialize)]
+struct Registered<'a> {
+    home: &'a str,
+    #[serde(borrow)]
+    clusters: Vec<Registration<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Registration<'a> {
+    name: &'a str,
+    source: &'a str,
+    region: Option<&'a str>,
+    zones: Vec<&'a str>,
+    /// Latitude and longitude, degrees.
+    location: Option<(f64, f64)>,
+    drain: Drain,
+    #[serde(borrow)]
+    force: Option<Force<'a>>,
+    stale_grace: Option<Duration>,
+    /// Which of its shards are checked, in the form of the annotation.
+    checks: Option<&'a str>,
 }
 
 /// One cluster.
@@ -100,38 +133,46 @@ enum Internal<'a> {
 /// Lent when written, owned when read.
 type Addresses<'a> = Cow<'a, [IpAddr]>;
 
-#[derive(Serialize, Deserialize)]
-struct Options<'a> {
-    ttl: Option<u32>,
-    /// In the form of the annotation.
-    policy: Option<String>,
-    sticky: Option<bool>,
-    weight: Option<u32>,
-    #[serde(borrow)]
-    when_none_healthy: Option<NoneHealthy<'a>>,
-    min_ready: Option<u32>,
-    drain: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-enum NoneHealthy<'a> {
-    Nothing,
-    All,
-    #[serde(borrow)]
-    Addresses(Addresses<'a>),
-    Name(Cow<'a, str>),
-}
-
 //--- Writing ---
 
 impl<'a> Federation<'a> {
-    pub(super) fn of(views: &'a [KnownView]) -> Self {
-        Self { clusters: views.iter().map(Cluster::of).collect() }
+    pub(super) fn of(state: &'a LastGood) -> Self {
+        let registered = state.registry.as_ref().map(|registry| Registered {
+            home: &registry.home,
+            clusters: registry.clusters.iter().map(Registration::of).collect(),
+        });
+        Self { registered, clusters: state.views.iter().map(Cluster::of).collect() }
+    }
+
+    /// What `home` registers, where that is known.
+    pub(super) fn registry(&self, home: &str) -> Result<Option<Registry>, Invalid> {
+        let Some(registered) = self.registered.as_ref().filter(|r| r.home == home) else {
+            return Ok(None);
+        };
+        let clusters = registered.clusters.iter().map(Registration::read);
+        Ok(Some(Registry { home: home.to_owned(), clusters: clusters.collect::<Result<_, _>>()? }))
     }
 
     /// The cluster with this name and source.
     pub(super) fn find(&self, name: &str, source: &str) -> Option<&Cluster<'a>> {
         self.clusters.iter().find(|cluster| (cluster.name, cluster.source) == (name, source))
+    }
+}
+
+impl<'a> Registration<'a> {
+    fn of(KnownCluster { member, source }: &'a KnownCluster) -> Self {
+        Self {
+            name: member.name.as_str(),
+            source,
+            region: member.region.as_ref().map(Label::as_str),
+            zones: member.zones.iter().map(Label::as_str).collect(),
+            location: member.location.map(|at| (at.latitude(), at.longitude())),
+            drain: Drain::of(member.drain),
+            force: member.force.as_deref().map(Force::of),
+            stale_grace: member.stale_grace,
+            // A Secret sets no more of them apart.
+            checks: member.checks.mode.map(CheckMode::as_str),
+        }
     }
 }
 
@@ -198,22 +239,28 @@ impl<'a> Shard<'a> {
     }
 }
 
-impl<'a> Options<'a> {
-    fn of(options: &'a ServiceOptions) -> Self {
-        let when_none_healthy = options.when_none_healthy.as_ref().map(|when| match when {
-            WhenNoneHealthy::Nothing => NoneHealthy::Nothing,
-            WhenNoneHealthy::All => NoneHealthy::All,
-            WhenNoneHealthy::Addresses(list) => NoneHealthy::Addresses(Cow::Borrowed(list)),
-            WhenNoneHealthy::Name(name) => NoneHealthy::Name(Cow::Owned(name.to_string())),
-        });
-        let policy = options.policy.as_ref().map(ToString::to_string);
-        let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
-        let sticky = ties.map(|ties| ties == Ties::Sticky);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain }
+//--- Reading ---
+
+impl Registration<'_> {
+    fn read(&self) -> Result<KnownCluster, Invalid> {
+        let at = |(latitude, longitude)| Coordinates::new(latitude, longitude);
+        let zones: Result<_, _> = self.zones.iter().map(|zone| Label::parse(zone)).collect();
+        let member = Member {
+            name: Label::parse(self.name)?,
+            region: self.region.map(Label::parse).transpose()?,
+            zones: zones?,
+            location: self.location.map(at).transpose()?,
+            drain: self.drain.read(),
+            force: self.force.as_ref().map(|force| Arc::new(force.read())),
+            stale_grace: self.stale_grace,
+            checks: ClusterChecks {
+                mode: self.checks.map(str::parse).transpose()?,
+                ..ClusterChecks::default()
+            },
+        };
+        Ok(KnownCluster { member, source: self.source.to_owned() })
     }
 }
-
-//--- Reading ---
 
 impl Cluster<'_> {
     /// The view, with what may still be published by `rules`.
@@ -286,29 +333,6 @@ impl Shard<'_> {
                     Internal::Headless(list) => model::Internal::Headless(list[..].into()),
                 })
             }),
-        })
-    }
-}
-
-impl Options<'_> {
-    fn read(&self) -> Result<ServiceOptions, Invalid> {
-        let when_none_healthy = self.when_none_healthy.as_ref().map(|when| {
-            Ok::<_, Invalid>(match when {
-                NoneHealthy::Nothing => WhenNoneHealthy::Nothing,
-                NoneHealthy::All => WhenNoneHealthy::All,
-                NoneHealthy::Addresses(list) => WhenNoneHealthy::Addresses(list[..].into()),
-                NoneHealthy::Name(name) => WhenNoneHealthy::Name(DomainName::parse(name)?),
-            })
-        });
-        let ties = |sticky| if sticky { Ties::Sticky } else { Ties::Rotate };
-        Ok(ServiceOptions {
-            ttl: self.ttl,
-            policy: self.policy.as_deref().map(str::parse::<Policy>).transpose()?,
-            ties: self.sticky.map(ties),
-            weight: self.weight,
-            when_none_healthy: when_none_healthy.transpose()?,
-            min_ready: self.min_ready,
-            drain: self.drain,
         })
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::Rules;
-use crate::model::{ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{CheckTiming, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy};
 
 /// The prefix of every annotation that is read.
 const PREFIX: &str = "meridian.dev/";
@@ -15,6 +17,9 @@ const MAX_TTL: u32 = 0x7fff_ffff;
 
 /// The greatest weight, that of an SRV record (RFC 2782: 16 bits).
 const MAX_WEIGHT: u32 = 0xffff;
+
+/// The shortest interval of checks that an annotation may ask for.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Annotations of one object, with the reasons for those that are not in force.
 pub(super) struct Annotations<'a> {
@@ -51,10 +56,11 @@ impl<'a> Annotations<'a> {
                 weight.ok_or_else(|| format!("write a number from 0 to {MAX_WEIGHT}"))
             }),
             when_none_healthy: self.read("when-none-healthy", |text| fallback(text, rules)),
-            min_ready: self.read("min-ready", |text| {
-                text.parse().map_err(|_| "write a number from 0 to 4294967295".into())
-            }),
-            drain: self.read("drain", truth).unwrap_or(false),
+            min_ready: self.read("min-ready", parsed),
+            drain: self.read("drain", parsed).unwrap_or_default(),
+            load: self.read("load", load),
+            force: self.read("override", parsed).map(Arc::new),
+            check: self.read("check", |text| check(text, rules)),
         };
         (options != ServiceOptions::default()).then(|| Box::new(options))
     }
@@ -100,6 +106,11 @@ fn ttl(text: &str) -> Result<u32, String> {
     seconds.ok_or_else(|| format!("write a number of seconds from 1 to {MAX_TTL}"))
 }
 
+fn load(text: &str) -> Result<f64, String> {
+    let load = text.parse().ok().filter(|load| (0.0..=1.0).contains(load));
+    load.ok_or_else(|| "write a number from 0 to 1".into())
+}
+
 /// What is published while no shard is served goes by the rules for what is published at all.
 fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
     let choice = parsed(text)?;
@@ -114,6 +125,22 @@ fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
             return Err("it is a name of the federation's own zone; write one outside it".into());
         }
         WhenNoneHealthy::Name(_) | WhenNoneHealthy::Nothing | WhenNoneHealthy::All => {}
+    }
+    Ok(choice)
+}
+
+/// Who may annotate a Service may have its load balancer checked, not any host that only Meridian
+/// can reach, nor more often than a second: that is for the configuration to allow.
+fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
+    let choice = parsed(text)?;
+    if let ServiceCheck::By(check) = &choice {
+        if let Some(address) = check.address {
+            rules.publishable(address).map_err(|fault| format!("address: {address} {fault}"))?;
+        }
+        let CheckTiming { interval, .. } = check.timing;
+        if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
+            return Err(format!("interval: it is shorter than {LEAST_INTERVAL:?}"));
+        }
     }
     Ok(choice)
 }

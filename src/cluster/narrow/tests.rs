@@ -5,7 +5,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Internal, Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{
+    Drain, Internal, MinReady, Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy,
+};
 
 fn rules(export: Export) -> Rules {
     let apex = DomainName::parse("example.com").unwrap();
@@ -194,7 +196,9 @@ fn annotations_are_read_or_reported() {
             "meridian.dev/ttl": "30", "meridian.dev/policy": "nearest: 2",
             "meridian.dev/when-none-healthy": "192.0.2.99", "meridian.dev/min-ready": "0",
             "meridian.dev/drain": "true", "meridian.dev/sticky": "true",
-            "meridian.dev/weight": "7", "other.dev/ttl": "x",
+            "meridian.dev/weight": "7", "other.dev/ttl": "x", "meridian.dev/load": "0.25",
+            "meridian.dev/override": "down; by=alice; reason=a test; until=never",
+            "meridian.dev/check": "http:80/healthz interval=1s",
         }),
     );
     let expected = ServiceOptions {
@@ -203,8 +207,11 @@ fn annotations_are_read_or_reported() {
         ties: Some(Ties::Sticky),
         weight: Some(7),
         when_none_healthy: Some(WhenNoneHealthy::Addresses(["192.0.2.99".parse().unwrap()].into())),
-        min_ready: Some(0),
-        drain: true,
+        min_ready: Some(MinReady::Count(0)),
+        drain: Drain::AtOnce,
+        load: Some(0.25),
+        force: Some(Arc::new("down; by=alice; reason=a test; until=never".parse().unwrap())),
+        check: Some("http:80/healthz interval=1s".parse().unwrap()),
     };
     assert_eq!(exported(&found).shard.options.as_deref(), Some(&expected));
     assert_eq!(exported(&found).readiness, Readiness::Ignored);
@@ -214,14 +221,28 @@ fn annotations_are_read_or_reported() {
         json!({
             "meridian.dev/ttl": "2147483648", "meridian.dev/policy": "random",
             "meridian.dev/when-none-healthy": "?", "meridian.dev/min-ready": "-1",
-            "meridian.dev/drain": "yes",
+            "meridian.dev/drain": "yes", "meridian.dev/load": "1.5",
+            "meridian.dev/override": "down", "meridian.dev/check": "ping",
         }),
     );
     assert_eq!(exported(&bad).shard.options, None);
-    assert_eq!(bad.reasons.len(), 5);
+    assert_eq!(bad.reasons.len(), 8);
     for reason in &bad.reasons {
         assert!(reason.contains("is ignored") && reason.contains("write"), "{reason}");
     }
+}
+
+/// What runs where Meridian does is not for everyone who may annotate a Service to look at.
+#[test]
+fn checks_stay_within_what_is_published() {
+    let reason = |check: &str| {
+        let found = service(json!({}), Value::Null, json!({"meridian.dev/check": check}));
+        (found.reasons.first().map(ToString::to_string)).unwrap_or_default()
+    };
+    assert_eq!(reason("tcp:80 address=192.0.2.9"), "");
+    assert!(reason("tcp:80 address=127.0.0.1").contains("is a loopback address"));
+    assert!(reason("tcp:80 address=169.254.169.254").contains("is a link-local address"));
+    assert!(reason("tcp interval=999ms").contains("shorter than 1s"));
 }
 
 #[test]
