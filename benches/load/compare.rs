@@ -102,6 +102,7 @@ impl Compare {
         let urls = apis.iter().map(Api::url).collect();
         let meridian = Meridian::start(&binary(self.binary.clone())?, files.clone(), urls)?;
         meridian.until_up(size.clusters)?;
+        meridian.until_idle()?;
         let mut servers = vec![self.echo(&files)?, Server::of(meridian)?];
         let peers = if self.alone { &[][..] } else { &Peer::ALL[..] };
         for peer in peers {

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +13,6 @@ use super::SizeArguments;
 use super::api::Api;
 use super::ask::{Pace, Plan, ask};
 use super::files::{Files, fresh};
-use super::process::on_processor;
 use super::queries::{Expect, Kind, Queries};
 use super::serve::{Meridian, binary};
 use super::sockets::Sources;
@@ -43,8 +41,9 @@ impl Instructions {
         let urls = apis.iter().map(Api::url).collect();
         let server = Meridian::start_counted(&binary(self.binary.clone())?, files.clone(), urls)?;
         server.until_up(size.clusters)?;
+        // What it does beside answering would be counted too.
+        server.until_idle()?;
         let pid = server.process.id();
-        until_idle(pid)?;
         println!("| kind | user instructions a query, whole server |\n|---|---|");
         for kind in [Kind::Ecs, Kind::Plain, Kind::Nx] {
             let queries = Queries::make(kind, size, super::QUERIES, None);
@@ -71,19 +70,6 @@ impl Instructions {
         }
         Ok(())
     }
-}
-
-/// Waits until a process has nothing to do but to answer: what it does beside is counted too.
-fn until_idle(pid: u32) -> anyhow::Result<()> {
-    const LOOK: Duration = Duration::from_secs(1);
-    for _ in 0..120 {
-        let before = on_processor(pid)?;
-        thread::sleep(LOOK);
-        if u128::from(on_processor(pid)?.saturating_sub(before)) * 10 < LOOK.as_nanos() {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("the server is never idle");
 }
 
 /// Tells callgrind in a process what to do.
