@@ -39,7 +39,7 @@ pub(crate) struct Compare {
 }
 
 /// How long a server may take to start.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(180);
 
 /// Ports of a forwarder that reuses its sockets.
 const FEW: usize = 8;
