@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-use crate::geo::{GeoTable, Ranked, Ranking, Shape};
+use crate::geo::{GeoTable, Geography, Order, Ranked, Ranking, Shape};
 use crate::model::{ClusterId, ClusterSet, Policy, Ties};
 use crate::snapshot::{Live, Snapshot};
 use crate::zone::{Level, Service};
@@ -68,6 +68,26 @@ impl<'s> Eligible<'s> {
         self.low == 0 && (1..self.base.width()).all(|index| self.word(index) == 0)
     }
 
+    /// All of them as bits, where none can have an id of 64 or more.
+    #[inline]
+    fn only_low(&self) -> Option<u64> {
+        (self.base.width() <= 1).then_some(self.low)
+    }
+
+    /// Whether they are exactly the clusters of a set.
+    #[inline]
+    fn are(&self, set: &ClusterSet) -> bool {
+        let width = self.base.width().max(set.width());
+        self.low == set.word(0) && (1..width).all(|index| self.word(index) == set.word(index))
+    }
+
+    /// How many there are.
+    #[inline]
+    fn len(&self) -> usize {
+        let above: u32 = (1..self.base.width()).map(|index| self.word(index).count_ones()).sum();
+        (self.low.count_ones() + above) as usize
+    }
+
     /// Whether a cluster is among them.
     #[must_use]
     #[inline]
@@ -125,23 +145,34 @@ pub fn ranking<'s>(
         }
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
-    let mut classes = eligible.iter().map(|id| live.table.class(id));
-    let first = classes.next();
-    let ranking = if classes.all(|class| Some(class) == first) {
-        // Of clusters in one place a pod's own comes first where that needs no scope: with a
-        // subnet told it would narrow the scope of every client beside every node.
-        match subnet {
-            None => geography.rank_pod(&live.table, source).unwrap_or(Ranking::EQUAL),
-            Some(_) => Ranking::EQUAL,
-        }
-    } else {
-        let table = exact(snapshot, service, eligible).unwrap_or(&live.table);
-        geography.rank(table, subnet, source)
-    };
+    let alike = are_alike(&live.table, eligible);
+    let exact = || exact(snapshot, service, eligible);
+    let ranking = by_distance(geography, &live.table, alike, exact, client);
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {
         return ranking.with_unit(geography.unit(subnet, source));
     }
     ranking
+}
+
+/// The order by nearness: by the table of exactly the clusters in question, where there is one,
+/// else by a wider one; none where they are all `alike`.
+#[inline]
+pub(super) fn by_distance<'s>(
+    geography: &'s Geography,
+    wider: &'s GeoTable,
+    alike: bool,
+    exact: impl FnOnce() -> Option<&'s GeoTable>,
+    (subnet, source): (Option<IpAddr>, IpAddr),
+) -> Ranking<'s> {
+    if !alike {
+        return geography.rank(exact().unwrap_or(wider), subnet, source);
+    }
+    // Of clusters in one place a pod's own comes first where that needs no scope: with a subnet
+    // told it would narrow the scope of every client beside every node.
+    match subnet {
+        None => geography.rank_pod(wider, source).unwrap_or(Ranking::EQUAL),
+        Some(_) => Ranking::EQUAL,
+    }
 }
 
 /// The table of exactly the eligible clusters, cut to what answers hold, whose scopes are the
@@ -152,12 +183,20 @@ fn exact<'s>(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
-    // A set of more than 128 could not be made without allocation; its table is one of a few.
-    let words = (eligible.base.width() <= 2).then(|| [eligible.low, eligible.word(1)])?;
-    let members = words.map(u64::count_ones).iter().sum::<u32>() as usize;
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, members)?;
-    snapshot.geography.compiled.exact(ClusterSet::of_words(words), shape)
+    let shape = Shape::of(&service.policy, most, eligible.len())?;
+    snapshot.geography.compiled.exact(eligible.low, |set| eligible.are(set), shape)
+}
+
+/// Whether all are equally near to every client outside of clusters.
+#[inline]
+fn are_alike(table: &GeoTable, eligible: &Eligible<'_>) -> bool {
+    if let Some(low) = eligible.only_low() {
+        return table.are_alike(low);
+    }
+    let mut classes = eligible.iter().map(|id| table.class(id));
+    let first = classes.next();
+    classes.all(|class| Some(class) == first)
 }
 
 /// Whether clusters that are equally near stand among those that the policy takes.
@@ -215,6 +254,11 @@ pub fn visit<R>(
         }
     };
     let unit = ranking.unit.filter(|_| service.ties == Ties::Sticky);
+    if let (Some(low), None, Policy::All | Policy::Nearest(_)) =
+        (eligible.only_low(), unit, &service.policy)
+    {
+        return visit_low(ranking.order, low, turn, left, each);
+    }
     let Some(order) = ranking.order else {
         return equals(|| eligible.iter(), (turn, unit), &mut left, |id| each(id, 0));
     };
@@ -258,6 +302,73 @@ pub fn visit<R>(
             }
         }
         start += more + 1;
+    }
+    None
+}
+
+/// As [`visit`], for the policies that take clusters in order and for sets of which all ids are
+/// below 64: nearly all there are.
+#[inline]
+pub(super) fn visit_low<R>(
+    order: Option<Order<'_>>,
+    low: u64,
+    turn: u32,
+    mut left: usize,
+    mut each: impl FnMut(ClusterId, u16) -> Option<R>,
+) -> Option<R> {
+    let Some(order) = order else {
+        return equals_low(low, turn, &mut left, |id| each(id, 0));
+    };
+    let bit = |ranked: &Ranked| 1_u64.checked_shl(ranked.cluster().index() as u32).unwrap_or(0);
+    let mut rest = order.ranked();
+    let mut number = 0;
+    while let [first, behind @ ..] = rest {
+        let mut group = bit(first);
+        rest = behind;
+        while let [equal, behind @ ..] = rest
+            && !equal.starts_group()
+        {
+            group |= bit(equal);
+            rest = behind;
+        }
+        group &= low;
+        if group == 0 {
+            continue;
+        }
+        let done = equals_low(group, turn, &mut left, |id| each(id, number));
+        if done.is_some() || left == 0 {
+            return done;
+        }
+        number += 1;
+    }
+    None
+}
+
+/// As [`equals`] for the clusters with these bits, taking turns.
+#[inline]
+fn equals_low<R>(
+    members: u64,
+    turn: u32,
+    left: &mut usize,
+    mut each: impl FnMut(ClusterId) -> Option<R>,
+) -> Option<R> {
+    // Those from the one whose turn it is.
+    let mut late = members;
+    if members & members.wrapping_sub(1) != 0 {
+        for _ in 0..turn % members.count_ones() {
+            late &= late - 1;
+        }
+    }
+    for mut rest in [late, members & !late] {
+        while rest != 0 && *left > 0 {
+            let id = ClusterId::new(rest.trailing_zeros() as usize);
+            rest &= rest - 1;
+            *left -= 1;
+            let done = each(id);
+            if done.is_some() {
+                return done;
+            }
+        }
     }
     None
 }

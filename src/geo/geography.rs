@@ -1,15 +1,13 @@
 //! Everything that orders clusters for a client, at one moment.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-use foldhash::fast::FixedState;
 
 use ipnet::IpNet;
 
 use super::shape::share_region;
 use super::space::{Canonical, canonical};
+use super::table_map::TableMap;
 use super::{
     Atlas, Conflict, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Shape, Site,
     Source, Target, distance_km, order,
@@ -27,7 +25,7 @@ pub struct Compiled {
     /// at most too narrow: it tells apart all that any set's table does.
     whole: Arc<GeoTable>,
     /// Tables of sets of clusters that some service's shards occupy.
-    by_set: HashMap<(ClusterSet, Shape), Arc<GeoTable>, FixedState>,
+    by_set: TableMap,
     /// For each cluster those that have a region in common with it, itself among them.
     beside: Arc<[ClusterSet]>,
 }
@@ -40,35 +38,37 @@ impl Compiled {
         let all = || (0..sites.len()).map(ClusterId::new);
         let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
         let beside = all().map(beside).collect();
-        Self { atlas, whole, by_set: HashMap::default(), beside, sites }
+        Self { atlas, whole, by_set: TableMap::default(), beside, sites }
     }
 
     /// Compiles tables for exactly `sets`, keeping those that are there.
     #[must_use]
     pub fn with_sets(&self, sets: &[(ClusterSet, Shape)]) -> Self {
-        let table = |wanted: &(ClusterSet, Shape)| match self.by_set.get(wanted) {
+        let table = |(set, shape): &(ClusterSet, Shape)| match self.by_set.of(set, *shape) {
             Some(table) => table.clone(),
-            None => {
-                let (set, shape) = wanted;
-                Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape))
-            }
+            None => Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)),
         };
-        let by_set = sets.iter().map(|wanted| (wanted.clone(), table(wanted))).collect();
-        Self { by_set, ..self.clone() }
+        let tables = sets.iter().map(|wanted| (wanted.clone(), table(wanted)));
+        Self { by_set: TableMap::new(tables.collect()), ..self.clone() }
     }
 
     /// The table of a set of clusters, or the one of all clusters until it is compiled.
     #[must_use]
     pub fn table(&self, set: &ClusterSet) -> &Arc<GeoTable> {
-        // The key is made anew as that of a map is a pair; this is not the path of queries.
-        self.by_set.get(&(set.clone(), Shape::Whole)).unwrap_or(&self.whole)
+        self.by_set.of(set, Shape::Whole).unwrap_or(&self.whole)
     }
 
-    /// The table of exactly these clusters, cut to exactly this shape, once it is compiled.
+    /// The table of exactly the clusters that have the bits of `low` below 64 and of which `is`
+    /// is true, cut to exactly this shape, once it is compiled.
     #[must_use]
     #[inline]
-    pub fn exact(&self, set: ClusterSet, shape: Shape) -> Option<&GeoTable> {
-        self.by_set.get(&(set, shape)).map(|table| &**table)
+    pub fn exact(
+        &self,
+        low: u64,
+        is: impl Fn(&ClusterSet) -> bool,
+        shape: Shape,
+    ) -> Option<&GeoTable> {
+        self.by_set.find(low, is, shape).map(|table| &**table)
     }
 
     /// For each cluster those that have a region in common with it, itself among them.
@@ -90,7 +90,7 @@ impl Compiled {
     pub fn is_settled(&self, wanted: &(ClusterSet, Shape)) -> bool {
         let (set, shape) = wanted;
         let is_whole = *shape == Shape::Whole && set.len() == self.sites.len();
-        set.len() < 2 || is_whole || self.by_set.contains_key(wanted)
+        set.len() < 2 || is_whole || self.by_set.of(set, *shape).is_some()
     }
 }
 
@@ -221,6 +221,7 @@ impl Geography {
 
     /// Whether the order that a table gives depends on the client at all.
     #[must_use]
+    #[inline]
     pub fn varies(&self, table: &GeoTable) -> bool {
         table.varies() || (!self.pods.is_empty() && table.single().is_none())
     }

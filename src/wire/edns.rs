@@ -30,7 +30,20 @@ impl Edns {
     /// The octets of an OPT record without options: root owner, type, class, TTL, length.
     pub(super) const BARE_LEN: usize = 11;
 
+    /// Reads a message's only additional record, all that stands behind its question; `None` where
+    /// it is no OPT record or does not end there.
+    #[inline]
+    pub(crate) fn of_last_record(record: &[u8]) -> Option<Self> {
+        let (fixed, data) = record.split_first_chunk::<{ Self::BARE_LEN }>()?;
+        let [0, t0, t1, c0, c1, ttl @ .., l0, l1] = *fixed else { return None };
+        let is_opt = u16::from_be_bytes([t0, t1]) == super::number::rtype::OPT;
+        let whole = usize::from(u16::from_be_bytes([l0, l1])) == data.len();
+        let class = u16::from_be_bytes([c0, c1]);
+        (is_opt && whole).then(|| Self::parse(class, u32::from_be_bytes(ttl), data))
+    }
+
     /// Reads class, TTL and RDATA of an OPT record.
+    #[inline]
     pub(super) fn parse(class: u16, ttl: u32, data: &[u8]) -> Self {
         let [_, version, flags, _] = ttl.to_be_bytes();
         let mut edns = Self {
@@ -49,6 +62,7 @@ impl Edns {
         edns
     }
 
+    #[inline]
     fn read_options(&mut self, mut data: &[u8]) -> Option<()> {
         while !data.is_empty() {
             let [c0, c1, l0, l1, rest @ ..] = data else { return None };
@@ -116,30 +130,29 @@ impl ReplyEdns<'_> {
 
     /// Octets that the record takes, so that room is kept before the answer is filled in
     /// (RFC 7871 §7.2.1).
-    pub(super) fn len(&self) -> usize {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
         Edns::BARE_LEN
             + self.query.subnet.map_or(0, |s| s.reply_len())
             + self.nsid.map_or(0, |n| n.len() + 4)
             + self.error.map_or(0, |_| Self::ERROR_LEN)
     }
 
-    /// Writes the record to `out`, which has exactly [`Self::len`] octets.
-    pub(super) fn write(&self, rcode: u16, scope: u8, out: &mut [u8]) {
-        let rdata_len = out.len() - Edns::BARE_LEN;
-        out[0] = 0;
-        out[1..3].copy_from_slice(&super::number::rtype::OPT.to_be_bytes());
-        out[3..5].copy_from_slice(&self.payload.to_be_bytes());
-        // Extended RCODE, version 0, DO, zeros (RFC 6891 §6.1.3).
-        out[5] = (rcode >> 4) as u8;
-        out[6] = 0;
-        out[7] = u8::from(self.query.dnssec_ok) << 7;
-        out[8] = 0;
-        out[9..11].copy_from_slice(&(rdata_len as u16).to_be_bytes());
-        let mut rest = &mut out[Edns::BARE_LEN..];
-        if let Some(subnet) = self.query.subnet {
-            let (option, after) = rest.split_at_mut(subnet.reply_len());
-            subnet.write(scope, option);
-            rest = after;
+    /// Writes the record to the front of `out`, which has at least [`Self::len`] octets; what
+    /// follows these in it is then arbitrary.
+    #[inline]
+    pub(crate) fn write(&self, rcode: u16, scope: u8, out: &mut [u8]) {
+        let [r0, r1] = super::number::rtype::OPT.to_be_bytes();
+        let [p0, p1] = self.payload.to_be_bytes();
+        let [l0, l1] = ((self.len() - Edns::BARE_LEN) as u16).to_be_bytes();
+        // Root, extended RCODE, version 0, DO, zeros (RFC 6891 §6.1.3).
+        let flags = u8::from(self.query.dnssec_ok) << 7;
+        let bare = [0, r0, r1, p0, p1, (rcode >> 4) as u8, 0, flags, 0, l0, l1];
+        let (fixed, mut rest) = out.split_at_mut(bare.len());
+        fixed.copy_from_slice(&bare);
+        if let Some(subnet) = &self.query.subnet {
+            subnet.write(scope, rest);
+            rest = &mut rest[subnet.reply_len()..];
         }
         if let Some(nsid) = self.nsid {
             let (option, after) = rest.split_at_mut(nsid.len() + 4);

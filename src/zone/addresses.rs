@@ -1,0 +1,88 @@
+//! The addresses of a service in one family.
+
+use std::slice;
+
+use crate::model::{ClusterId, ClusterSet};
+
+/// Addresses by cluster, as RDATA of `N` octets; frozen.
+///
+/// Invariant: `octets` holds those of each cluster of the set, ascending; `ends` is empty where
+/// each has one, which is nearly always so, and else tells where each one's end.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub struct Addresses<const N: usize> {
+    clusters: ClusterSet,
+    octets: Box<[[u8; N]]>,
+    ends: Box<[u16]>,
+}
+
+/// The most addresses that one service has in one family; ends are 16 bits wide.
+const MAX: usize = u16::MAX as usize;
+
+impl<const N: usize> Addresses<N> {
+    /// Addresses with their clusters, sorted by cluster.
+    pub(super) fn new(all: impl IntoIterator<Item = (ClusterId, [u8; N])>) -> Self {
+        let all: Vec<_> = all.into_iter().take(MAX).collect();
+        let groups = || all.chunk_by(|(one, _), (other, _)| one == other);
+        let mut end = 0;
+        let ends = groups().map(|group| {
+            end += group.len() as u16;
+            end
+        });
+        let ends = if groups().all(|group| group.len() == 1) { Box::default() } else { ends.collect() };
+        Self {
+            clusters: groups().map(|group| group[0].0).collect(),
+            octets: all.iter().map(|(_, octets)| *octets).collect(),
+            ends,
+        }
+    }
+
+    /// The clusters that have any.
+    #[must_use]
+    #[inline]
+    pub fn clusters(&self) -> &ClusterSet {
+        &self.clusters
+    }
+
+    /// Those of the shard in `cluster`.
+    #[must_use]
+    #[inline]
+    pub fn of(&self, cluster: ClusterId) -> &[[u8; N]] {
+        let Some(at) = self.clusters.rank(cluster) else { return &[] };
+        if self.ends.is_empty() {
+            return slice::from_ref(&self.octets[at]);
+        }
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.octets[start.into()..self.ends[at].into()]
+    }
+
+    /// Whether an address stands twice, at two clusters then.
+    pub(super) fn repeat(&self) -> bool {
+        let mut sorted = self.octets.to_vec();
+        sorted.sort_unstable();
+        sorted.windows(2).any(|pair| pair[0] == pair[1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Addresses;
+    use crate::model::ClusterId;
+
+    #[test]
+    fn each_cluster_has_its_own() {
+        for counts in [vec![1, 1, 1], vec![2, 1, 3], vec![]] {
+            // Ids apart, some beyond one word.
+            let id = |at: usize| ClusterId::new(1 + 40 * at);
+            let all = counts.iter().enumerate();
+            let all = all.flat_map(|(at, count)| (0..*count).map(move |i| (id(at), [at as u8, i])));
+            let addresses = Addresses::new(all);
+            for (at, count) in counts.iter().enumerate() {
+                let own: Vec<[u8; 2]> = (0..*count).map(|i| [at as u8, i]).collect();
+                assert_eq!(addresses.of(id(at)), own);
+            }
+            assert!(addresses.of(ClusterId::new(0)).is_empty());
+            assert!(addresses.of(ClusterId::new(300)).is_empty());
+            assert_eq!(addresses.clusters().len(), counts.len());
+        }
+    }
+}
