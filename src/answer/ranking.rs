@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-use crate::geo::{GeoTable, Geography, Order, Ranked, Ranking, Shape};
+use crate::geo::{GeoTable, Geography, Ranked, Ranking, Shape};
 use crate::model::{ClusterId, ClusterSet, Policy, Ties};
 use crate::snapshot::{Live, Snapshot};
 use crate::zone::{Level, Service};
@@ -254,11 +254,6 @@ pub fn visit<R>(
         }
     };
     let unit = ranking.unit.filter(|_| service.ties == Ties::Sticky);
-    if let (Some(low), None, Policy::All | Policy::Nearest(_)) =
-        (eligible.only_low(), unit, &service.policy)
-    {
-        return visit_low(ranking.order, low, turn, left, each);
-    }
     let Some(order) = ranking.order else {
         return equals(|| eligible.iter(), (turn, unit), &mut left, |id| each(id, 0));
     };
@@ -302,73 +297,6 @@ pub fn visit<R>(
             }
         }
         start += more + 1;
-    }
-    None
-}
-
-/// As [`visit`], for the policies that take clusters in order and for sets of which all ids are
-/// below 64: nearly all there are.
-#[inline]
-pub(super) fn visit_low<R>(
-    order: Option<Order<'_>>,
-    low: u64,
-    turn: u32,
-    mut left: usize,
-    mut each: impl FnMut(ClusterId, u16) -> Option<R>,
-) -> Option<R> {
-    let Some(order) = order else {
-        return equals_low(low, turn, &mut left, |id| each(id, 0));
-    };
-    let bit = |ranked: &Ranked| 1_u64.checked_shl(ranked.cluster().index() as u32).unwrap_or(0);
-    let mut rest = order.ranked();
-    let mut number = 0;
-    while let [first, behind @ ..] = rest {
-        let mut group = bit(first);
-        rest = behind;
-        while let [equal, behind @ ..] = rest
-            && !equal.starts_group()
-        {
-            group |= bit(equal);
-            rest = behind;
-        }
-        group &= low;
-        if group == 0 {
-            continue;
-        }
-        let done = equals_low(group, turn, &mut left, |id| each(id, number));
-        if done.is_some() || left == 0 {
-            return done;
-        }
-        number += 1;
-    }
-    None
-}
-
-/// As [`equals`] for the clusters with these bits, taking turns.
-#[inline]
-fn equals_low<R>(
-    members: u64,
-    turn: u32,
-    left: &mut usize,
-    mut each: impl FnMut(ClusterId) -> Option<R>,
-) -> Option<R> {
-    // Those from the one whose turn it is.
-    let mut late = members;
-    if members & members.wrapping_sub(1) != 0 {
-        for _ in 0..turn % members.count_ones() {
-            late &= late - 1;
-        }
-    }
-    for mut rest in [late, members & !late] {
-        while rest != 0 && *left > 0 {
-            let id = ClusterId::new(rest.trailing_zeros() as usize);
-            rest &= rest - 1;
-            *left -= 1;
-            let done = each(id);
-            if done.is_some() {
-                return done;
-            }
-        }
     }
     None
 }

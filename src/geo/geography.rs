@@ -1,6 +1,6 @@
 //! Everything that orders clusters for a client, at one moment.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -188,24 +188,37 @@ impl Geography {
         subnet: Option<IpAddr>,
         source: IpAddr,
     ) -> Ranking<'g> {
-        let ranking = |order, scope, by| Ranking {
-            order: Some(order),
-            scope,
-            by,
-            varies: self.varies(table),
-            unit: None,
+        let (address, by) = match subnet {
+            Some(subnet) => (subnet, LocatedBy::Subnet),
+            None => (source, LocatedBy::Source),
         };
-        let by_source = || self.place(table, source).0.unwrap_or(table.unknown());
-        let Some(subnet) = subnet else {
-            // "tailored by the resolver's address" says nothing of networks: no scope.
-            return ranking(by_source(), 0, LocatedBy::Source);
+        let (order, scope) = self.place(table, address);
+        let (order, by) = match order {
+            Some(order) => (order, by),
+            None => (self.without_subnet(table, subnet.map(|_| source)), LocatedBy::Source),
         };
-        match self.place(table, subnet) {
-            (Some(order), scope) => ranking(order, scope, LocatedBy::Subnet),
-            // RFC 7871 §11.3: private addresses are not used; the resolver's is, and the scope
-            // covers the whole private block.
-            (None, scope) => ranking(by_source(), scope, LocatedBy::Source),
+        // An order by the resolver's own address says nothing of networks: no scope.
+        let scope = if subnet.is_some() { scope } else { 0 };
+        Ranking { order: Some(order), scope, by, varies: self.varies(table), unit: None }
+    }
+
+    /// As [`Self::rank`] of an IPv4 subnet, in the common case alone that no pod networks have a say
+    /// and that the network tells a place: the order and the scope.
+    #[inline]
+    #[must_use]
+    pub fn by_v4<'g>(&self, table: &'g GeoTable, subnet: Ipv4Addr) -> Option<(Order<'g>, u8)> {
+        if !self.pods.is_empty() {
+            return None;
         }
+        table.by_v4(subnet)
+    }
+
+    /// The order for a client whose own prefix tells nothing: the resolver's, where that is another
+    /// address. RFC 7871 §11.3: private addresses are not used; the scope covers the whole block.
+    #[cold]
+    fn without_subnet<'g>(&self, table: &'g GeoTable, resolver: Option<IpAddr>) -> Order<'g> {
+        let found = resolver.and_then(|resolver| self.place(table, resolver).0);
+        found.unwrap_or(table.unknown())
     }
 
     /// The network of a client who sent `subnet` from `source`, for policies that hash it.

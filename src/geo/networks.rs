@@ -45,6 +45,12 @@ impl<V: Value> Networks<V> {
         }
     }
 
+    /// As [`Self::lookup`] of an IPv4 address.
+    #[inline]
+    pub(super) fn lookup_v4(&self, bits: u32) -> (V, u8) {
+        self.v4.lookup(bits)
+    }
+
     /// The IPv4 ranges in ascending order.
     pub(super) fn iter_v4(&self) -> impl Iterator<Item = (u32, V)> + '_ {
         self.v4.iter()

@@ -9,7 +9,7 @@
 //! one pass over the atlas merges neighbours with the same order.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use foldhash::fast::FixedState;
 
@@ -126,6 +126,15 @@ impl GeoTable {
                 (code, scope) => Lookup::Found { order: self.order(code), scope },
             },
         }
+    }
+
+    /// As [`Self::lookup`] of an IPv4 address where the order depends on the network and the network
+    /// tells a place.
+    #[inline]
+    pub(super) fn by_v4(&self, client: Ipv4Addr) -> Option<(Order<'_>, u8)> {
+        let Clients::ByNetwork(networks) = &self.clients else { return None };
+        let (code, scope) = networks.lookup_v4(client.to_bits());
+        (code.0 < Code::FIRST_BLOCK).then(|| (self.order(code), scope))
     }
 
     /// What the client at an address gets, where pods are placed in their clusters.

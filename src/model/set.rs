@@ -14,6 +14,7 @@ impl ClusterId {
     /// # Panics
     /// When `index` is not below [`Self::MAX_CLUSTERS`], which the configuration refuses.
     #[must_use]
+    #[inline]
     pub fn new(index: usize) -> Self {
         assert!(index < Self::MAX_CLUSTERS, "cluster index {index} out of range");
         Self(index as u16)
@@ -21,6 +22,7 @@ impl ClusterId {
 
     /// The index into arrays with one item a cluster.
     #[must_use]
+    #[inline]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -90,10 +92,6 @@ impl ClusterSet {
             return None;
         }
         let below = self.word(word) & (bit - 1);
-        if word == 0 && below & (below + 1) == 0 {
-            // All of them: most services have a shard in every cluster.
-            return Some(below.trailing_ones() as usize);
-        }
         let before: u32 = (0..word).map(|index| self.word(index).count_ones()).sum();
         Some((before + below.count_ones()) as usize)
     }

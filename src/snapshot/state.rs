@@ -164,6 +164,7 @@ impl Snapshot {
 
     /// How the server names itself.
     #[must_use]
+    #[inline]
     pub fn identity(&self) -> &Identity {
         &self.inputs.federation.identity
     }

@@ -3,7 +3,7 @@
 use super::subnet::{self, ClientSubnet};
 
 /// Option code of NSID (RFC 5001 §4).
-const NSID: u16 = 3;
+pub(crate) const NSID: u16 = 3;
 /// Option code of Extended DNS Errors (RFC 8914 §2).
 const EXTENDED_ERROR: u16 = 15;
 
@@ -28,19 +28,7 @@ pub struct Edns {
 
 impl Edns {
     /// The octets of an OPT record without options: root owner, type, class, TTL, length.
-    pub(super) const BARE_LEN: usize = 11;
-
-    /// Reads a message's only additional record, all that stands behind its question; `None` where
-    /// it is no OPT record or does not end there.
-    #[inline]
-    pub(crate) fn of_last_record(record: &[u8]) -> Option<Self> {
-        let (fixed, data) = record.split_first_chunk::<{ Self::BARE_LEN }>()?;
-        let [0, t0, t1, c0, c1, ttl @ .., l0, l1] = *fixed else { return None };
-        let is_opt = u16::from_be_bytes([t0, t1]) == super::number::rtype::OPT;
-        let whole = usize::from(u16::from_be_bytes([l0, l1])) == data.len();
-        let class = u16::from_be_bytes([c0, c1]);
-        (is_opt && whole).then(|| Self::parse(class, u32::from_be_bytes(ttl), data))
-    }
+    pub(crate) const BARE_LEN: usize = 11;
 
     /// Reads class, TTL and RDATA of an OPT record.
     #[inline]
@@ -131,7 +119,7 @@ impl ReplyEdns<'_> {
     /// Octets that the record takes, so that room is kept before the answer is filled in
     /// (RFC 7871 §7.2.1).
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         Edns::BARE_LEN
             + self.query.subnet.map_or(0, |s| s.reply_len())
             + self.nsid.map_or(0, |n| n.len() + 4)
@@ -141,7 +129,7 @@ impl ReplyEdns<'_> {
     /// Writes the record to the front of `out`, which has at least [`Self::len`] octets; what
     /// follows these in it is then arbitrary.
     #[inline]
-    pub(crate) fn write(&self, rcode: u16, scope: u8, out: &mut [u8]) {
+    pub(super) fn write(&self, rcode: u16, scope: u8, out: &mut [u8]) {
         let [r0, r1] = super::number::rtype::OPT.to_be_bytes();
         let [p0, p1] = self.payload.to_be_bytes();
         let [l0, l1] = ((self.len() - Edns::BARE_LEN) as u16).to_be_bytes();

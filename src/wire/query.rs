@@ -11,7 +11,7 @@ pub const HEADER_LEN: usize = 12;
 const QUERY: u8 = 0;
 
 /// The header fields of a request that its reply repeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Message id.
     pub id: u16,

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Option code (RFC 7871 §6).
 pub const CODE: u16 = 8;
 
+/// Where in the option, code and length included, SCOPE PREFIX-LENGTH stands (RFC 7871 §6).
+pub(crate) const SCOPE_AT: usize = 7;
+
 /// A well-formed Client Subnet option of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSubnet {

@@ -15,6 +15,28 @@ pub struct Addresses<const N: usize> {
     ends: Box<[u16]>,
 }
 
+/// One address for each of some clusters with ids below 64.
+#[derive(Clone, Copy, Debug)]
+pub struct Singles<'a, const N: usize> {
+    clusters: u64,
+    octets: &'a [[u8; N]],
+    /// Whether each cluster's stands at its own index, as all clusters have one.
+    of_all: bool,
+}
+
+impl<'a, const N: usize> Singles<'a, N> {
+    /// That of a cluster which has one.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, id: u8) -> Option<&'a [u8; N]> {
+        let at = match self.of_all {
+            true => id.into(),
+            false => (self.clusters & !(u64::MAX << (id % 64))).count_ones() as usize,
+        };
+        self.octets.get(at)
+    }
+}
+
 /// The most addresses that one service has in one family; ends are 16 bits wide.
 const MAX: usize = u16::MAX as usize;
 
@@ -28,7 +50,8 @@ impl<const N: usize> Addresses<N> {
             end += group.len() as u16;
             end
         });
-        let ends = if groups().all(|group| group.len() == 1) { Box::default() } else { ends.collect() };
+        let ends =
+            if groups().all(|group| group.len() == 1) { Box::default() } else { ends.collect() };
         Self {
             clusters: groups().map(|group| group[0].0).collect(),
             octets: all.iter().map(|(_, octets)| *octets).collect(),
@@ -55,6 +78,15 @@ impl<const N: usize> Addresses<N> {
         &self.octets[start.into()..self.ends[at].into()]
     }
 
+    /// The one address of each cluster, where all have one; ids below 64.
+    #[must_use]
+    #[inline]
+    pub fn singles(&self) -> Option<Singles<'_, N>> {
+        let (clusters, octets) = (self.clusters.word(0), &*self.octets);
+        let of_all = clusters & clusters.wrapping_add(1) == 0;
+        self.ends.is_empty().then_some(Singles { clusters, octets, of_all })
+    }
+
     /// Whether an address stands twice, at two clusters then.
     pub(super) fn repeat(&self) -> bool {
         let mut sorted = self.octets.to_vec();
@@ -79,6 +111,9 @@ mod tests {
             for (at, count) in counts.iter().enumerate() {
                 let own: Vec<[u8; 2]> = (0..*count).map(|i| [at as u8, i]).collect();
                 assert_eq!(addresses.of(id(at)), own);
+                if let Some(singles) = addresses.singles().filter(|_| id(at).index() < 64) {
+                    assert_eq!(singles.get(id(at).index() as u8), own.first());
+                }
             }
             assert!(addresses.of(ClusterId::new(0)).is_empty());
             assert!(addresses.of(ClusterId::new(300)).is_empty());

@@ -14,7 +14,7 @@ mod statics;
 mod tails;
 mod tree;
 
-pub use addresses::Addresses;
+pub use addresses::{Addresses, Singles};
 pub use internal::{INTERNAL_TTL, InternalSettings, InternalZone};
 pub use levels::{Level, Levels};
 pub use service::{Family, NamedPort, Plain, Service, ServiceEntry};

@@ -191,7 +191,9 @@ impl Service {
 
     fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
         let addresses = || {
-            shards.iter().flat_map(|(id, shard)| shard.addresses.iter().map(|address| (*id, *address)))
+            shards
+                .iter()
+                .flat_map(|(id, shard)| shard.addresses.iter().map(|address| (*id, *address)))
         };
         self.v4 = Addresses::new(addresses().filter_map(|(id, address)| match address {
             IpAddr::V4(a) => Some((id, a.octets())),

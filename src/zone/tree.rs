@@ -210,12 +210,14 @@ impl Zone {
 
     /// The settings that the zone was compiled with.
     #[must_use]
+    #[inline]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// The apex D.
     #[must_use]
+    #[inline]
     pub fn apex(&self) -> &DomainName {
         &self.settings.domain
     }
@@ -386,10 +388,17 @@ impl Zone {
     pub fn service(&self, key: &[u8]) -> Option<(&Service, Position)> {
         let hash = key_hash(key);
         let (bucket, first) = self.services.place(hash);
-        let same = self.services.bucket(bucket)[first..].iter();
-        let mut same = same.take_while(|entry| entry.hash == hash).enumerate();
-        let (offset, entry) = same.find(|(_, entry)| entry.service.key.wire() == key)?;
-        Some((&*entry.service, Position { bucket, slot: first + offset }))
+        let entries = self.services.bucket(bucket);
+        let mut slot = first;
+        while let Some(entry) = entries.get(slot)
+            && entry.hash == hash
+        {
+            if entry.service.key.wire() == key {
+                return Some((&*entry.service, Position { bucket, slot }));
+            }
+            slot += 1;
+        }
+        None
     }
 }
 
