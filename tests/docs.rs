@@ -67,7 +67,9 @@ fn the_readme_tells_of_every_annotation() {
     let is_name = |c: char| c.is_ascii_lowercase() || c == '-';
     let readme = read("README.md");
     let told = behind(&readme, "meridian.dev/", is_name);
-    let code = sources("src/cluster/narrow").join("\n") + &self::read("src/cluster/home.rs");
+    let code = sources("src/cluster/narrow").join("\n")
+        + &self::read("src/cluster/home.rs")
+        + &self::read("src/cluster/home/secret.rs");
     let read: BTreeSet<&str> = ["read(\"", "text(\"", "annotation(\"", "\"meridian.dev/"]
         .into_iter()
         .flat_map(|start| behind(&code, start, is_name))

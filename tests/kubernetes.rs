@@ -5,112 +5,17 @@
 mod support;
 
 use std::fs;
-use std::thread;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use support::PAUSE;
-use support::apiserver::http::{EXPIRED, GOOD, base64};
+use support::apiserver::http::{EXPIRED, GOOD};
 use support::apiserver::{ApiServer, Fault, Gone, Streaming};
 use support::client::Over;
 use support::dns::Query;
+use support::kubernetes::{
+    answers, ask, cluster, config, eventually, failed, federated, publish, service, slice, start,
+};
 use support::server::{Server, Until, User, replace};
-
-/// How long recovery may take: pauses between attempts grow to half a minute.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// `source` of a cluster whose kubeconfig is the file `NAME.kubeconfig`.
-fn cluster(name: &str, more: &str) -> String {
-    format!(
-        "  - {{name: {name}, region: {name}, source: {{kubeconfig: {{path: {name}.kubeconfig}}}}\
-         {more}}}\n"
-    )
-}
-
-/// A configuration with `federation` put into that section and these clusters.
-fn config(federation: &str, clusters: &str, rest: &str) -> String {
-    format!(
-        "federation:\n  name: fed\n  domain: example.com\n  \
-         nameservers: [{{name: ns.example.net}}]\n{federation}\
-         listen: {{dns: [$DNS], http: $HTTP}}\n\
-         startup: {{grace: 1s}}\n\
-         shutdown: {{drain: 0s}}\n\
-         health: {{grace: 1h}}\n\
-         kubernetes: {{probe: {{period: 200ms, timeout: 2s}}, watchTimeout: 2s}}\n\
-         clusters:{}\n{clusters}{rest}",
-        if clusters.is_empty() { " []" } else { "" }
-    )
-}
-
-/// A server over clusters `name`, each with its API server and user.
-fn start(federation: &str, clusters: &[(&str, &ApiServer)], rest: &str, until: Until) -> Server {
-    let directory = tempfile::tempdir().expect("room for files");
-    for (name, api) in clusters {
-        let path = directory.path().join(format!("{name}.kubeconfig"));
-        fs::write(path, api.kubeconfig("")).expect("writable");
-    }
-    let text: String = clusters.iter().map(|(name, _)| cluster(name, "")).collect();
-    Server::start(directory, &config(federation, &text, rest), None, User::Same, until)
-}
-
-fn federated() -> Value {
-    json!({"meridian.dev/federate": "true"})
-}
-
-/// A Service of a load balancer with `ip`.
-fn service(name: &str, ip: &str, labels: Value) -> Value {
-    json!({"metadata": {"namespace": "default", "name": name, "labels": labels},
-           "spec": {"type": "LoadBalancer", "ports": [{"name": "http", "port": 80}]},
-           "status": {"loadBalancer": {"ingress": [{"ip": ip}]}}})
-}
-
-/// Its EndpointSlice with one ready endpoint.
-fn slice(name: &str, mut labels: Value) -> Value {
-    labels["kubernetes.io/service-name"] = name.into();
-    json!({"metadata": {"namespace": "default", "name": format!("{name}-1"), "labels": labels},
-           "addressType": "IPv4",
-           "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}]})
-}
-
-/// Puts a federated service.
-fn publish(api: &ApiServer, name: &str, ip: &str) {
-    api.put("services", service(name, ip, federated()));
-    api.put("endpointslices", slice(name, federated()));
-}
-
-/// The data of the answer for the global name of `name`, or its code.
-fn ask(server: &Server, name: &str) -> Vec<String> {
-    let query = Query::new(&format!("{name}.default.fed.svc.example.com."), "A");
-    let reply = server.client().ask(Over::Udp, &query).unwrap_or_else(|why| {
-        panic!("no answer: {why}\n{}", server.log());
-    });
-    let data = |record: &String| record.rsplit(' ').next().unwrap_or_default().to_owned();
-    match reply.rcode() {
-        0 => reply.answer().iter().map(data).collect(),
-        code => vec![format!("rcode {code}")],
-    }
-}
-
-/// Waits until `check` holds.
-fn eventually(server: &Server, what: &str, check: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !check() {
-        let state = || server.get("/state").map(|page| page.body);
-        assert!(Instant::now() < deadline, "not seen: {what}\n{:?}\n{}", state(), server.log());
-        thread::sleep(PAUSE);
-    }
-}
-
-fn answers(server: &Server, name: &str, expected: &[&str]) {
-    eventually(server, &format!("{name} is {expected:?}"), || ask(server, name) == expected);
-}
-
-/// Waits until failures of a kind for `reason` have been counted.
-fn failed(server: &Server, kind: &str, reason: &str) {
-    let series = format!("meridian_watch_failures_total{{kind=\"{kind}\",reason=\"{reason}\"}}");
-    eventually(server, &series, || server.metric(&series) > 0.0);
-}
 
 /// One cluster with one service, faulted by `fault` until `noticed`, then healed.
 fn through_a_fault(fault: impl Fn(&ApiServer), noticed: impl Fn(&Server, &ApiServer)) {
@@ -457,60 +362,4 @@ fn a_cluster_exports_from_its_namespaces_alone() {
     let state = server.get("/state").expect("a page").body;
     assert!(state.contains("namespace default is not among"), "{state}");
     assert!(state.contains("RFC 1918"), "{state}");
-}
-
-/// A Secret that registers `api`.
-fn secret(name: &str, api: &ApiServer, annotations: Value) -> Value {
-    let kubeconfig = base64(api.kubeconfig("").as_bytes());
-    json!({"metadata": {"namespace": "meridian", "name": name, "annotations": annotations,
-                        "labels": {"meridian.dev/cluster": "true"}},
-           "data": {"kubeconfig": kubeconfig}})
-}
-
-#[test]
-fn secrets_register_clusters_at_run_time() {
-    let (home, one, two) = (ApiServer::start(), ApiServer::start(), ApiServer::start());
-    publish(&one, "web", "192.0.2.1");
-    publish(&two, "web", "192.0.2.2");
-    home.put("secrets", secret("one", &one, json!({"meridian.dev/region": "eu"})));
-    let directory = tempfile::tempdir().expect("room for files");
-    fs::write(directory.path().join("home.kubeconfig"), home.kubeconfig("")).expect("writable");
-    let registry = "home: {source: {kubeconfig: {path: home.kubeconfig}}, namespace: meridian}\n";
-    let text = config("", "", registry);
-    let server = Server::start(directory, &text, None, User::Same, Until::Ready);
-    answers(&server, "web", &["192.0.2.1"]);
-    let regional = Query::new("web.default.fed.svc.eu.example.com.", "A");
-    let reply = server.client().ask(Over::Udp, &regional).expect("an answer");
-    assert_eq!(reply.rcode(), 0, "the region of the annotation");
-    // Added.
-    home.put("secrets", secret("two", &two, json!({"meridian.dev/name": "second"})));
-    let both = || {
-        let mut answer = ask(&server, "web");
-        answer.sort();
-        answer
-    };
-    eventually(&server, "both clusters", || both() == ["192.0.2.1", "192.0.2.2"]);
-    // Unusable: reported, and what it said before stays.
-    let mut unusable = secret("two", &two, json!({"meridian.dev/zones": "z"}));
-    home.put("secrets", unusable.take());
-    eventually(&server, "a report", || {
-        server.get("/state").expect("a page").body.contains("Secret meridian/two")
-    });
-    assert_eq!(both(), ["192.0.2.1", "192.0.2.2"]);
-    // Changed: drained.
-    let drained = json!({"meridian.dev/name": "second", "meridian.dev/drain": "true"});
-    home.put("secrets", secret("two", &two, drained));
-    eventually(&server, "one is drained", || both() == ["192.0.2.1"]);
-    home.put("secrets", secret("two", &two, json!({"meridian.dev/name": "second"})));
-    eventually(&server, "both clusters", || both() == ["192.0.2.1", "192.0.2.2"]);
-    // The home cluster is lost: nobody goes.
-    home.fault("*", Fault::Status(500, None));
-    home.forget(Gone::Status);
-    thread::sleep(PAUSE);
-    assert_eq!(both(), ["192.0.2.1", "192.0.2.2"]);
-    home.heal();
-    // Removed.
-    home.delete("secrets", "meridian", "one");
-    eventually(&server, "one is gone", || both() == ["192.0.2.2"]);
-    assert_eq!(server.client().ask(Over::Udp, &regional).expect("an answer").rcode(), 3);
 }

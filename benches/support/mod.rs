@@ -102,6 +102,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
                 drain: false,
                 stale_grace: None,
+                checks: Default::default(),
             }
         })
         .collect();
@@ -145,6 +146,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             reports: Default::default(),
         }),
         views,
+        opinions: Default::default(),
         standings: vec![
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
@@ -156,10 +158,13 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
 
 /// The settled snapshot of `inputs`.
 pub(crate) fn snapshot(inputs: Inputs) -> Snapshot {
-    let first = build(None, inputs);
-    let compiled = first.geography.compiled.with_sets(&first.wanted_tables());
-    let inputs = Inputs { compiled: Some(Arc::new(compiled)), ..first.inputs.clone() };
-    build(Some(&first), inputs)
+    let mut snapshot = build(None, inputs);
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
+    }
+    snapshot
 }
 
 /// A kind of query.

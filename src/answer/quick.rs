@@ -12,7 +12,7 @@ use super::service::rdata;
 use super::{Answered, Client, MAX_MESSAGE, PLAIN_UDP_LIMIT, Transport, ZoneKind};
 use crate::geo::{Geography, LocatedBy, Order, Ranking, Shape};
 use crate::model::ClusterId;
-use crate::snapshot::{Live, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::wire::number::{rcode, rtype};
 use crate::wire::query::HEADER_LEN;
 use crate::wire::question::fold;
@@ -50,7 +50,7 @@ pub(super) fn quick(
     let served = live.served.word(0) & snapshot.up.word(0) & level;
     let most = zone.settings().max_addresses.get().into();
     let geography = &snapshot.geography;
-    let way = Way { geography, plain, live, turn, subnet: &asked.opt.subnet, client: &client };
+    let way = Way { geography, plain, turn, subnet: &asked.opt.subnet, client: &client };
     let mut chosen = Chosen::default();
     let (records, by) = match asked.qtype {
         rtype::A => {
@@ -108,6 +108,9 @@ impl<'q> Asked<'q> {
         let (fixed, rest) = body[self.len..].split_first_chunk()?;
         let [t0, t1, 0, 1] = *fixed else { return None };
         self.qtype = u16::from_be_bytes([t0, t1]);
+        if !matches!(self.qtype, 1..rtype::FIRST_META) || self.qtype == rtype::OPT {
+            return None;
+        }
         match additional {
             0 if rest.is_empty() => Some(()),
             1 => self.opt.read(rest),
@@ -222,7 +225,6 @@ impl<'q> Opt<'q> {
 struct Way<'s> {
     geography: &'s Geography,
     plain: Plain,
-    live: &'s Live,
     turn: u32,
     subnet: &'s Option<IpAddr>,
     client: &'s Client,
@@ -236,9 +238,9 @@ impl Way<'_> {
         if eligible == 0 {
             return None;
         }
-        let table = &*self.live.table;
+        let whole = self.geography.compiled.whole();
         let most = self.plain.nearest.into();
-        let alike = table.are_alike(eligible);
+        let alike = whole.are_alike(eligible);
         let exact = || {
             let shape = match self.plain.within {
                 None => Shape::Whole,
@@ -248,14 +250,13 @@ impl Way<'_> {
         };
         // By the client's own IPv4 network, where that tells all that is to be told of it.
         if let (Some(IpAddr::V4(address)), false) = (self.subnet, alike)
-            && let Some((order, scope)) = self.geography.by_v4(exact().unwrap_or(table), *address)
+            && let Some((order, scope)) = self.geography.by_v4(exact().unwrap_or(whole), *address)
         {
             chosen.take(Some(order), eligible, self.turn, most);
             return Some((scope, LocatedBy::Subnet));
         }
         let client = (*self.subnet, self.client.address);
-        let Ranking { order, scope, by, .. } =
-            by_distance(self.geography, table, alike, exact, client);
+        let Ranking { order, scope, by, .. } = by_distance(self.geography, alike, exact, client);
         chosen.take(order, eligible, self.turn, most);
         Some((scope, by))
     }

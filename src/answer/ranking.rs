@@ -37,10 +37,12 @@ impl<'s> Eligible<'s> {
             .with_low()
     }
 
-    /// All clusters of a set, whatever their health.
+    /// The clusters of a set at the end of a chain, whatever their health: all, or the one whose
+    /// shard is asked for.
     #[must_use]
-    pub fn all(base: &'s ClusterSet) -> Self {
-        Self { low: 0, base, others: [None; 3], only: None }.with_low()
+    pub fn all(base: &'s ClusterSet, end: Level) -> Self {
+        let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
+        Self { low: 0, base, others: [None; 3], only }.with_low()
     }
 
     #[inline]
@@ -124,7 +126,6 @@ impl<'s> Eligible<'s> {
 #[inline]
 pub fn ranking<'s>(
     snapshot: &'s Snapshot,
-    live: &'s Live,
     service: &Service,
     eligible: &Eligible<'_>,
     client: (Option<IpAddr>, IpAddr),
@@ -145,9 +146,10 @@ pub fn ranking<'s>(
         }
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
-    let alike = are_alike(&live.table, eligible);
+    let whole = geography.compiled.whole();
+    let alike = are_alike(whole, eligible);
     let exact = || exact(snapshot, service, eligible);
-    let ranking = by_distance(geography, &live.table, alike, exact, client);
+    let ranking = by_distance(geography, alike, exact, client);
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {
         return ranking.with_unit(geography.unit(subnet, source));
     }
@@ -155,22 +157,22 @@ pub fn ranking<'s>(
 }
 
 /// The order by nearness: by the table of exactly the clusters in question, where there is one,
-/// else by a wider one; none where they are all `alike`.
+/// else by that of all; none where they are all `alike`.
 #[inline]
 pub(super) fn by_distance<'s>(
     geography: &'s Geography,
-    wider: &'s GeoTable,
     alike: bool,
     exact: impl FnOnce() -> Option<&'s GeoTable>,
     (subnet, source): (Option<IpAddr>, IpAddr),
 ) -> Ranking<'s> {
+    let whole = geography.compiled.whole();
     if !alike {
-        return geography.rank(exact().unwrap_or(wider), subnet, source);
+        return geography.rank(exact().unwrap_or(whole), subnet, source);
     }
     // Of clusters in one place a pod's own comes first where that needs no scope: with a subnet
     // told it would narrow the scope of every client beside every node.
     match subnet {
-        None => geography.rank_pod(wider, source).unwrap_or(Ranking::EQUAL),
+        None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
         Some(_) => Ranking::EQUAL,
     }
 }
@@ -206,18 +208,26 @@ fn has_ties(
     service: &Service,
     snapshot: &Snapshot,
 ) -> bool {
-    if ranking.order.is_none() {
-        return eligible.iter().nth(1).is_some();
-    }
-    let mut last = None;
+    let Some(order) = ranking.order else { return eligible.iter().nth(1).is_some() };
+    let most = service.most_clusters(snapshot.zone.settings().max_addresses);
     let choice = Choice { service, beside: snapshot.geography.compiled.beside() };
-    let tie = visit(ranking, eligible, choice, 0, |_, group| {
-        (last.replace(group) == Some(group)).then_some(())
+    let (mut taken, mut last) = (0, None);
+    let tie = visit(ranking, eligible, choice, 0, |id, group| {
+        taken += 1;
+        match last.replace((id, group)) {
+            Some((_, before)) if before == group => Some(true),
+            // No answer holds more.
+            _ => (taken == most.get()).then_some(false),
+        }
     });
     // A tie may also stand at the end of what is taken, so that only one of it is.
-    let cut = matches!(service.policy, Policy::Nearest(_));
-    let holds = |id| eligible.contains(id);
-    tie.is_some() || cut && last.is_some_and(|group| ranking.members(group, holds) > 1)
+    let split = |(id, _)| {
+        let its = |group: &&[Ranked]| group.iter().any(|ranked| ranked.cluster() == id);
+        let group = order.groups().find(its).unwrap_or_default();
+        group.iter().filter(|ranked| eligible.contains(ranked.cluster())).count() > 1
+    };
+    let cut = tie == Some(false) || matches!(service.policy, Policy::Nearest(_));
+    tie == Some(true) || cut && last.is_some_and(split)
 }
 
 /// A service's way to choose among its clusters.

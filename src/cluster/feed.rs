@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::lastgood::KnownView;
+use super::lastgood::LastGood;
 use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
 use super::narrow::Rules;
@@ -26,8 +26,8 @@ pub struct Shared {
     pub resolver: ResolverSettings,
     /// Notified after each new view, so that one publisher can wait for all clusters.
     pub wake: Arc<Notify>,
-    /// Views of an earlier run, for what their host names resolved to.
-    pub remembered: Arc<[KnownView]>,
+    /// What an earlier run knew, for what host names resolved to.
+    pub remembered: Arc<LastGood>,
 }
 
 /// A new view of a cluster.
@@ -148,12 +148,17 @@ async fn run(
             let watching = kube::run(source, settings.api, rules.clone(), board, batches);
             tokio::spawn(watching.in_current_span())
         }
+        // Another feed takes its place when there are credentials.
+        Source::Awaited(_) => tokio::spawn(async move {
+            let _open = batches;
+            std::future::pending().await
+        }),
     });
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut state = ClusterState::new(rules, settings.confirm);
-    if let Some(known) = remembered.iter().find(|k| k.name == settings.name && k.source == identity)
-    {
+    let mut known = remembered.views.iter();
+    if let Some(known) = known.find(|k| k.name == settings.name && k.source == identity) {
         state.remember(&known.view);
     }
     // The views of an earlier run are large, and of no more use.
@@ -176,8 +181,9 @@ async fn run(
                 None => return,
             },
             Ok(()) = reports.changed() => {
-                let told = reports.borrow_and_update().clone();
-                Batch { events: vec![Event::Source(told)], at: Instant::now() }
+                let reports = reports.borrow_and_update().clone();
+                let told = Event::Source { reports, partial: false };
+                Batch { events: vec![told], at: Instant::now() }
             }
             1.. = answered.recv_many(&mut events, ANSWERS) => {
                 Batch { events: std::mem::take(&mut events), at: Instant::now() }

@@ -1,9 +1,13 @@
 //! Clusters registered at run time, by Secrets of the home cluster.
 //!
-//! *Owns*: what such a Secret says and how it is read. *Guarantees*: the list is told only once it
+//! *Owns*: what such a Secret says and how it is read, and the Events that are written beside it.
+//! *Guarantees*: the list is told only once it
 //! is complete; a Secret that becomes unusable keeps what it said before and touches no other; an
 //! API server that is lost takes no cluster away. *Does not*: join them with those that are
 //! configured; that is the command's.
+
+mod events;
+mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +15,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::config::Kubeconfig;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use tokio::sync::{Notify, mpsc, watch};
@@ -19,15 +22,16 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
 use super::feed::{AbortOnDrop, Batch, LinkSender};
-use super::kube::{
-    Board, Connection, Follow, Narrowed, Outlet, keep_connected, refuse_foreign, whole_seconds,
-};
+use super::kube::{Board, Connection, Follow, Narrowed, Outlet, keep_connected, whole_seconds};
 use super::link::{Kind, Link};
 use super::narrow::{ObjectId, Rules, Scope};
 use super::state::Change;
-use super::{ApiSettings, ApiSource, Export};
-use crate::model::{Coordinates, DomainName, Label, Member, Report};
-use crate::telemetry::WatchClock;
+use super::{ApiSettings, ApiSource, Export, Source};
+use crate::model::{DomainName, Member, Report};
+use crate::telemetry::{EventCounts, WatchClock};
+pub use events::{Notice, Severity};
+use events::{Outbox, Poster};
+use secret::{Narrow, Unusable};
 
 /// Where clusters are registered.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +44,15 @@ pub struct Settings {
     pub api: ApiSettings,
 }
 
+impl Settings {
+    /// Which home it is, as text that stays the same from run to run.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let source = Source::Api(self.source.clone()).identity();
+        format!("{source} namespace:{}", self.namespace.as_deref().unwrap_or_default())
+    }
+}
+
 /// A cluster that is registered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
@@ -47,8 +60,26 @@ pub struct Registration {
     pub member: Member,
     /// How it is reached.
     pub source: ApiSource,
-    /// `Secret namespace/name`, for reports.
-    pub subject: Box<str>,
+    /// The Secret.
+    pub secret: SecretName,
+}
+
+/// Which object a Secret is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretName {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// What tells it from an earlier one of that name.
+    pub uid: Box<str>,
+}
+
+/// As reports call it.
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret {}/{}", self.namespace, self.name)
+    }
 }
 
 /// All clusters that are registered.
@@ -67,7 +98,23 @@ pub struct Home {
     pub registered: watch::Receiver<Option<Arc<Registered>>>,
     /// How the home cluster is reached.
     pub link: watch::Receiver<Link>,
+    /// When what is registered was last known to be current.
+    pub clock: Arc<WatchClock>,
+    outbox: Outbox,
     _task: AbortOnDrop,
+}
+
+impl Home {
+    /// Has an Event written of `notice`; without waiting, and without one where too many wait.
+    pub fn post(&self, notice: Notice) {
+        self.outbox.post(notice);
+    }
+
+    /// What has become of Events so far.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventCounts> {
+        self.outbox.counts()
+    }
 }
 
 /// Begins to read the home cluster of the federation whose zone is `apex`, within the current
@@ -78,8 +125,12 @@ pub fn spawn(settings: Settings, apex: DomainName) -> Home {
     let (link_sender, link) = watch::channel(Link::default());
     // Nobody is woken: whoever judges clusters is not interested in this one.
     let link_sender = LinkSender::new(link_sender, Arc::default());
-    let task = run(settings, apex, sender, link_sender).instrument(info_span!("home"));
-    Home { registered, link, _task: AbortOnDrop::new(tokio::spawn(task)) }
+    let (outbox, poster) = events::channel(registered.clone());
+    let clock = Arc::new(WatchClock::new());
+    let (board, reports) = Board::new(link_sender, clock.clone());
+    let task = run(settings, apex, sender, (board, reports), poster);
+    let task = tokio::spawn(task.instrument(info_span!("home")));
+    Home { registered, link, clock, outbox, _task: AbortOnDrop::new(task) }
 }
 
 /// The label of Secrets that register a cluster.
@@ -89,9 +140,9 @@ async fn run(
     settings: Settings,
     apex: DomainName,
     sender: watch::Sender<Option<Arc<Registered>>>,
-    link: LinkSender,
+    (board, mut reports): (Arc<Board>, watch::Receiver<BTreeSet<Report>>),
+    poster: Poster,
 ) {
-    let (board, mut reports) = Board::new(link, Arc::new(WatchClock::new()));
     let (batches, mut events) = mpsc::channel(1);
     // Only identities are asked of these rules.
     let rules = Arc::new(Rules::new(Export::All, Arc::default(), apex));
@@ -110,6 +161,8 @@ async fn run(
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(secrets.in_current_span());
+        let posting = poster.clone().run(connection.client.clone(), renew.clone());
+        tasks.spawn(posting.in_current_span());
         tasks
     };
     let reading = async { keep_connected(&source, &api, &board, start).await };
@@ -172,109 +225,6 @@ fn follow(
     follow.run(api, narrow)
 }
 
-/// A Secret, narrowed.
-struct Narrow {
-    id: ObjectId,
-    subject: Box<str>,
-    said: Result<Registration, Unusable>,
-}
-
-impl Narrow {
-    fn of(id: ObjectId, secret: &Secret) -> Self {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let (namespace, name) = (text(&secret.metadata.namespace), text(&secret.metadata.name));
-        let subject: Box<str> = format!("Secret {namespace}/{name}").into();
-        Self { id, said: registration(secret, &name, subject.clone()), subject }
-    }
-}
-
-/// Why a Secret registers no cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Unusable(String);
-
-impl<E: fmt::Display> From<E> for Unusable {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// Reads what a Secret says.
-fn registration(
-    secret: &Secret,
-    secret_name: &str,
-    subject: Box<str>,
-) -> Result<Registration, Unusable> {
-    let annotation = |key: &str| {
-        let value = secret.metadata.annotations.as_ref()?.get(&format!("meridian.dev/{key}"))?;
-        Some(value.trim()).filter(|value| !value.is_empty())
-    };
-    let name = label("name", annotation("name").unwrap_or(secret_name))?;
-    let region = annotation("region").map(|text| place("region", text)).transpose()?;
-    let zones: BTreeSet<Label> = annotation("zones")
-        .into_iter()
-        .flat_map(|text| text.split(','))
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-        .map(|text| place("zones", text))
-        .collect::<Result<_, _>>()?;
-    if region.is_none() && !zones.is_empty() {
-        return Err("meridian.dev/zones stand in no region: write meridian.dev/region too".into());
-    }
-    let location =
-        location(annotation("location"), annotation("latitude"), annotation("longitude"))?;
-    let drain = match annotation("drain") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            return Err(format!("meridian.dev/drain '{other}' is not true or false").into());
-        }
-    };
-    let data = secret.data.as_ref();
-    let kubeconfig = ["kubeconfig", "value"].iter().find_map(|key| data?.get(*key));
-    let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
-    let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
-    refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let member = Member { name, region, zones, location, drain, stale_grace: None };
-    Ok(Registration { member, source: ApiSource::Inline(text.into()), subject })
-}
-
-fn label(key: &str, text: &str) -> Result<Label, Unusable> {
-    let label = Label::from_kubernetes(text);
-    label.ok_or_else(|| format!("meridian.dev/{key} '{text}' has no letter or digit").into())
-}
-
-fn place(key: &str, text: &str) -> Result<Label, Unusable> {
-    let label = label(key, text)?;
-    if label.is_reserved() {
-        return Err(format!("meridian.dev/{key} '{label}' is reserved").into());
-    }
-    Ok(label)
-}
-
-/// From `latitude,longitude` in one annotation, or one in each of two.
-fn location(
-    both: Option<&str>,
-    latitude: Option<&str>,
-    longitude: Option<&str>,
-) -> Result<Option<Coordinates>, Unusable> {
-    let (latitude, longitude) = match (both, latitude, longitude) {
-        (None, None, None) => return Ok(None),
-        (Some(both), None, None) => both
-            .split_once(',')
-            .ok_or_else(|| format!("meridian.dev/location '{both}' is not LATITUDE,LONGITUDE"))?,
-        (None, Some(latitude), Some(longitude)) => (latitude, longitude),
-        _ => {
-            return Err("write meridian.dev/location, or meridian.dev/latitude and longitude, \
-                        and not a part of each"
-                .into());
-        }
-    };
-    let degrees = |text: &str| {
-        text.trim().parse::<f64>().map_err(|_| format!("'{text}' is no number of degrees"))
-    };
-    Ok(Some(Coordinates::new(degrees(latitude)?, degrees(longitude)?)?))
-}
-
 /// The Secrets as they are known.
 #[derive(Default)]
 struct Secrets {
@@ -322,7 +272,7 @@ impl Secrets {
         }
     }
 
-    fn put(&mut self, Narrow { id, subject, said }: Narrow) {
+    fn put(&mut self, Narrow { id, name, said }: Narrow) {
         let known = self.known.entry(id).or_default();
         match said {
             Ok(registration) => *known = Known { good: Some(registration), fault: None },
@@ -331,6 +281,7 @@ impl Secrets {
                     Some(_) => "what it said before stays in force",
                     None => "it registers no cluster",
                 };
+                let subject = name.to_string().into();
                 known.fault = Some(Report { subject, reason: format!("{why}; {kept}").into() });
             }
         }
@@ -342,7 +293,7 @@ impl Secrets {
         }
         let mut clusters: Vec<_> =
             self.known.values().filter_map(|known| known.good.clone()).collect();
-        clusters.sort_by(|a, b| (&a.member.name, &a.subject).cmp(&(&b.member.name, &b.subject)));
+        clusters.sort_by(|a, b| (&a.member.name, &a.secret).cmp(&(&b.member.name, &b.secret)));
         let faults = self.known.values().filter_map(|known| known.fault.clone());
         let reports: BTreeSet<Report> = faults.chain(self.of_source.iter().cloned()).collect();
         let now = Registered { clusters, reports };

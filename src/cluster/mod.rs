@@ -9,7 +9,7 @@
 //! | part | role |
 //! |---|---|
 //! | `narrow` | Kubernetes objects to plain values, at the border |
-//! | `lastgood` | views on disk, for a start while no source answers |
+//! | `lastgood` | views and registrations on disk, for a start while no source answers |
 //! | `state` | the pure reducer of one cluster |
 //! | `manifests` | a directory as a source |
 //! | `kube` | an API server as a source |
@@ -81,6 +81,9 @@ pub enum Source {
     Manifests(PathBuf),
     /// Its API server.
     Api(ApiSource),
+    /// Nowhere yet: it was registered in an earlier run, and its credentials come with the home
+    /// cluster. The text is what [`Self::identity`] wrote then.
+    Awaited(Box<str>),
 }
 
 /// How an API server is reached.
@@ -155,6 +158,7 @@ impl Source {
             Self::Api(ApiSource::Inline(text)) => {
                 format!("registered:{}", kube::server(text).unwrap_or_default())
             }
+            Self::Awaited(identity) => identity.to_string(),
         }
     }
 }

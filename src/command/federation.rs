@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use meridian::cluster::home::{self, Home, Registered, Registration};
-use meridian::cluster::lastgood::KnownView;
+use meridian::cluster::home::{self, Home, Registered};
+use meridian::cluster::lastgood::{KnownCluster, LastGood, Registry};
 use meridian::cluster::{self, Feed, Source};
 use meridian::config::Config;
 use meridian::geo;
@@ -25,6 +25,8 @@ pub(crate) struct Running {
     shared: cluster::Shared,
     geo: Arc<Geography>,
     home: Option<RunningHome>,
+    /// What the home cluster registers, or did in an earlier run.
+    registry: Option<Arc<Registry>>,
 }
 
 /// The home cluster being read.
@@ -46,6 +48,14 @@ pub(crate) struct Geography {
     pub(crate) status: watch::Receiver<geo::watch::Status>,
 }
 
+/// A cluster beside those of the file.
+struct Candidate {
+    member: Member,
+    source: Source,
+    /// What registers it, for reports.
+    subject: String,
+}
+
 /// The clusters of the file and those that are registered.
 struct Joined {
     members: Vec<Member>,
@@ -55,13 +65,10 @@ struct Joined {
 
 /// Joins the clusters of the file with those that are registered, which come after them in the
 /// order of their names. What cannot be joined is reported and left out.
-fn join(config: &Config, registered: &Registered) -> Joined {
-    let mut joined = Joined {
-        members: config.members.clone(),
-        sources: config.sources.clone(),
-        reports: registered.reports.clone(),
-    };
-    for Registration { member, source, subject } in &registered.clusters {
+fn join(config: &Config, registered: Vec<Candidate>, reports: BTreeSet<Report>) -> Joined {
+    let (members, sources) = (config.members.clone(), config.sources.clone());
+    let mut joined = Joined { members, sources, reports };
+    for Candidate { member, source, subject } in registered {
         let fault = if joined.members.iter().any(|other| other.name == member.name) {
             Some(format!("registers no cluster: another has the name '{}' already", member.name))
         } else if joined.members.len() >= ClusterId::MAX_CLUSTERS {
@@ -73,15 +80,80 @@ fn join(config: &Config, registered: &Registered) -> Joined {
             None
         };
         if let Some(reason) = fault {
-            warn!(%subject, reason, "not joined");
-            joined.reports.insert(Report { subject: subject.clone(), reason: reason.into() });
+            warn!(subject, reason, "not joined");
+            joined.reports.insert(Report { subject: subject.into(), reason: reason.into() });
             continue;
         }
-        let source = Source::Api(source.clone());
         joined.sources.push(config.common.settings(member.name.clone(), source));
-        joined.members.push(member.clone());
+        joined.members.push(member);
     }
     joined
+}
+
+/// What the home cluster has told.
+fn told(registered: &Registered) -> Vec<Candidate> {
+    let candidate = |told: &home::Registration| Candidate {
+        member: told.member.clone(),
+        source: Source::Api(told.source.clone()),
+        subject: told.secret.to_string(),
+    };
+    registered.clusters.iter().map(candidate).collect()
+}
+
+/// What it had told in an earlier run; credentials were not kept.
+fn remembered(registry: &Registry) -> Vec<Candidate> {
+    let candidate = |known: &KnownCluster| Candidate {
+        member: known.member.clone(),
+        source: Source::Awaited(known.source.as_str().into()),
+        subject: format!("cluster {} of an earlier run", known.member.name),
+    };
+    registry.clusters.iter().map(candidate).collect()
+}
+
+/// The same in the form that is kept.
+fn registry(home: String, clusters: &[Candidate]) -> Registry {
+    let known = |candidate: &Candidate| KnownCluster {
+        member: candidate.member.clone(),
+        source: candidate.source.identity(),
+    };
+    Registry { home, clusters: clusters.iter().map(known).collect() }
+}
+
+/// What is known of clusters beside those of the file.
+struct Beside {
+    membership: Membership,
+    registry: Option<Arc<Registry>>,
+    candidates: Vec<Candidate>,
+    reports: BTreeSet<Report>,
+}
+
+impl Beside {
+    /// What `home` tells, else what is `known` from before.
+    fn of(home: Option<&RunningHome>, known: Option<&Arc<Registry>>) -> Self {
+        let nothing = |membership| Self {
+            membership,
+            registry: None,
+            candidates: Vec::new(),
+            reports: BTreeSet::new(),
+        };
+        let Some(home) = home else { return nothing(Membership::Known) };
+        let identity = home.settings.identity();
+        if let Some(registered) = home.registered.borrow().as_deref() {
+            let candidates = told(registered);
+            let registry = Some(Arc::new(registry(identity, &candidates)));
+            let reports = registered.reports.clone();
+            return Self { membership: Membership::Known, registry, candidates, reports };
+        }
+        match known.filter(|known| known.home == identity) {
+            // As with views, what was known last counts as known.
+            Some(known) => Self {
+                registry: Some(known.clone()),
+                candidates: remembered(known),
+                ..nothing(Membership::Known)
+            },
+            None => nothing(Membership::Awaited),
+        }
+    }
 }
 
 impl Geography {
@@ -110,14 +182,14 @@ impl Running {
     pub(crate) fn start(
         config: &Config,
         wake: &Arc<Notify>,
-        remembered: Arc<[KnownView]>,
+        remembered: Arc<LastGood>,
         before: Option<&Self>,
     ) -> (Self, Reload) {
         let shared = cluster::Shared {
             apex: config.federation.domain.clone(),
             resolver: config.resolver.clone(),
             wake: wake.clone(),
-            remembered,
+            remembered: remembered.clone(),
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
@@ -136,13 +208,10 @@ impl Running {
             registered.mark_unchanged();
             RunningHome { registered, ..home }
         });
-        let registered = home.as_ref().map(|home| home.registered.borrow().clone());
-        let membership = match &registered {
-            Some(None) => Membership::Awaited,
-            None | Some(Some(_)) => Membership::Known,
-        };
-        let registered = registered.flatten().unwrap_or_default();
-        let Joined { members, sources, reports } = join(config, &registered);
+        let known = before.and_then(|before| before.registry.as_ref());
+        let known = known.or(remembered.registry.as_ref());
+        let Beside { membership, registry, candidates, reports } = Beside::of(home.as_ref(), known);
+        let Joined { members, sources, reports } = join(config, candidates, reports);
         let feeds: Vec<_> = sources
             .iter()
             .map(|settings| {
@@ -175,8 +244,13 @@ impl Running {
         };
         // They are large, and of no use to feeds that are started later.
         let shared = cluster::Shared { remembered: Arc::default(), ..shared };
-        let reload = Reload { federation: Arc::new(federation), feeds: feeds.clone() };
-        (Self { sources, feeds, shared, geo, home }, reload)
+        let reload = Reload {
+            federation: Arc::new(federation),
+            feeds: feeds.clone(),
+            home: home.as_ref().map(|running| running.home.clone()),
+            registry: registry.clone(),
+        };
+        (Self { sources, feeds, shared, geo, home, registry }, reload)
     }
 
     /// The task that reads databases.

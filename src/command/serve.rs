@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use meridian::answer::answer;
-use meridian::cluster::lastgood::{self, KnownView};
+use meridian::cluster::lastgood::{self, LastGood, Wanted};
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
 use meridian::geo;
@@ -57,7 +57,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
     let (publisher, handle) =
-        Publisher::new(first, &remembered, atlas, wake.clone(), telemetry.clone());
+        Publisher::new(first, &remembered.views, atlas, wake.clone(), telemetry.clone());
     drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
     let Handle { cell, mut progress, reloads, standings } = handle;
@@ -95,13 +95,21 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-/// The last known good views, read off the async threads.
-async fn remembered(config: &Config) -> anyhow::Result<Arc<[KnownView]>> {
+/// The last known good state, read off the async threads.
+async fn remembered(config: &Config) -> anyhow::Result<Arc<LastGood>> {
     let Some(path) = config.publisher.last_known_good.clone() else { return Ok(Arc::default()) };
-    let (sources, apex) = (config.sources.clone(), config.federation.domain.clone());
-    let load = move || lastgood::load(&path, &sources, &apex);
-    let views = spawn_blocking(load).await.context("reading the last known good state")?;
-    Ok(views.into())
+    let config = config.clone();
+    let load = move || {
+        let wanted = Wanted {
+            clusters: &config.sources,
+            home: config.home.as_ref().map(|home| home.identity()),
+            registered: &|name, source| config.common.settings(name, source),
+            apex: &config.federation.domain,
+        };
+        lastgood::load(&path, &wanted)
+    };
+    let state = spawn_blocking(load).await.context("reading the last known good state")?;
+    Ok(Arc::new(state))
 }
 
 /// Keeps readiness in step with the publisher until DNS may be answered.

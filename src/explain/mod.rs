@@ -25,7 +25,7 @@ use limit::Question;
 use crate::answer::{Eligible, End, Path, resolve};
 use crate::geo::Located;
 use crate::health::{self, Exclusion};
-use crate::model::{ClusterId, DomainName, Label, ServiceKey};
+use crate::model::{ClusterId, DomainName, Label, ServiceKey, ShardEntry, WhenNoneHealthy};
 use crate::snapshot::Snapshot;
 use crate::wire::QuestionName;
 use crate::wire::number::rtype;
@@ -221,14 +221,19 @@ fn story(
         (None, Some(family)) => name.service.addressed(family),
         (None, None) => &name.service.clusters,
     };
-    let eligible = Eligible::served(base, snapshot, live, path.level);
+    let (eligible, in_answer) = match path.end {
+        End::StandIn(WhenNoneHealthy::All) => (Eligible::all(base, path.level), true),
+        end => {
+            let served = Eligible::served(base, snapshot, live, path.level);
+            (served, matches!(end, End::Served))
+        }
+    };
     let client = request.client.addr();
-    let question = Question { snapshot, live, service: name.service, client };
+    let question = Question { snapshot, service: name.service, client };
     let ranked = question.rank(&eligible, client);
     let order: Vec<_> = question.taken(&ranked, &eligible).0.iter().map(|(id, _)| *id).collect();
     let all = (0..snapshot.inputs.federation.members.len()).map(ClusterId::new);
     let rest: Vec<_> = all.filter(|id| !order.contains(id)).collect();
-    let in_answer = matches!(path.end, End::Served);
     let clusters = order.iter().chain(&rest).enumerate().map(|(index, &id)| {
         let rank = (in_answer && index < order.len()).then_some(index as u32 + 1);
         let excluded = match rank {
@@ -296,12 +301,12 @@ fn exclusion(
     if inputs.views[id.index()].is_none() {
         return reason("its source has not been read yet");
     }
-    let Some(shard) = shard(snapshot, &name.service.key, id) else {
+    let Some(entry) = shard(snapshot, &name.service.key, id) else {
         return reason("does not export the service");
     };
     let standing = &inputs.standings[id.index()];
-    let healthy = health::judge_cluster(member, standing.state)
-        .and_then(|()| health::judge(shard, &inputs.federation.health));
+    let healthy =
+        health::judge_cluster(member, standing.state).and_then(|()| inputs.assess(id, entry));
     match healthy {
         Ok(()) => {}
         Err(Exclusion::ClusterDown) => {
@@ -327,13 +332,9 @@ fn exclusion(
     }
 }
 
-fn shard<'s>(
-    snapshot: &'s Snapshot,
-    key: &ServiceKey,
-    id: ClusterId,
-) -> Option<&'s crate::model::Shard> {
+fn shard<'s>(snapshot: &'s Snapshot, key: &ServiceKey, id: ClusterId) -> Option<&'s ShardEntry> {
     let view = snapshot.inputs.views[id.index()].as_ref()?;
-    view.shards.find(key.hash()).find(|entry| entry.key == *key).map(|entry| &*entry.shard)
+    view.shards.find(key.hash()).find(|entry| entry.key == *key)
 }
 
 /// The owner names of a path, from the level asked for to its end.

@@ -24,38 +24,85 @@ pub struct Compiled {
     /// A table of all clusters, the fall-back while a set's own is not compiled. Its scopes are
     /// at most too narrow: it tells apart all that any set's table does.
     whole: Arc<GeoTable>,
+    stage: Stage,
     /// Tables of sets of clusters that some service's shards occupy.
     by_set: TableMap,
     /// For each cluster those that have a region in common with it, itself among them.
     beside: Arc<[ClusterSet]>,
 }
 
+/// A set of clusters and how much of their order is wanted.
+type Wanted = (ClusterSet, Shape);
+
+/// What the table of all clusters is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Of the clusters that were known before, by name: see [`Compiled::provisional`].
+    Provisional,
+    /// Of the sites and the atlas.
+    Compiled,
+}
+
 impl Compiled {
-    /// Compiles the table of all clusters.
+    /// Compiles the table of all clusters, which takes a tenth of a second with a large database.
     #[must_use]
     pub fn new(atlas: Arc<Atlas>, sites: Arc<[Site]>) -> Self {
-        let whole = Arc::new(GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len())));
+        let whole = GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len()));
+        Self::of(atlas, sites, whole, Stage::Compiled)
+    }
+
+    /// What serves other clusters than those of `before` until their tables are compiled: the
+    /// orders that there were, with the clusters that are new behind the others. Every scope is
+    /// that of the client's place, so that none is wider than the compiled tables will have it.
+    #[must_use]
+    pub fn provisional(before: Option<&Self>, atlas: &Arc<Atlas>, sites: Arc<[Site]>) -> Self {
+        let atlas = before.map_or(atlas, |before| &before.atlas).clone();
+        let before = before.map(|before| (&*before.whole, &*before.sites));
+        let whole = GeoTable::provisional(before, &sites);
+        Self::of(atlas, sites, whole, Stage::Provisional)
+    }
+
+    fn of(atlas: Arc<Atlas>, sites: Arc<[Site]>, whole: GeoTable, stage: Stage) -> Self {
         let all = || (0..sites.len()).map(ClusterId::new);
         let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
         let beside = all().map(beside).collect();
-        Self { atlas, whole, by_set: TableMap::default(), beside, sites }
+        Self { atlas, sites, whole: Arc::new(whole), stage, by_set: TableMap::default(), beside }
     }
 
-    /// Compiles tables for exactly `sets`, keeping those that are there.
+    /// Whether the tables are compiled of this atlas and these sites.
     #[must_use]
-    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)]) -> Self {
-        let table = |(set, shape): &(ClusterSet, Shape)| match self.by_set.of(set, *shape) {
-            Some(table) => table.clone(),
-            None => Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)),
+    pub fn is_of(&self, atlas: &Arc<Atlas>, sites: &[Site]) -> bool {
+        self.stage == Stage::Compiled && Arc::ptr_eq(&self.atlas, atlas) && *self.sites == *sites
+    }
+
+    /// Whether the tables are for the same clusters with the same ids, wherever they stand.
+    #[must_use]
+    pub fn has_clusters_of(&self, sites: &[Site]) -> bool {
+        let names = |sites: &[Site]| sites.iter().map(|site| site.name.clone()).collect::<Vec<_>>();
+        names(&self.sites) == names(sites)
+    }
+
+    /// Tables for exactly `sets`: those that are there, and of the others the first `most`, which
+    /// are compiled.
+    #[must_use]
+    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)], most: usize) -> Self {
+        let mut left = most;
+        let mut table = |(set, shape): &Wanted| {
+            if let Some(table) = self.by_set.of(set, *shape) {
+                return Some(table.clone());
+            }
+            left = left.checked_sub(1)?;
+            Some(Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)))
         };
-        let tables = sets.iter().map(|wanted| (wanted.clone(), table(wanted)));
+        let tables = sets.iter().filter_map(|wanted| Some((wanted.clone(), table(wanted)?)));
         Self { by_set: TableMap::new(tables.collect()), ..self.clone() }
     }
 
-    /// The table of a set of clusters, or the one of all clusters until it is compiled.
+    /// The table of all clusters.
     #[must_use]
-    pub fn table(&self, set: &ClusterSet) -> &Arc<GeoTable> {
-        self.by_set.of(set, Shape::Whole).unwrap_or(&self.whole)
+    #[inline]
+    pub fn whole(&self) -> &GeoTable {
+        &self.whole
     }
 
     /// The table of exactly the clusters that have the bits of `low` below 64 and of which `is`
@@ -87,8 +134,7 @@ impl Compiled {
 
     /// Whether a set has its own table, or needs none.
     #[must_use]
-    pub fn is_settled(&self, wanted: &(ClusterSet, Shape)) -> bool {
-        let (set, shape) = wanted;
+    pub fn is_settled(&self, (set, shape): &(ClusterSet, Shape)) -> bool {
         let is_whole = *shape == Shape::Whole && set.len() == self.sites.len();
         set.len() < 2 || is_whole || self.by_set.of(set, *shape).is_some()
     }
@@ -160,16 +206,6 @@ impl Ranking<'_> {
     pub const EQUAL: Self =
         Self { order: None, scope: 0, by: LocatedBy::Nothing, varies: false, unit: None };
 
-    /// How many of the clusters in the group of this number, counted over the groups that have any
-    /// of which `holds` is true, are so.
-    #[must_use]
-    pub fn members(&self, number: u16, holds: impl Fn(ClusterId) -> bool) -> usize {
-        let Some(order) = self.order else { return 0 };
-        let counts =
-            order.groups().map(|group| group.iter().filter(|r| holds(r.cluster())).count());
-        counts.filter(|count| *count > 0).nth(number.into()).unwrap_or(0)
-    }
-
     /// The ranking with a say for the client's network.
     #[must_use]
     pub fn with_unit(self, unit: Unit) -> Self {
@@ -207,10 +243,8 @@ impl Geography {
     #[inline]
     #[must_use]
     pub fn by_v4<'g>(&self, table: &'g GeoTable, subnet: Ipv4Addr) -> Option<(Order<'g>, u8)> {
-        if !self.pods.is_empty() {
-            return None;
-        }
-        table.by_v4(subnet)
+        let alone = self.pods.is_empty() && self.compiled.stage == Stage::Compiled;
+        alone.then(|| table.by_v4(subnet))?
     }
 
     /// The order for a client whose own prefix tells nothing: the resolver's, where that is another
@@ -236,7 +270,9 @@ impl Geography {
     #[must_use]
     #[inline]
     pub fn varies(&self, table: &GeoTable) -> bool {
-        table.varies() || (!self.pods.is_empty() && table.single().is_none())
+        table.varies()
+            || (!self.pods.is_empty() && table.single().is_none())
+            || self.compiled.stage == Stage::Provisional
     }
 
     /// The order for a client that asks from inside a pod network without telling its subnet.
@@ -256,9 +292,13 @@ impl Geography {
     /// that says nothing of a place.
     #[inline]
     fn place<'g>(&self, table: &'g GeoTable, address: IpAddr) -> (Option<Order<'g>>, u8) {
-        match table.lookup_with_pods(&self.pods, address) {
+        let (order, scope) = match table.lookup_with_pods(&self.pods, address) {
             Lookup::Found { order, scope } => (Some(order), scope),
             Lookup::UseResolver { scope } => (None, scope),
+        };
+        match self.compiled.stage {
+            Stage::Compiled => (order, scope),
+            Stage::Provisional => (order, scope.max(self.compiled.atlas.extent(address))),
         }
     }
 

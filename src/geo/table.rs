@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
@@ -51,12 +52,12 @@ pub enum Lookup<'a> {
     },
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Clients {
     /// All get this order.
     Alike(Code),
     /// The order depends on the network.
-    ByNetwork(Networks<Code>),
+    ByNetwork(Arc<Networks<Code>>),
 }
 
 /// An order, or one of the blocks whose clients are placed by their resolver. Two octets keep a
@@ -320,7 +321,7 @@ impl<'a> Compilation<'a> {
         let clients = match orders_used {
             OrdersUsed::None => Clients::Alike(self.unknown),
             OrdersUsed::One(code) => Clients::Alike(code),
-            OrdersUsed::Several => Clients::ByNetwork(builder.finish()),
+            OrdersUsed::Several => Clients::ByNetwork(builder.finish().into()),
         };
         // Clients inside clusters are left out: a pod network makes its own cluster nearer only
         // where the clusters are not all in one place, lest every node narrow every scope.
@@ -393,11 +394,18 @@ impl Classes {
                 *class = *seen.entry((*class, *group)).or_insert(next);
             }
         }
-        let first = &classes[..sites.min(64)];
-        let low = |class: &u16| {
-            (first.iter().rev()).fold(0, |low, other| low << 1 | u64::from(other == class))
-        };
-        Self { low: first.iter().map(low).collect(), numbers: classes.into() }
+        classes.into_iter().collect()
+    }
+}
+
+impl FromIterator<u16> for Classes {
+    /// Takes the number of the class of each cluster.
+    fn from_iter<I: IntoIterator<Item = u16>>(numbers: I) -> Self {
+        let numbers: Box<[u16]> = numbers.into_iter().collect();
+        let first = &numbers[..numbers.len().min(64)];
+        let bit = |class: u16, (at, other): (usize, &u16)| u64::from(class == *other) << at;
+        let low = |class: &u16| first.iter().enumerate().map(|other| bit(*class, other)).sum();
+        Self { low: first.iter().map(low).collect(), numbers }
     }
 }
 
@@ -432,5 +440,6 @@ fn snap(point: Coordinates, grid: Grid) -> Coordinates {
     Coordinates::new(middle(latitude, 90.0), middle(longitude, 180.0)).unwrap_or(point)
 }
 
+mod provisional;
 #[cfg(test)]
 mod tests;

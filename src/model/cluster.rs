@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Buckets, Label, ShardEntry};
+use super::{Buckets, ClusterChecks, Label, ShardEntry};
 
 /// Where nodes stand: a region and, where known, an availability zone of it
 /// (`topology.kubernetes.io/region` and `zone`).
@@ -101,6 +101,10 @@ pub struct ClusterView {
     pub reports: Arc<BTreeSet<Report>>,
     /// Shards that vanished at one stroke with most others, and are kept until that is confirmed.
     pub withheld: usize,
+    /// Some of the source could never be read: what the view lacks may be there.
+    pub partial: bool,
+    /// Host names of load balancers whose first look-up has not ended yet.
+    pub unresolved: usize,
 }
 
 /// A cluster as it is registered: what the operator says of it, beside what its API says.
@@ -119,4 +123,6 @@ pub struct Member {
     /// How long its API may be lost before its last known view is served no more, where the
     /// operator sets a limit.
     pub stale_grace: Option<Duration>,
+    /// How its shards are checked, where the operator sets it apart.
+    pub checks: ClusterChecks,
 }

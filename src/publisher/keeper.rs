@@ -1,4 +1,4 @@
-//! Keeps the last known good views on disk.
+//! Keeps the last known good state on disk.
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, warn};
 
 use super::known::Known;
-use crate::cluster::lastgood::{self, KnownView, SaveError};
+use crate::cluster::lastgood::{self, LastGood, SaveError};
 use crate::telemetry::{Outcome, Telemetry};
 
 /// The least time from one write to the next: what a restart may lose, and a bound on the wear.
@@ -30,9 +30,9 @@ pub(super) struct Keeper {
     path: Option<PathBuf>,
     telemetry: Telemetry,
     /// What was last written or is being written.
-    written: Vec<KnownView>,
+    written: LastGood,
     /// What differs from it.
-    wanted: Option<Vec<KnownView>>,
+    wanted: Option<LastGood>,
     writing: Option<JoinHandle<Result<(), SaveError>>>,
     begun: Instant,
     /// No write before this.
@@ -45,7 +45,7 @@ impl Keeper {
         Self {
             path,
             telemetry,
-            written: Vec::new(),
+            written: LastGood::default(),
             wanted: None,
             writing: None,
             begun: now,
@@ -60,7 +60,7 @@ impl Keeper {
             return;
         }
         let known = known.all();
-        self.wanted = (!same(known, &self.written)).then(|| known.to_vec());
+        self.wanted = (!same(known, &self.written)).then(|| known.clone());
     }
 
     /// Writes when something is to be written and may be; then returns. May be dropped at any
@@ -103,10 +103,10 @@ impl Keeper {
     }
 
     fn begin(&mut self) {
-        let (Some(path), Some(views)) = (self.path.clone(), self.wanted.take()) else { return };
-        self.written.clone_from(&views);
+        let (Some(path), Some(state)) = (self.path.clone(), self.wanted.take()) else { return };
+        self.written.clone_from(&state);
         self.begun = Instant::now();
-        self.writing = Some(spawn_blocking(move || lastgood::save(&path, &views)));
+        self.writing = Some(spawn_blocking(move || lastgood::save(&path, &state)));
     }
 
     fn take(&mut self, result: Result<Result<(), SaveError>, tokio::task::JoinError>) {
@@ -127,9 +127,10 @@ impl Keeper {
 }
 
 /// Whether two states have the same content on disk, by pointers: what is not kept does not count.
-fn same(a: &[KnownView], b: &[KnownView]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| {
+fn same(a: &LastGood, b: &LastGood) -> bool {
+    a.registry == b.registry
+        && a.views.len() == b.views.len()
+        && a.views.iter().zip(&b.views).all(|(a, b)| {
             let parts = || {
                 Arc::ptr_eq(&a.view.topologies, &b.view.topologies)
                     && Arc::ptr_eq(&a.view.pod_networks, &b.view.pod_networks)

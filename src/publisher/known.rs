@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cluster::Feed;
-use crate::cluster::lastgood::KnownView;
+use crate::cluster::lastgood::{KnownView, LastGood, Registry};
 use crate::health::Reading;
 use crate::model::{ClusterView, Member};
 use crate::snapshot::Membership;
@@ -15,14 +15,19 @@ pub(super) struct View {
     pub(super) reading: Reading,
 }
 
-/// The views that were last served: from disk, or from before the configuration changed. Those of
-/// clusters that are configured no longer are dropped.
+/// What was last served: from disk, or from before the configuration changed. Views of clusters
+/// that are configured no longer are dropped.
 #[derive(Debug)]
-pub(super) struct Known(Vec<KnownView>);
+pub(super) struct Known(LastGood);
 
 impl Known {
-    pub(super) fn new(remembered: &[KnownView]) -> Self {
-        Self(remembered.to_vec())
+    pub(super) fn new(views: &[KnownView], registry: Option<Arc<Registry>>) -> Self {
+        Self(LastGood { views: views.to_vec(), registry })
+    }
+
+    /// What is registered now.
+    pub(super) fn register(&mut self, registry: Option<Arc<Registry>>) {
+        self.0.registry = registry;
     }
 
     /// Of each cluster the view that its feed has, else the last one of the same name and source.
@@ -34,7 +39,7 @@ impl Known {
     ) -> Vec<Option<View>> {
         let views: Vec<_> =
             feeds.iter().zip(members).map(|(feed, member)| self.view(feed, member)).collect();
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.0.views);
         let registered = |known: &KnownView| members.iter().any(|m| m.name == known.name);
         let awaited = before.into_iter().filter(|known| !registered(known));
         let awaited: Vec<_> = match membership {
@@ -43,7 +48,7 @@ impl Known {
             Membership::Known => Vec::new(),
         };
         let members = members.iter().zip(feeds).zip(&views);
-        self.0 = members
+        self.0.views = members
             .filter_map(|((member, feed), view)| {
                 let View { view, .. } = view.clone()?;
                 Some(KnownView { name: member.name.clone(), source: feed.source.clone(), view })
@@ -58,12 +63,12 @@ impl Known {
             return Some(View { view: update.view.clone(), reading: Reading::Read });
         }
         let same = |known: &&KnownView| known.name == member.name && known.source == feed.source;
-        let known = self.0.iter().find(same)?;
+        let known = self.0.views.iter().find(same)?;
         Some(View { view: known.view.clone(), reading: Reading::LastKnownGood })
     }
 
     /// What was last served.
-    pub(super) fn all(&self) -> &[KnownView] {
+    pub(super) fn all(&self) -> &LastGood {
         &self.0
     }
 }

@@ -4,12 +4,15 @@
 //! `cluster`'s. *Guarantees*: the first change is published at once, then at most one build a
 //! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
 
+mod changes;
 mod graveyard;
+mod herald;
 mod keeper;
 mod known;
 mod monitor;
 mod stats;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,13 +23,16 @@ use tokio::time::{self, MissedTickBehavior};
 use tracing::{info, warn};
 
 use crate::cluster::Feed;
-use crate::cluster::lastgood::KnownView;
+use crate::cluster::home::Home;
+use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
-use crate::health::Standing;
-use crate::model::Label;
+use crate::health::{Opinions, Standing};
+use crate::model::{BUCKETS, ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
+use changes::Changes;
 use graveyard::Graveyard;
+use herald::Herald;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
@@ -54,6 +60,10 @@ pub struct Reload {
     pub federation: Arc<Federation>,
     /// Its clusters, in the same order as the members.
     pub feeds: Vec<Arc<Feed>>,
+    /// Where Events are written of what changes, if anywhere.
+    pub home: Option<Arc<Home>>,
+    /// What is registered there, where that is known; kept for the next start.
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// Address space to places; `None` until every database has been tried once.
@@ -85,7 +95,9 @@ pub struct Publisher {
     compiled: Option<Arc<Compiled>>,
     compiling: Option<JoinHandle<Compiled>>,
     graveyard: Graveyard,
-    reported: std::collections::BTreeSet<crate::model::Report>,
+    herald: Herald,
+    /// What was last reported.
+    reported: BTreeSet<Report>,
 }
 
 /// What others hold of a publisher.
@@ -115,11 +127,13 @@ impl Publisher {
     ) -> (Self, Handle) {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
-        let mut known = Known::new(remembered);
+        let mut known = Known::new(remembered, config.registry.clone());
         let (mut monitor, standings) = Monitor::new(&config.federation);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
-        let judged = monitor.look(&config, &views);
+        let mut herald = Herald::default();
+        herald.register(config.home.clone());
+        let judged = monitor.look(&config, &views, &herald);
         let first = build(None, inputs(&config, views, judged, place, None));
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
@@ -144,7 +158,8 @@ impl Publisher {
             compiled: None,
             compiling: None,
             graveyard: Graveyard::default(),
-            reported: std::collections::BTreeSet::new(),
+            herald,
+            reported: BTreeSet::new(),
         };
         (publisher, handle)
     }
@@ -169,12 +184,18 @@ impl Publisher {
                 () = self.wake.notified() => self.publish().await,
                 () = self.monitor.changed() => self.publish().await,
                 () = keeper.write_when_due() => continue,
+                () = until(self.herald.deadline()) => {
+                    self.herald.tell_when_due(Instant::now());
+                    continue;
+                }
                 Ok(()) = self.atlas.changed() => self.publish().await,
                 compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
                 reload = self.reloads.recv() => match reload {
                     None => return keeper.finish().await,
                     Some(reload) => {
                         self.monitor.register(&reload.federation);
+                        self.herald.register(reload.home.clone());
+                        self.known.register(reload.registry.clone());
                         self.config = reload;
                         self.publish().await;
                     }
@@ -204,14 +225,19 @@ impl Publisher {
             &self.config.federation.members,
             self.config.federation.membership,
         );
-        let standings = self.monitor.look(&self.config, &views);
+        let standings = self.monitor.look(&self.config, &views, &self.herald);
         let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
         if unchanged(&previous.inputs, &inputs) {
             return;
         }
-        let next = match spawn_blocking(move || build(Some(&previous), inputs)).await {
-            Ok(next) => next,
+        let build = move || {
+            let next = build(Some(&previous), inputs);
+            let changes = Changes::between(&previous, &next);
+            (next, changes)
+        };
+        let (next, changes) = match spawn_blocking(build).await {
+            Ok(built) => built,
             Err(panic) => {
                 // What is served stays served; the next change tries again.
                 tracing::error!(%panic, "building a snapshot failed; the last one stays in force");
@@ -221,12 +247,13 @@ impl Publisher {
         let next = Arc::new(next);
         self.graveyard.bury(self.cell.swap(next.clone()));
         self.announce(&next, changed_at.map(|at| at.elapsed()));
+        self.herald.shards(changes, Instant::now());
     }
 
     /// What follows once a snapshot is in force, `took` after the first event that it holds, where
     /// it was an event that made it.
     fn announce(&mut self, snapshot: &Snapshot, took: Option<Duration>) {
-        self.telemetry.publish(stats::of(snapshot, &self.config.feeds), took);
+        self.telemetry.publish(stats::of(snapshot, &self.config), took);
         self.report(snapshot);
         self.compile_tables(snapshot);
     }
@@ -245,11 +272,11 @@ impl Publisher {
 
     /// Starts compiling the geographic tables that the snapshot lacks, unless it is being done.
     fn compile_tables(&mut self, snapshot: &Snapshot) {
-        if self.compiling.is_some() || snapshot.is_settled() {
-            return;
+        if self.compiling.is_none()
+            && let Some(missing) = snapshot.missing_tables()
+        {
+            self.compiling = Some(spawn_blocking(move || missing.compile()));
         }
-        let (compiled, wanted) = (snapshot.geography.compiled.clone(), snapshot.wanted_tables());
-        self.compiling = Some(spawn_blocking(move || compiled.with_sets(&wanted)));
     }
 
     async fn take_tables(&mut self, compiled: Option<Compiled>) {
@@ -260,13 +287,14 @@ impl Publisher {
         }
     }
 
-    /// Logs what cannot be served as asked, each once.
+    /// Logs what cannot be served as asked, each as it begins.
     fn report(&mut self, snapshot: &Snapshot) {
-        for report in snapshot.reports.iter() {
-            if self.reported.insert(report.clone()) {
-                warn!(subject = %report.subject, "{}", report.reason);
-            }
+        // What is no longer so is forgotten: a report that comes back is news again.
+        let reports: BTreeSet<_> = snapshot.reports.iter().cloned().collect();
+        for report in reports.difference(&self.reported) {
+            warn!(subject = %report.subject, "{}", report.reason);
         }
+        self.reported = reports;
     }
 
     fn tell_progress(&self) {
@@ -276,7 +304,10 @@ impl Publisher {
         let snapshot = self.cell.load();
         // What is in force counts, not what has come in since.
         let placed = !Arc::ptr_eq(&snapshot.inputs.atlas, &self.no_atlas);
-        let next = if snapshot.complete && placed && snapshot.is_settled() {
+        // Before their first look-up, load balancers of host names look like none.
+        let resolved = snapshot.inputs.views.iter().flatten().all(|view| view.unresolved == 0);
+        let known = snapshot.inputs.all_read() && resolved;
+        let next = if known && placed && snapshot.missing_tables().is_none() {
             Progress::Started
         } else {
             Progress::Waiting(self.waiting())
@@ -292,9 +323,17 @@ impl Publisher {
     fn waiting(&self) -> Vec<String> {
         let snapshot = self.cell.load();
         let members = snapshot.inputs.federation.members.iter().zip(&snapshot.inputs.views);
-        let unread = members.filter(|(_, view)| view.is_none());
-        let mut missing: Vec<_> =
-            unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
+        let wanting = |(member, view): (&Member, &Option<Arc<ClusterView>>)| {
+            let what = match view {
+                None => "not read yet".to_owned(),
+                Some(view) if view.unresolved > 0 => {
+                    format!("{} host names of load balancers not looked up yet", view.unresolved)
+                }
+                Some(_) => return None,
+            };
+            Some(format!("cluster {}: {what}", member.name))
+        };
+        let mut missing: Vec<_> = members.filter_map(wanting).collect();
         if self.config.federation.membership == Membership::Awaited {
             missing.push("home: registered clusters not read yet".to_owned());
         }
@@ -326,6 +365,7 @@ fn inputs(
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
         standings,
+        opinions: Opinions::default(),
         atlas,
         compiled,
         now: monitor::now().unix,
@@ -348,10 +388,19 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
     };
     same_views
         && same_tables
+        && (0..BUCKETS).all(|bucket| old.opinions.same(&new.opinions, bucket))
         && old.standings.len() == new.standings.len()
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)
         && Arc::ptr_eq(&old.atlas, &new.atlas)
+}
+
+/// Waits for a moment, for ever where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for a compilation, for ever where there is none; `None` where it panicked.

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{self, Interval, MissedTickBehavior};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::Reload;
+use super::herald::Herald;
 use super::known::View;
+use super::{Reload, until};
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
-    ClusterState, Contact, Now, Outcome, Reading, Row, Settings, Signals, Standing, Tracker,
-    Transition, check,
+    Contact, Now, Outcome, Reading, Row, Settings, Signals, Standing, Tracker,
+    check::sample as check,
 };
 use crate::model::{ClusterId, ClusterView, Label};
 use crate::snapshot::Federation;
@@ -93,8 +94,13 @@ impl Monitor {
     }
 
     /// Takes in the links and views of the clusters of `config`, in its order, and judges. Every
-    /// change of a state is logged, once.
-    pub(super) fn look(&mut self, config: &Reload, views: &[Option<View>]) -> Vec<Standing> {
+    /// change of a state is told by `herald`, once.
+    pub(super) fn look(
+        &mut self,
+        config: &Reload,
+        views: &[Option<View>],
+        herald: &Herald,
+    ) -> Vec<Standing> {
         for (index, (feed, view)) in config.feeds.iter().zip(views).enumerate() {
             let reading = view.as_ref().map_or(Reading::Never, |view| view.reading);
             let signals = signals(reading, &feed.link.borrow());
@@ -102,7 +108,7 @@ impl Monitor {
         }
         views.clone_into(&mut self.views);
         let now = now();
-        self.tracker.judge(now).iter().for_each(log);
+        self.tracker.judge(now).iter().for_each(|transition| herald.cluster(transition));
         self.deadline = self.tracker.deadline(now.instant);
         let standings: Vec<Standing> = self.tracker.standings().cloned().collect();
         self.standings.send_if_modified(|shown| {
@@ -123,14 +129,8 @@ impl Monitor {
         loop {
             // One that has passed meanwhile is due at once.
             let deadline = self.deadline;
-            let deadline = async {
-                match deadline {
-                    Some(at) => time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = deadline => return,
+                () = until(deadline) => return,
                 next = self.checks.next() => match next {
                     Next::Ended(name, outcome) => {
                         self.take(&name, outcome);
@@ -243,18 +243,6 @@ fn signals(reading: Reading, link: &Link) -> Signals {
         since: probe.since,
     });
     Signals { reading, watch: failed.unwrap_or_else(|| reach.clone()), reach, probe }
-}
-
-/// The one place where every change of a cluster's state comes by.
-fn log(transition: &Transition) {
-    let Transition { cluster, from, to } = transition;
-    let (from, reason) = (from.label(), &to.reason);
-    match to.state {
-        ClusterState::Up => info!(%cluster, from, to = "up", %reason, "cluster changed its state"),
-        state => {
-            warn!(%cluster, from, to = state.label(), %reason, "cluster changed its state");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -29,11 +29,8 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     for index in 0..BUCKETS {
         if base.is_none_or(|p| bucket_changed(p, &inputs, index)) {
             work.tally(index, base.map(|p| &p.inputs), &inputs);
-            work.rebuild(index, previous, &inputs, &geography);
+            work.rebuild(index, previous, &inputs);
         }
-    }
-    if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
-        work.retable(&geography);
     }
     let same_places = base.is_some_and(|p| {
         Arc::ptr_eq(&p.inputs.atlas, &inputs.atlas)
@@ -66,6 +63,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
         geography,
+        sites: sites.into(),
         inputs,
     }
 }
@@ -82,11 +80,13 @@ impl<T: Hash + ?Sized> HashOne for T {}
 /// Whether configuration and places are those that `previous` was compiled for, so that its
 /// unchanged buckets hold.
 fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool {
-    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation)
-        && previous.geography.compiled.sites[..] == *sites
+    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation) && *previous.sites == *sites
 }
 
 fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
+    if !previous.inputs.opinions.same(&inputs.opinions, index) {
+        return true;
+    }
     let views = previous.inputs.views.iter().zip(&inputs.views);
     views.into_iter().any(|(old, new)| match (old, new) {
         (Some(old), Some(new)) => !Arc::ptr_eq(old, new) && !old.shards.same(&new.shards, index),
@@ -95,14 +95,9 @@ fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
     })
 }
 
-/// Tables given beforehand or taken over where they fit, pod networks of the present nodes.
+/// Tables, and pod networks of the present nodes.
 fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Geography {
-    let fits = |c: &&Arc<Compiled>| Arc::ptr_eq(&c.atlas, &inputs.atlas) && c.sites[..] == *sites;
-    let before = previous.map(|p| &p.geography);
-    let compiled = inputs.compiled.iter().find(fits);
-    let compiled = compiled.or_else(|| before.map(|g| &g.compiled).filter(fits)).cloned();
-    let compiled =
-        compiled.unwrap_or_else(|| Arc::new(Compiled::new(inputs.atlas.clone(), sites.into())));
+    let compiled = compiled(previous, inputs, sites);
     let same_pods = previous.filter(|p| {
         Arc::ptr_eq(&p.inputs.federation, &inputs.federation)
             && p.inputs.views.len() == inputs.views.len()
@@ -117,6 +112,19 @@ fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Ge
         }
     };
     Geography { compiled, pods, conflicts }
+}
+
+/// The tables given beforehand or taken over, where they are of this atlas and these sites. Until
+/// such are compiled, which is nothing to wait for here, those of the same clusters as they stood
+/// before; for other clusters what can be said at once.
+fn compiled(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Arc<Compiled> {
+    let before = previous.map(|p| &p.geography.compiled);
+    let fitting = inputs.compiled.iter().chain(before).find(|c| c.is_of(&inputs.atlas, sites));
+    let valid = || before.filter(|c| c.has_clusters_of(sites));
+    fitting.or_else(valid).cloned().unwrap_or_else(|| {
+        let before = before.map(|compiled| &**compiled);
+        Arc::new(Compiled::provisional(before, &inputs.atlas, sites.into()))
+    })
 }
 
 fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&BTreeSet<ipnet::IpNet>> {
@@ -161,13 +169,7 @@ impl Work {
         Self { zone, live, placements, digest: 0, structure, reports, tallies }
     }
 
-    fn rebuild(
-        &mut self,
-        index: usize,
-        previous: Option<&Snapshot>,
-        inputs: &Inputs,
-        geography: &Geography,
-    ) {
+    fn rebuild(&mut self, index: usize, previous: Option<&Snapshot>, inputs: &Inputs) {
         self.uncount(index);
         let shards = inputs.read_views().map(|(id, view)| (id, view.shards.bucket(index)));
         let reports = self.zone.rebuild_bucket(index, shards);
@@ -177,23 +179,20 @@ impl Work {
             self.reports.by_bucket.insert(index, reports);
         }
         let services = self.zone.services().bucket(index).iter();
-        let live = services.map(|e| judge(&e.service, previous, inputs, geography)).collect();
+        let live = services.map(|e| judge(&e.service, previous, inputs)).collect();
         self.live.replace(index, live);
         self.count(index);
     }
 
     /// Brings the counts of shards by state up to what a bucket holds now.
     fn tally(&mut self, index: usize, before: Option<&Inputs>, now: &Inputs) {
-        let health = &now.federation.health;
-        for (id, view) in before.into_iter().flat_map(Inputs::read_views) {
-            for entry in view.shards.bucket(index) {
-                *self.tallies[id.index()].of(health::judge(&entry.shard, health)) -= 1;
+        if let Some(before) = before {
+            for (id, entry) in before.shards(index) {
+                *self.tallies[id.index()].of(&before.assess(id, entry)) -= 1;
             }
         }
-        for (id, view) in now.read_views() {
-            for entry in view.shards.bucket(index) {
-                *self.tallies[id.index()].of(health::judge(&entry.shard, health)) += 1;
-            }
+        for (id, entry) in now.shards(index) {
+            *self.tallies[id.index()].of(&now.assess(id, entry)) += 1;
         }
     }
 
@@ -226,35 +225,16 @@ impl Work {
             self.digest = self.digest.wrapping_sub(part);
         }
     }
-
-    /// Points every service to its table in `geography`.
-    fn retable(&mut self, geography: &Geography) {
-        for index in 0..BUCKETS {
-            let entries = self.zone.services().bucket(index).iter();
-            let live = entries.zip(self.live.bucket(index)).map(|(entry, live)| Live {
-                served: live.served.clone(),
-                unserved: live.unserved.clone(),
-                table: geography.compiled.table(&entry.service.clusters).clone(),
-            });
-            let live = live.collect();
-            self.live.replace(index, live);
-        }
-    }
 }
 
 /// What the clusters' views say of the health of one service's shards. A shard that was not healthy
 /// before is so since then.
-fn judge(
-    service: &Service,
-    previous: Option<&Snapshot>,
-    inputs: &Inputs,
-    geography: &Geography,
-) -> Live {
+fn judge(service: &Service, previous: Option<&Snapshot>, inputs: &Inputs) -> Live {
     let hash = service.key.hash();
     let healthy = |id: &ClusterId| {
         let view = inputs.views[id.index()].as_ref();
         let entry = view.and_then(|v| v.shards.find(hash).find(|e| e.key == service.key));
-        entry.is_some_and(|e| health::judge(&e.shard, &inputs.federation.health).is_ok())
+        entry.is_some_and(|e| inputs.assess(*id, e).is_ok())
     };
     let before = previous.and_then(|p| Some((p, p.zone.service(service.key.wire())?.1)));
     let since = |id: ClusterId| {
@@ -269,7 +249,6 @@ fn judge(
     Live {
         served: service.clusters.iter().filter(healthy).collect(),
         unserved: unserved.map(|id| (id, since(id).unwrap_or(inputs.now))).collect(),
-        table: geography.compiled.table(&service.clusters).clone(),
     }
 }
 

@@ -88,6 +88,7 @@ impl Fixture {
             location: at.map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe")),
             drain: false,
             stale_grace: None,
+            checks: Default::default(),
         });
         self.shards.push(Vec::new());
         self.read.push(true);
@@ -163,6 +164,7 @@ impl Fixture {
             federation: Arc::new(federation),
             views: self.shards.iter().zip(&self.read).map(view).collect(),
             standings: self.states.iter().copied().map(standing).collect(),
+            opinions: Default::default(),
             atlas: Arc::new(Atlas::build(&[], &self.networks)),
             compiled: None,
             now: 1_700_000_000,
@@ -176,11 +178,11 @@ impl Fixture {
 }
 
 /// The same snapshot with every table compiled that it wants.
-pub(crate) fn settle(snapshot: Snapshot) -> Snapshot {
-    if snapshot.is_settled() {
-        return snapshot;
+pub(crate) fn settle(mut snapshot: Snapshot) -> Snapshot {
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
     }
-    let compiled = snapshot.geography.compiled.with_sets(&snapshot.wanted_tables());
-    let inputs = Inputs { compiled: Some(Arc::new(compiled)), ..snapshot.inputs.clone() };
-    build(Some(&snapshot), inputs)
+    snapshot
 }

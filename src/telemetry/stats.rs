@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 
 use super::family;
+use super::home::HomeStats;
 use super::watches::Watches;
 use crate::health::ClusterState;
 
@@ -44,6 +45,15 @@ const WITHHELD: (&str, &str) = (
     "Shards that vanished at one stroke with most others of the cluster and are kept for now.",
 );
 
+const HOME_AGE: (&str, &str) = (
+    "meridian_home_watch_age_seconds",
+    "Time since what the home cluster registers was last known to be current.",
+);
+const EVENTS: (&str, &str) = (
+    "meridian_events_total",
+    "Kubernetes Events of changes in the home cluster: written, failed, or dropped as too many.",
+);
+
 /// What the publisher says of a snapshot when it has published it.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotStats {
@@ -51,8 +61,12 @@ pub struct SnapshotStats {
     pub generation: u64,
     /// Every zone.
     pub zones: Vec<ZoneStats>,
+    /// Apex of the zone of cluster-internal names as text, where it is served.
+    pub internal: Option<String>,
     /// Every registered cluster.
     pub clusters: Vec<ClusterStats>,
+    /// The home cluster, where there is one.
+    pub home: Option<HomeStats>,
 }
 
 /// What the publisher says of one zone.
@@ -153,6 +167,8 @@ impl Published {
             UNDECODABLE,
             SHARDS,
             WITHHELD,
+            HOME_AGE,
+            EVENTS,
         ];
         let descriptions = families.map(family::describe);
         Self { last: Arc::default(), descriptions: descriptions.into() }
@@ -165,6 +181,31 @@ impl Published {
     fn last(&self) -> MutexGuard<'_, SnapshotStats> {
         // The value is replaced by one move, so it is whole even after a panic under the lock.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Series of watches.
+#[derive(Default)]
+struct OfWatches {
+    states: Vec<Metric>,
+    failures: Vec<Metric>,
+    skipped: Vec<Metric>,
+}
+
+impl OfWatches {
+    /// Adds those of one API server, which `labels` tell from others.
+    fn add(&mut self, watches: &Watches, labels: &[(&str, &str)]) {
+        let with = |more: &[(&'static str, &'static str)]| [labels, more].concat();
+        let figures = watches.read();
+        for (kind, state) in figures.states {
+            self.states.push(family::gauge(&with(&[("kind", kind), ("state", state)]), 1.0));
+        }
+        for ((kind, reason), n) in figures.failures {
+            self.failures.push(family::counter(&with(&[("kind", kind), ("reason", reason)]), n));
+        }
+        for (kind, n) in figures.undecodable {
+            self.skipped.push(family::counter(&with(&[("kind", kind)]), n));
+        }
     }
 }
 
@@ -184,7 +225,7 @@ impl Collector for Published {
             family::gauge(&[("zone", &zone.apex), ("digest", &digest)], 1.0)
         });
         let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut watches, mut failures, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        let mut of_watches = OfWatches::default();
         let mut withheld = Vec::new();
         for cluster in &stats.clusters {
             let name = ("cluster", cluster.name.as_str());
@@ -195,31 +236,31 @@ impl Collector for Published {
             withheld.push(family::gauge(&[name], cluster.withheld as f64));
             let age = cluster.clock.age();
             ages.extend(age.map(|age| family::gauge(&[name], age.as_secs_f64())));
-            let figures = cluster.clock.watches().read();
-            for (kind, state) in figures.states {
-                watches.push(family::gauge(&[name, ("kind", kind), ("state", state)], 1.0));
-            }
-            for ((kind, reason), n) in figures.failures {
-                failures.push(family::counter(&[name, ("kind", kind), ("reason", reason)], n));
-            }
-            for (kind, n) in figures.undecodable {
-                skipped.push(family::counter(&[name, ("kind", kind)], n));
-            }
+            of_watches.add(cluster.clock.watches(), &[name]);
             for (state, n) in &cluster.shards {
                 shards.push(family::gauge(&[name, ("state", state)], *n as f64));
             }
         }
+        let home = stats.home.as_ref();
+        // It is no member by this, and has no name.
+        home.iter().for_each(|home| of_watches.add(home.clock.watches(), &[]));
+        let home_age = home.and_then(|home| home.clock.age());
+        let home_age = home_age.map(|age| family::gauge(&[], age.as_secs_f64()));
+        let events = stats.home.iter().flat_map(|home| home.events.read());
+        let events = events.map(|(outcome, n)| family::counter(&[("outcome", outcome)], n));
         vec![
             family::gauges(GENERATION, vec![family::gauge(&[], stats.generation as f64)]),
             family::gauges(SERIAL, serials.collect()),
             family::gauges(CONTENT, contents.collect()),
             family::gauges(STATE, states),
             family::gauges(WATCH_AGE, ages),
-            family::gauges(WATCH_STATE, watches),
-            family::counters(WATCH_FAILURES, failures),
-            family::counters(UNDECODABLE, skipped),
+            family::gauges(WATCH_STATE, of_watches.states),
+            family::counters(WATCH_FAILURES, of_watches.failures),
+            family::counters(UNDECODABLE, of_watches.skipped),
             family::gauges(SHARDS, shards),
             family::gauges(WITHHELD, withheld),
+            family::gauges(HOME_AGE, home_age.into_iter().collect()),
+            family::counters(EVENTS, events.collect()),
         ]
     }
 }

@@ -159,10 +159,13 @@ fn the_published_snapshot_shows() {
         clock: Arc::clone(&clock),
         shards: vec![("served", 3), ("drained", 0)],
     };
+    let (home, events) = (Arc::new(WatchClock::new()), Arc::new(EventCounts::default()));
     let stats = SnapshotStats {
         generation: 7,
         zones: vec![ZoneStats { apex: ZONE.into(), serial: 1_800_000_000, digest: 0xab }],
+        internal: None,
         clusters: vec![cluster("a", ClusterState::Up), cluster("b", ClusterState::Stale)],
+        home: Some(HomeStats { clock: home.clone(), events: events.clone() }),
     };
     telemetry.publish(stats, Some(Duration::from_millis(2)));
     let is = |series: &str| value(&telemetry, series);
@@ -182,6 +185,14 @@ fn the_published_snapshot_shows() {
     assert_eq!(is(age), None);
     clock.touch();
     assert!(is(age).is_some_and(|age| age >= 0.0));
+    // The home cluster is told without a name.
+    home.watches().enter("Secret", "watching");
+    home.touch();
+    events.failed();
+    assert_eq!(is(r#"meridian_watch_state{kind="Secret",state="watching"}"#), Some(1.0));
+    assert!(is("meridian_home_watch_age_seconds").is_some_and(|age| age >= 0.0));
+    assert_eq!(is(r#"meridian_events_total{outcome="failed"}"#), Some(1.0));
+    assert_eq!(is(r#"meridian_events_total{outcome="written"}"#), Some(0.0));
     // A cluster that is no longer registered leaves nothing behind.
     telemetry.publish(SnapshotStats::default(), None);
     assert!(!telemetry.render().contains("cluster="));

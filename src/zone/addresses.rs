@@ -37,13 +37,13 @@ impl<'a, const N: usize> Singles<'a, N> {
     }
 }
 
-/// The most addresses that one service has in one family; ends are 16 bits wide.
-const MAX: usize = u16::MAX as usize;
-
 impl<const N: usize> Addresses<N> {
-    /// Addresses with their clusters, sorted by cluster.
+    /// The most that one service has in one family: ends are 16 bits wide.
+    pub(super) const MAX: usize = u16::MAX as usize;
+
+    /// Addresses with their clusters, sorted by cluster; those beyond [`Self::MAX`] are left out.
     pub(super) fn new(all: impl IntoIterator<Item = (ClusterId, [u8; N])>) -> Self {
-        let all: Vec<_> = all.into_iter().take(MAX).collect();
+        let all: Vec<_> = all.into_iter().take(Self::MAX).collect();
         let groups = || all.chunk_by(|(one, _), (other, _)| one == other);
         let mut end = 0;
         let ends = groups().map(|group| {
@@ -57,6 +57,11 @@ impl<const N: usize> Addresses<N> {
             octets: all.iter().map(|(_, octets)| *octets).collect(),
             ends,
         }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.octets.len()
     }
 
     /// The clusters that have any.

@@ -38,8 +38,6 @@ pub struct Service {
     pub ties: Ties,
     /// Under the policy `failover`, the clusters in its order, those that it does not name last.
     failover: Box<[ClusterId]>,
-    /// Names in the policy that no cluster has.
-    strangers: Box<[Label]>,
     /// What its global name holds while no shard is served.
     pub when_none_healthy: WhenNoneHealthy,
     /// Clusters with a shard.
@@ -112,20 +110,20 @@ impl Keyed for ServiceEntry {
 
 impl Service {
     /// Merges the shards of a service, sorted by cluster. Where clusters ask for different TTLs
-    /// and policies, the first cluster in the order of the configuration wins.
+    /// and policies, the first cluster in the order of the configuration wins. Gives beside it what
+    /// cannot be had as asked.
     pub(super) fn merge(
         key: &ServiceKey,
         shards: &[(ClusterId, &Arc<Shard>)],
         settings: &Settings,
         clusters: &HashMap<Label, ClusterId, FastState>,
-    ) -> Self {
+    ) -> (Self, Vec<Report>) {
         let mut service = Self {
             key: key.clone(),
             ttl: settings.ttl,
             policy: settings.policy.clone(),
             ties: settings.ties,
             failover: Box::default(),
-            strangers: Box::default(),
             when_none_healthy: settings.when_none_healthy.clone(),
             clusters: shards.iter().map(|(cluster, _)| *cluster).collect(),
             v4: Addresses::default(),
@@ -138,11 +136,14 @@ impl Service {
             digest: 0,
         };
         service.choose_options(shards);
-        service.stand_in_line(clusters);
-        service.lay_out(shards);
+        let faults =
+            [disagreement(shards), service.stand_in_line(clusters), service.lay_out(shards)];
         service.plain = service.is_plain(settings.max_addresses);
         service.digest = service.content_digest();
-        service
+        let subject = || format!("Service {key}").into();
+        let faults = faults.into_iter().flatten();
+        let reports = faults.map(|fault| Report { subject: subject(), reason: fault.into() });
+        (service, reports.collect())
     }
 
     fn choose_options(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
@@ -165,31 +166,26 @@ impl Service {
         }
     }
 
-    /// Turns the names of a failover into clusters.
-    fn stand_in_line(&mut self, clusters: &HashMap<Label, ClusterId, FastState>) {
-        let Policy::Failover(names) = &self.policy else { return };
+    /// Turns the names of a failover into clusters; tells of those that no cluster has.
+    fn stand_in_line(&mut self, clusters: &HashMap<Label, ClusterId, FastState>) -> Option<String> {
+        let Policy::Failover(names) = &self.policy else { return None };
         let known = |name: &Label| clusters.get(name).copied();
         let mut line: Vec<ClusterId> = names.iter().filter_map(known).collect();
         let rest: Vec<_> = self.clusters.iter().filter(|id| !line.contains(id)).collect();
         line.extend(rest);
-        self.strangers = names.iter().filter(|name| known(name).is_none()).cloned().collect();
         self.failover = line.into();
-    }
-
-    /// The names in the policy that no cluster has, to be reported.
-    pub(super) fn strangers(&self) -> Option<Report> {
-        let names: Vec<&str> = self.strangers.iter().map(Label::as_str).collect();
-        (!names.is_empty()).then(|| Report {
-            subject: format!("Service {}", self.key).into(),
-            reason: format!(
+        let unknown = names.iter().filter(|name| known(name).is_none());
+        let unknown: Vec<&str> = unknown.map(Label::as_str).collect();
+        (!unknown.is_empty()).then(|| {
+            format!(
                 "its policy names clusters that there are not: {}; they are passed over",
-                names.join(", ")
+                unknown.join(", ")
             )
-            .into(),
         })
     }
 
-    fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
+    /// Lays out addresses and ports; tells of addresses that find no room.
+    fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
         let addresses = || {
             shards
                 .iter()
@@ -225,6 +221,11 @@ impl Service {
             let weight = |shard: &Shard| told(shard).unwrap_or(shard.endpoints.ready);
             self.weights = shards.iter().map(|(_, shard)| weight(shard)).collect();
         }
+        let left_out = addresses().count() - self.v4.len() - self.v6.len();
+        (left_out > 0).then(|| {
+            let most = Addresses::<4>::MAX;
+            format!("has more than {most} addresses of one family; {left_out} are left out")
+        })
     }
 
     fn is_plain(&self, most: NonZeroU16) -> Option<Plain> {
@@ -346,4 +347,28 @@ impl Service {
     pub(super) fn has_proto(&self, proto: &[u8]) -> bool {
         self.ports.iter().any(|p| p.protocol.label() == proto)
     }
+}
+
+/// The annotations of the whole service that two shards give different values.
+fn disagreement(shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
+    fn differ<'a, T: PartialEq + 'a>(mut values: impl Iterator<Item = &'a T>) -> bool {
+        values.next().is_some_and(|first| values.any(|value| value != first))
+    }
+    let options = || shards.iter().filter_map(|(_, shard)| shard.options.as_deref());
+    let found = [
+        ("meridian.dev/ttl", differ(options().filter_map(|o| o.ttl.as_ref()))),
+        ("meridian.dev/policy", differ(options().filter_map(|o| o.policy.as_ref()))),
+        ("meridian.dev/sticky", differ(options().filter_map(|o| o.ties.as_ref()))),
+        (
+            "meridian.dev/when-none-healthy",
+            differ(options().filter_map(|o| o.when_none_healthy.as_ref())),
+        ),
+    ];
+    let found: Vec<_> = found.into_iter().filter(|(_, differ)| *differ).map(|(n, _)| n).collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "its clusters disagree on {}; the first of them in the configuration counts",
+            found.join(", ")
+        )
+    })
 }

@@ -11,7 +11,7 @@ use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
     Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
-use meridian::snapshot::{self, Identity, Inputs, Membership};
+use meridian::snapshot::{self, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, InternalSettings, Nameserver, SoaSettings, StaticRecord};
 
 /// The federation's domain.
@@ -71,6 +71,7 @@ impl Cluster {
             location: self.location.map(at),
             drain: self.drained,
             stale_grace: None,
+            checks: Default::default(),
         }
     }
 
@@ -191,10 +192,21 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         federation: Arc::new(federation),
         views: clusters.iter().map(view).collect(),
         standings: clusters.iter().map(Cluster::standing).collect(),
+        opinions: Default::default(),
         atlas: Arc::new(Atlas::build(&[], &networks)),
         compiled: None,
         now,
     }
+}
+
+/// The same snapshot with every geographic table compiled that it wants.
+pub(crate) fn settle(mut snapshot: Snapshot) -> Snapshot {
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
+    }
+    snapshot
 }
 
 /// How the server names itself, where that does not matter.

@@ -63,6 +63,7 @@ fn options() -> impl Strategy<Value = ServiceOptions> {
             policy: None,
             ties: None,
             weight: None,
+            check: None,
             when_none_healthy,
             min_ready,
             drain,

@@ -3,7 +3,9 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::secret::registration;
 use super::*;
+use crate::model::Coordinates;
 
 const KUBECONFIG: &str = "{clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}], \
                           users: [], contexts: [], current-context: c}";
@@ -25,8 +27,12 @@ fn secret(annotations: &[(&str, &str)], data: &[(&str, &str)]) -> Secret {
     }
 }
 
+fn berlin() -> SecretName {
+    SecretName { name: "berlin".into(), ..SecretName::default() }
+}
+
 fn read(annotations: &[(&str, &str)]) -> Result<Registration, Unusable> {
-    registration(&secret(annotations, &[("kubeconfig", KUBECONFIG)]), "berlin", "Secret".into())
+    registration(&secret(annotations, &[("kubeconfig", KUBECONFIG)]), berlin())
 }
 
 #[test]
@@ -62,10 +68,10 @@ fn what_cannot_be_used_has_a_reason() {
     for annotation in refused {
         assert!(read(&[annotation]).is_err(), "{annotation:?}");
     }
-    let without = registration(&secret(&[], &[]), "berlin", "Secret".into());
+    let without = registration(&secret(&[], &[]), berlin());
     assert!(without.unwrap_err().0.contains("data.kubeconfig"));
     let value = secret(&[], &[("value", KUBECONFIG)]);
-    assert!(registration(&value, "berlin", "Secret".into()).is_ok(), "as Cluster API writes it");
+    assert!(registration(&value, berlin()).is_ok(), "as Cluster API writes it");
 }
 
 #[test]

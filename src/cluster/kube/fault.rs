@@ -16,7 +16,7 @@ pub(super) fn of_watch(error: &watcher::Error) -> Fault {
 }
 
 /// The class of a request's error.
-pub(super) fn of(error: &Error) -> Fault {
+pub(in crate::cluster) fn of(error: &Error) -> Fault {
     match error {
         Error::Api(status) => of_code(status.code),
         Error::Auth(_) => Fault::Unauthorized,
@@ -76,7 +76,7 @@ pub(super) fn describe_watch(error: &watcher::Error) -> String {
 }
 
 /// A request's error for people.
-pub(super) fn describe(error: &Error) -> String {
+pub(in crate::cluster) fn describe(error: &Error) -> String {
     match error {
         Error::Api(status) => of_status(status.code, &status.message),
         error => chain(error),

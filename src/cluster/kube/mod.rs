@@ -38,6 +38,7 @@ use tracing::{Instrument, info, warn};
 
 pub(super) use board::Board;
 pub(super) use client::{Connection, connect, refuse_foreign, server};
+pub(super) use fault::{describe, of as fault_of};
 pub(super) use watch::{Follow, Narrowed, Outlet};
 
 use super::feed::Batch;

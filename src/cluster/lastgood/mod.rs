@@ -1,7 +1,8 @@
-//! The last known good views on disk, for a start while no source answers.
+//! The last known good state on disk, for a start while no source answers.
 //!
 //! *Owns*: the file and its format: a header (magic, version, length and CRC-32 of what follows)
-//! and the views in postcard. *Guarantees*: the file is replaced whole or not at all; what is read
+//! and the views in postcard, with the clusters that a home cluster had registered, without their
+//! credentials. *Guarantees*: the file is replaced whole or not at all; what is read
 //! is what was written, valid by the types it is made of, and published by the present rules; a
 //! file that is none is set aside and told of, and never stops the start. *Does not*: decide when
 //! to write, or what a view that was read is worth.
@@ -20,9 +21,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{error, info, warn};
 
-use super::Settings;
 use super::narrow::Rules;
-use crate::model::{ClusterView, DomainName, Label};
+use super::{Settings, Source};
+use crate::model::{ClusterView, DomainName, Label, Member};
 use record::Federation;
 
 /// A view of a cluster with where it came from.
@@ -36,11 +37,50 @@ pub struct KnownView {
     pub view: Arc<ClusterView>,
 }
 
+/// All that is kept.
+#[derive(Clone, Debug, Default)]
+pub struct LastGood {
+    /// What was served of each cluster.
+    pub views: Vec<KnownView>,
+    /// What was registered at run time, if that was known.
+    pub registry: Option<Arc<Registry>>,
+}
+
+/// The clusters that a home cluster had registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registry {
+    /// Which home cluster, as [`super::home::Settings::identity`] writes it.
+    pub home: String,
+    /// Its clusters.
+    pub clusters: Vec<KnownCluster>,
+}
+
+/// A cluster that was registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownCluster {
+    /// What was said of it.
+    pub member: Member,
+    /// Its source, as [`super::Source::identity`] writes it: credentials are not kept.
+    pub source: String,
+}
+
+/// What a configuration has use for.
+pub struct Wanted<'a> {
+    /// The clusters of the file.
+    pub clusters: &'a [Settings],
+    /// The home cluster that registers others, as [`super::home::Settings::identity`] writes it.
+    pub home: Option<String>,
+    /// How such a cluster is read.
+    pub registered: &'a dyn Fn(Label, Source) -> Settings,
+    /// The apex of the federation's zone.
+    pub apex: &'a DomainName,
+}
+
 /// Begins every file.
 const MAGIC: [u8; 8] = *b"MERIDIAN";
 
 /// Of the format of what follows the header. A file of another version is set aside.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Magic, version, length and checksum.
 const HEADER: usize = 8 + 4 + 8 + 4;
@@ -80,12 +120,12 @@ enum Unusable {
     Invalid(#[from] record::Invalid),
 }
 
-/// Puts `views` in the place of what the file at `path` holds. Blocks on the file system.
+/// Puts `state` in the place of what the file at `path` holds. Blocks on the file system.
 ///
 /// # Errors
 /// [`SaveError`]; the file is as it was.
-pub fn save(path: &Path, views: &[KnownView]) -> Result<(), SaveError> {
-    let content = postcard::to_stdvec(&Federation::of(views))?;
+pub fn save(path: &Path, state: &LastGood) -> Result<(), SaveError> {
+    let content = postcard::to_stdvec(&Federation::of(state))?;
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error| SaveError::Io { path, error }
@@ -120,30 +160,59 @@ fn header(content: &[u8]) -> [u8; HEADER] {
     header
 }
 
-/// The views in the file at `path` of those of `clusters` that have the same name and source as
-/// when it was written, by the rules for the zone `apex` as they are now. Empty where there is no
-/// file, or none that can be used, which is then set aside and logged. Blocks on the file system.
+/// What the file at `path` holds of what is wanted: the clusters that the same home cluster had
+/// registered, and views of clusters that have the same name and source as when it was written, by
+/// the rules as they are now. Empty where there is no file, or none that can be used, which is then
+/// set aside and logged. Blocks on the file system.
 #[must_use]
-pub fn load(path: &Path, clusters: &[Settings], apex: &DomainName) -> Vec<KnownView> {
-    match read(path, clusters, apex) {
-        Ok(views) => {
-            let services: usize = views.iter().map(|known| known.view.shards.len()).sum();
-            let clusters = views.len();
+pub fn load(path: &Path, wanted: &Wanted<'_>) -> LastGood {
+    match read(path, wanted) {
+        Ok(state) => {
+            let services: usize = state.views.iter().map(|known| known.view.shards.len()).sum();
+            let clusters = state.views.len();
             info!(file = %path.display(), clusters, services, "last known good state read");
-            views
+            state
         }
         Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             info!(file = %path.display(), "there is no last known good state yet");
-            Vec::new()
+            LastGood::default()
         }
         Err(fault) => {
             set_aside(path, &fault);
-            Vec::new()
+            LastGood::default()
         }
     }
 }
 
-fn read(path: &Path, clusters: &[Settings], apex: &DomainName) -> Result<Vec<KnownView>, Unusable> {
+fn read(path: &Path, wanted: &Wanted<'_>) -> Result<LastGood, Unusable> {
+    let content = content(path)?;
+    let federation: Federation<'_> = postcard::from_bytes(&content)?;
+    let registry = match &wanted.home {
+        Some(home) => federation.registry(home)?,
+        None => None,
+    };
+    let registered: Vec<Settings> = registry
+        .iter()
+        .flat_map(|registry| &registry.clusters)
+        .map(|KnownCluster { member, source }| {
+            (wanted.registered)(member.name.clone(), Source::Awaited(source.as_str().into()))
+        })
+        .collect();
+    let mut views = Vec::new();
+    for settings in wanted.clusters.iter().chain(&registered) {
+        let (name, source) = (&settings.name, settings.source.identity());
+        let rules = Rules::new(settings.export, settings.allow_nets.clone(), wanted.apex.clone())
+            .limited_to(settings.namespaces.clone(), settings.addresses);
+        if let Some(cluster) = federation.find(name.as_str(), &source) {
+            let view = Arc::new(cluster.view(&rules)?);
+            views.push(KnownView { name: name.clone(), source, view });
+        }
+    }
+    Ok(LastGood { views, registry: registry.map(Arc::new) })
+}
+
+/// What follows the header of a file that is whole.
+fn content(path: &Path) -> Result<Vec<u8>, Unusable> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut header = [0; HEADER];
@@ -170,18 +239,7 @@ fn read(path: &Path, clusters: &[Settings], apex: &DomainName) -> Result<Vec<Kno
     if crc32fast::hash(&content) != checksum {
         return Err(Unusable::Checksum);
     }
-    let federation: Federation<'_> = postcard::from_bytes(&content)?;
-    let mut views = Vec::new();
-    for settings in clusters {
-        let (name, source) = (&settings.name, settings.source.identity());
-        let rules = Rules::new(settings.export, settings.allow_nets.clone(), apex.clone())
-            .limited_to(settings.namespaces.clone(), settings.addresses);
-        if let Some(cluster) = federation.find(name.as_str(), &source) {
-            let view = Arc::new(cluster.view(&rules)?);
-            views.push(KnownView { name: name.clone(), source, view });
-        }
-    }
-    Ok(views)
+    Ok(content)
 }
 
 /// Keeps what a person may want to look at, out of the way of what is written next.

@@ -1,4 +1,4 @@
-//! The views as they stand in the file: borrowed when written and while read.
+//! The state as it stands in the file: borrowed when written and while read.
 //!
 //! The order of fields and variants is the format: a change needs another version.
 
@@ -6,15 +6,16 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::KnownView;
+use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, ClusterView, DomainName, Endpoints, Label, Policy, Protocol, ServiceKey,
-    ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    self, Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy,
+    Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 /// What the types of the model refuse.
@@ -28,6 +29,8 @@ pub(super) enum Invalid {
     Network(#[from] ipnet::PrefixLenError),
     #[error(transparent)]
     Policy(#[from] model::InvalidOption),
+    #[error(transparent)]
+    Coordinates(#[from] model::InvalidCoordinates),
     #[error("a list of ports that is not there")]
     Ports,
 }
@@ -36,7 +39,29 @@ pub(super) enum Invalid {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Federation<'a> {
     #[serde(borrow)]
+    registered: Option<Registered<'a>>,
+    #[serde(borrow)]
     clusters: Vec<Cluster<'a>>,
+}
+
+/// What a home cluster registers.
+#[derive(Serialize, Deserialize)]
+struct Registered<'a> {
+    home: &'a str,
+    #[serde(borrow)]
+    clusters: Vec<Registration<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Registration<'a> {
+    name: &'a str,
+    source: &'a str,
+    region: Option<&'a str>,
+    zones: Vec<&'a str>,
+    /// Latitude and longitude, degrees.
+    location: Option<(f64, f64)>,
+    drain: bool,
+    stale_grace: Option<Duration>,
 }
 
 /// One cluster.
@@ -111,6 +136,8 @@ struct Options<'a> {
     when_none_healthy: Option<NoneHealthy<'a>>,
     min_ready: Option<u32>,
     drain: bool,
+    /// In the form of the annotation.
+    check: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,13 +152,40 @@ enum NoneHealthy<'a> {
 //--- Writing ---
 
 impl<'a> Federation<'a> {
-    pub(super) fn of(views: &'a [KnownView]) -> Self {
-        Self { clusters: views.iter().map(Cluster::of).collect() }
+    pub(super) fn of(state: &'a LastGood) -> Self {
+        let registered = state.registry.as_ref().map(|registry| Registered {
+            home: &registry.home,
+            clusters: registry.clusters.iter().map(Registration::of).collect(),
+        });
+        Self { registered, clusters: state.views.iter().map(Cluster::of).collect() }
+    }
+
+    /// What `home` registers, where that is known.
+    pub(super) fn registry(&self, home: &str) -> Result<Option<Registry>, Invalid> {
+        let Some(registered) = self.registered.as_ref().filter(|r| r.home == home) else {
+            return Ok(None);
+        };
+        let clusters = registered.clusters.iter().map(Registration::read);
+        Ok(Some(Registry { home: home.to_owned(), clusters: clusters.collect::<Result<_, _>>()? }))
     }
 
     /// The cluster with this name and source.
     pub(super) fn find(&self, name: &str, source: &str) -> Option<&Cluster<'a>> {
         self.clusters.iter().find(|cluster| (cluster.name, cluster.source) == (name, source))
+    }
+}
+
+impl<'a> Registration<'a> {
+    fn of(KnownCluster { member, source }: &'a KnownCluster) -> Self {
+        Self {
+            name: member.name.as_str(),
+            source,
+            region: member.region.as_ref().map(Label::as_str),
+            zones: member.zones.iter().map(Label::as_str).collect(),
+            location: member.location.map(|at| (at.latitude(), at.longitude())),
+            drain: member.drain,
+            stale_grace: member.stale_grace,
+        }
     }
 }
 
@@ -209,11 +263,30 @@ impl<'a> Options<'a> {
         let policy = options.policy.as_ref().map(ToString::to_string);
         let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
         let sticky = ties.map(|ties| ties == Ties::Sticky);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain }
+        let check = options.check.as_ref().map(ToString::to_string);
+        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain, check }
     }
 }
 
 //--- Reading ---
+
+impl Registration<'_> {
+    fn read(&self) -> Result<KnownCluster, Invalid> {
+        let at = |(latitude, longitude)| Coordinates::new(latitude, longitude);
+        let zones: Result<_, _> = self.zones.iter().map(|zone| Label::parse(zone)).collect();
+        let member = Member {
+            name: Label::parse(self.name)?,
+            region: self.region.map(Label::parse).transpose()?,
+            zones: zones?,
+            location: self.location.map(at).transpose()?,
+            drain: self.drain,
+            stale_grace: self.stale_grace,
+            // A Secret says nothing of checks: they are the federation's.
+            checks: model::ClusterChecks::default(),
+        };
+        Ok(KnownCluster { member, source: self.source.to_owned() })
+    }
+}
 
 impl Cluster<'_> {
     /// The view, with what may still be published by `rules`.
@@ -309,6 +382,7 @@ impl Options<'_> {
             when_none_healthy: when_none_healthy.transpose()?,
             min_ready: self.min_ready,
             drain: self.drain,
+            check: self.check.as_deref().map(str::parse).transpose()?,
         })
     }
 }

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, Coordinates, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey, ServiceOptions,
+    Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -69,6 +69,7 @@ fn rich() -> Vec<ShardEntry> {
         WhenNoneHealthy::Name(name("sorry.example.net")),
     ];
     let policies = ["all", "nearest: 1", "weighted: 3", "failover: b, a"];
+    let checks = [None, Some("off"), Some("http:80/ contains='a b'"), Some("dns/x fall=9")];
     let port = |protocol| Port { name: label("p"), protocol, number: 53 };
     whens
         .into_iter()
@@ -89,6 +90,7 @@ fn rich() -> Vec<ShardEntry> {
                     when_none_healthy: Some(when),
                     min_ready: Some(0),
                     drain: index == 1,
+                    check: checks[index].map(|text| text.parse().unwrap()),
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
                 internal: match index {
@@ -101,6 +103,16 @@ fn rich() -> Vec<ShardEntry> {
             ShardEntry::new(key, Arc::new(shard))
         })
         .collect()
+}
+
+/// The views of `clusters`, where no home registers others.
+fn load(path: &Path, clusters: &[Settings], apex: &DomainName) -> Vec<KnownView> {
+    let registered = &|_, _| unreachable!("nothing is registered");
+    super::load(path, &Wanted { clusters, home: None, registered, apex }).views
+}
+
+fn save(path: &Path, views: &[KnownView]) -> Result<(), SaveError> {
+    super::save(path, &LastGood { views: views.to_vec(), registry: None })
 }
 
 fn apex() -> DomainName {
@@ -155,6 +167,49 @@ fn only_clusters_of_the_same_name_and_source_get_their_view() {
     assert_eq!(names, [label("c")]);
 }
 
+/// By the home cluster that registered them, and without credentials.
+#[test]
+fn registered_clusters_come_back_with_their_views() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    let member = |name: &str| Member {
+        name: label(name),
+        region: Some(label("r")),
+        zones: BTreeSet::from([label("z1"), label("z2")]),
+        location: Coordinates::new(52.5, -13.25).ok(),
+        drain: name == "b",
+        stale_grace: Some(Duration::from_millis(90_500)),
+        checks: Default::default(),
+    };
+    let cluster = |name: &str| KnownCluster {
+        member: member(name),
+        source: format!("registered:https://{name}"),
+    };
+    let view = KnownView { source: cluster("b").source, ..known("b", "", vec![plain(1)]) };
+    let registry = Registry { home: "h".to_owned(), clusters: vec![cluster("a"), cluster("b")] };
+    let before = LastGood {
+        views: vec![known("c", "/m", vec![plain(2)]), view],
+        registry: Some(Arc::new(registry)),
+    };
+    super::save(&path, &before).unwrap();
+    let load = |home: Option<&str>| {
+        let registered =
+            &|name: Label, source| Settings { source, ..settings(name.as_str(), "/none") };
+        let (clusters, home) = (&[settings("c", "/m")], home.map(str::to_owned));
+        super::load(&path, &Wanted { clusters, home, registered, apex: &apex() })
+    };
+    let names = |state: &LastGood| -> Vec<Label> {
+        state.views.iter().map(|known| known.name.clone()).collect()
+    };
+    let after = load(Some("h"));
+    assert_eq!(after.registry, before.registry);
+    assert_eq!(names(&after), [label("c"), label("b")], "nothing was known of the other");
+    for home in [None, Some("another")] {
+        let after = load(home);
+        assert_eq!((after.registry.clone(), names(&after)), (None, vec![label("c")]));
+    }
+}
+
 #[test]
 fn what_may_no_longer_be_published_is_not() {
     let home = TempDir::new().unwrap();
@@ -195,7 +250,7 @@ fn any_file_that_is_none_is_set_aside() {
         ("empty", Vec::new()),
         ("short", good[..HEADER - 1].to_vec()),
         ("foreign", b"#!/bin/sh\necho a file of another kind that is long enough\n".to_vec()),
-        ("of a later version", with(&|bytes| bytes[8] = 3)),
+        ("of a later version", with(&|bytes| bytes[8] = VERSION as u8 + 1)),
         ("cut off", with(&|bytes| bytes.truncate(good.len() - 1))),
         ("too long", with(&|bytes| bytes.push(0))),
         ("with a flipped bit", with(&|bytes| bytes[HEADER + 9] ^= 1)),

@@ -49,8 +49,10 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).flat_map(group).collect()
 }
 
-/// A request without a body.
+/// A request.
 pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) body: Vec<u8>,
     pub(super) path: String,
     pub(super) query: String,
     headers: Vec<(String, String)>,
@@ -111,7 +113,9 @@ impl Connection {
         if self.stream.read_line(&mut first)? == 0 {
             return Ok(None);
         }
-        let target = first.split(' ').nth(1).unwrap_or_default();
+        let mut parts = first.split(' ');
+        let method = parts.next().unwrap_or_default().to_owned();
+        let target = parts.next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut headers = Vec::new();
         loop {
@@ -120,7 +124,13 @@ impl Connection {
             let Some((key, value)) = line.trim_end().split_once(": ") else { break };
             headers.push((key.to_ascii_lowercase(), value.to_owned()));
         }
-        Ok(Some(Request { path: path.to_owned(), query: query.to_owned(), headers }))
+        let (path, query) = (path.to_owned(), query.to_owned());
+        let mut request = Request { method, body: Vec::new(), path, query, headers };
+        if let Some(len) = request.header("content-length").and_then(|len| len.parse().ok()) {
+            request.body = vec![0; len];
+            self.stream.read_exact(&mut request.body)?;
+        }
+        Ok(Some(request))
     }
 
     fn send(&mut self, text: &str) -> io::Result<()> {
@@ -138,6 +148,11 @@ impl Connection {
 
     pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
         self.respond(200, "", "text/plain", text)
+    }
+
+    /// An object that was written.
+    pub(super) fn written(&mut self, object: &Value) -> io::Result<()> {
+        self.respond(201, "", "application/json", &object.to_string())
     }
 
     pub(super) fn json(&mut self, value: &Value) -> io::Result<()> {

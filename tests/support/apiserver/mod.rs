@@ -168,6 +168,11 @@ impl ApiServer {
         self.change(|state| state.store.delete(plural, namespace, name));
     }
 
+    /// All objects of a kind, in the order of their names.
+    pub(crate) fn objects(&self, plural: &str) -> Vec<Value> {
+        self.shared.state().store.all(plural)
+    }
+
     /// How it treats `sendInitialEvents`.
     pub(crate) fn streaming(&self, streaming: Streaming) {
         self.change(|state| state.streaming = streaming);
@@ -275,7 +280,7 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
     let plural = request.path.rsplit('/').next().unwrap_or_default();
     let (refusal, exports) = {
         let mut state = shared.state();
-        state.requests.push(format!("GET {}?{}", request.path, request.query));
+        state.requests.push(format!("{} {}?{}", request.method, request.path, request.query));
         let expected = state.token.as_ref().map(|token| format!("Bearer {token}"));
         let refusal = if expected.is_some() && request.header("authorization") != expected {
             Some((401, None))
@@ -304,11 +309,39 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
         }
         _ => {}
     }
+    if request.method == "POST" {
+        return create(connection, request, plural, shared);
+    }
     match (plural, request.parameter("watch").as_deref()) {
         ("readyz", _) => Ok(connection.text("ok")?),
         (_, Some("true")) => watch(connection, request, plural, shared),
         _ => list(connection, request, plural, shared),
     }
+}
+
+/// Creates the object that a request holds, in the namespace of its path.
+fn create(
+    connection: &mut Connection,
+    request: &Request,
+    plural: &str,
+    shared: &Shared,
+) -> Result<(), Broken> {
+    let object: Value = serde_json::from_slice(&request.body).expect("an object");
+    let namespace = request.path.split('/').skip_while(|part| *part != "namespaces").nth(1);
+    if object["metadata"]["namespace"].as_str() != namespace {
+        let why = "the namespace of the object does not match that of the request";
+        return Ok(connection.status(400, why, None)?);
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let mut state = shared.state();
+    if state.store.get(plural, namespace.unwrap_or_default(), name).is_some() {
+        drop(state);
+        return Ok(connection.status(409, "it exists", None)?);
+    }
+    state.store.put(plural, object.clone());
+    drop(state);
+    shared.changed.notify_all();
+    Ok(connection.written(&object)?)
 }
 
 fn list(

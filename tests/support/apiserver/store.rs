@@ -73,6 +73,7 @@ fn kind(plural: &str) -> (&'static str, &'static str) {
         "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
         "nodes" => ("v1", "Node"),
         "secrets" => ("v1", "Secret"),
+        "events" => ("events.k8s.io/v1", "Event"),
         "serviceexports" => ("multicluster.x-k8s.io/v1beta1", "ServiceExport"),
         other => panic!("no such kind: {other}"),
     }
@@ -112,6 +113,15 @@ impl Store {
         let before = self.objects.remove(&key).expect("an object that is there");
         self.version += 1;
         self.happened(key, Some(before), None);
+    }
+
+    pub(super) fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&(plural.to_owned(), namespace.to_owned(), name.to_owned()))
+    }
+
+    pub(super) fn all(&self, plural: &str) -> Vec<Value> {
+        let all = self.objects.iter().filter(|((of, _, _), _)| of == plural);
+        all.map(|(_, object)| object.clone()).collect()
     }
 
     fn happened(&mut self, key: Key, before: Option<Value>, after: Option<Value>) {

@@ -1,0 +1,274 @@
+//! Kubernetes Events (`events.k8s.io/v1`) in the home cluster.
+//!
+//! Nobody waits for them, and there are never many: what cannot be written at once waits in a short
+//! queue, what does not fit in there is counted and left out. The log tells all of it too.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Registered, SecretName};
+use crate::cluster::kube::{describe, fault_of};
+use crate::cluster::link::Fault;
+use crate::model::Label;
+use crate::telemetry::EventCounts;
+
+/// Something that people are to be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The cluster that it is about, if it is one.
+    pub cluster: Option<Label>,
+    /// In one word, which machines may look for: at most 128 letters.
+    pub reason: &'static str,
+    /// Whether to look at it.
+    pub severity: Severity,
+    /// What happened and why.
+    pub note: String,
+}
+
+/// Whether something is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// No.
+    Normal,
+    /// Yes.
+    Warning,
+}
+
+/// As the API has it.
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        })
+    }
+}
+
+/// Events that may wait to be written: five publications' worth.
+const WAITING: usize = 100;
+
+/// Events that are written without a pause; more follow one a [`PACE`]. They are kept for an hour by
+/// default, so that at most 3,700 of an instance lie in etcd at a time.
+const AT_ONCE: u32 = 100;
+
+/// The pause between two Events where many have been written.
+const PACE: Duration = Duration::from_secs(1);
+
+/// How long writing one may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The API refuses a longer `note`.
+const LONGEST_NOTE: usize = 1024;
+
+/// Whose Events these are, by the rules for label keys.
+const CONTROLLER: &str = "meridian.dev/meridian";
+
+/// Where notices are put.
+#[derive(Clone, Debug)]
+pub(super) struct Outbox {
+    sender: mpsc::Sender<Notice>,
+    counts: Arc<EventCounts>,
+    /// Whether it has been told that some were left out.
+    told: Arc<AtomicBool>,
+}
+
+/// Writes what is put into the outbox.
+#[derive(Clone)]
+pub(super) struct Poster {
+    /// Of whichever client is the newest.
+    notices: Arc<Mutex<mpsc::Receiver<Notice>>>,
+    counts: Arc<EventCounts>,
+    registered: watch::Receiver<Option<Arc<Registered>>>,
+    instance: Arc<Instance>,
+}
+
+/// An outbox, and who empties it; clusters of `registered` have Secrets to write beside.
+pub(super) fn channel(registered: watch::Receiver<Option<Arc<Registered>>>) -> (Outbox, Poster) {
+    let (sender, notices) = mpsc::channel(WAITING);
+    let counts = Arc::new(EventCounts::default());
+    let poster = Poster {
+        notices: Arc::new(Mutex::new(notices)),
+        counts: counts.clone(),
+        registered,
+        instance: Arc::new(Instance::from_environment()),
+    };
+    (Outbox { sender, counts, told: Arc::default() }, poster)
+}
+
+impl Outbox {
+    pub(super) fn post(&self, notice: Notice) {
+        if self.sender.try_send(notice).is_err() {
+            self.counts.dropped();
+            if !self.told.swap(true, Relaxed) {
+                warn!("changes come faster than Events are written; some have only a line here");
+            }
+        }
+    }
+
+    pub(super) fn counts(&self) -> &Arc<EventCounts> {
+        &self.counts
+    }
+}
+
+impl Poster {
+    /// Writes by `client` for ever; tells `renew` where its credentials are refused.
+    pub(super) async fn run(self, client: Client, renew: Arc<Notify>) {
+        let mut notices = self.notices.lock().await;
+        let mut failing = false;
+        let (mut spare, mut refilled) = (AT_ONCE, Instant::now());
+        while let Some(notice) = notices.recv().await {
+            let fresh = refilled.elapsed().as_secs() / PACE.as_secs();
+            refilled += PACE * u32::try_from(fresh).unwrap_or(u32::MAX);
+            spare = spare.saturating_add(u32::try_from(fresh).unwrap_or(u32::MAX)).min(AT_ONCE);
+            match spare.checked_sub(1) {
+                Some(left) => spare = left,
+                None => sleep(PACE).await,
+            }
+            let event = self.event(&notice, client.default_namespace());
+            match write(&client, &event).await {
+                Ok(()) => {
+                    self.counts.written();
+                    if std::mem::take(&mut failing) {
+                        info!("Events are written again");
+                    }
+                }
+                Err((fault, reason)) => {
+                    self.counts.failed();
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(%fault, reason, "Events cannot be written; changes are told here only");
+                    }
+                    if fault == Fault::Unauthorized {
+                        renew.notify_one();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The Event of a notice: beside the Secret that registers the cluster that it is about, else
+    /// beside this pod, else beside its namespace, by default `home`.
+    fn event(&self, notice: &Notice, home: &str) -> Event {
+        let secret = notice.cluster.as_ref().and_then(|name| {
+            let registered = self.registered.borrow();
+            let clusters = registered.iter().flat_map(|registered| &registered.clusters);
+            clusters.into_iter().find(|c| c.member.name == *name).map(|c| c.secret.clone())
+        });
+        let (regarding, related) = match (secret, self.instance.reference()) {
+            (Some(secret), pod) => (secret.reference(), pod),
+            (None, Some(pod)) => (pod, None),
+            (None, None) => (namespace(self.instance.namespace.as_deref().unwrap_or(home)), None),
+        };
+        let now = Timestamp::now();
+        let about = regarding.name.as_deref().unwrap_or(CONTROLLER);
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{about}.{:x}", now.as_nanosecond())),
+                namespace: regarding.namespace.clone(),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            action: Some("Judge".to_owned()),
+            reason: Some(notice.reason.to_owned()),
+            type_: Some(notice.severity.to_string()),
+            note: Some(shortened(&notice.note)),
+            regarding: Some(regarding),
+            related,
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.instance.name.clone()),
+            ..Event::default()
+        }
+    }
+}
+
+async fn write(client: &Client, event: &Event) -> Result<(), (Fault, String)> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    match timeout(LIMIT, api.create(&PostParams::default(), event)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err((fault_of(&error), describe(&error))),
+        Err(_) => Err((Fault::Unreachable, format!("no answer within {} s", LIMIT.as_secs()))),
+    }
+}
+
+/// At most [`LONGEST_NOTE`] octets of a text.
+fn shortened(text: &str) -> String {
+    // Position 0 is a boundary of every text.
+    let ends = (0..=text.len().min(LONGEST_NOTE)).rev();
+    let end = ends.into_iter().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+/// This process, as the downward API tells it.
+#[derive(Debug)]
+struct Instance {
+    name: String,
+    namespace: Option<String>,
+    uid: Option<String>,
+}
+
+impl Instance {
+    /// By `POD_NAME`, `POD_NAMESPACE` and `POD_UID`, which the manifests in `deploy/` set.
+    fn from_environment() -> Self {
+        let read = |key| std::env::var(key).ok().filter(|value| !value.is_empty());
+        Self {
+            // A container has the name of its pod as its host's.
+            name: read("POD_NAME").or_else(|| read("HOSTNAME")).unwrap_or("meridian".to_owned()),
+            namespace: read("POD_NAMESPACE"),
+            uid: read("POD_UID"),
+        }
+    }
+
+    /// The pod, where all is known of it: `kubectl describe` finds Events by the uid.
+    fn reference(&self) -> Option<ObjectReference> {
+        let (namespace, uid) = (self.namespace.as_deref()?, self.uid.as_deref()?);
+        Some(reference("Pod", namespace, &self.name, uid))
+    }
+}
+
+impl SecretName {
+    fn reference(&self) -> ObjectReference {
+        reference("Secret", &self.namespace, &self.name, &self.uid)
+    }
+}
+
+fn reference(kind: &str, namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        uid: (!uid.is_empty()).then(|| uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// A namespace, said to be within itself: the API wants an Event and what it regards in the same.
+fn namespace(name: &str) -> ObjectReference {
+    reference("Namespace", name, name, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_cut_where_a_letter_ends() {
+        assert_eq!(shortened("short"), "short");
+        let long = "ä".repeat(LONGEST_NOTE);
+        assert_eq!(shortened(&long), "ä".repeat(LONGEST_NOTE / 2));
+        let odd = format!("a{long}");
+        assert_eq!(shortened(&odd).len(), LONGEST_NOTE - 1);
+    }
+}

@@ -1,0 +1,148 @@
+//! Tells people of changes: one log line and one Kubernetes Event for each, or one for many.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::changes::{Changes, Group, ShardChange, ShardState, Telling};
+use crate::cluster::home::{Home, Notice, Severity};
+use crate::health::{ClusterState, Transition};
+
+/// Changes of shards that follow the last telling within this time are told together: with at
+/// most [`super::changes::MOST`] lines each time, an outage of any size is a few lines a second.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is to be told, and when something was last.
+#[derive(Debug, Default)]
+pub(super) struct Herald {
+    pending: Changes,
+    told: Option<Instant>,
+    home: Option<Arc<Home>>,
+}
+
+impl Herald {
+    /// Writes Events in `home` from now on, where there is one.
+    pub(super) fn register(&mut self, home: Option<Arc<Home>>) {
+        self.home = home;
+    }
+
+    /// Tells at once that a cluster has changed its state.
+    pub(super) fn cluster(&self, transition: &Transition) {
+        let Transition { cluster, from, to } = transition;
+        let (from, now, reason) = (from.label(), to.state.label(), &to.reason);
+        match to.state {
+            ClusterState::Up => {
+                info!(%cluster, from, to = now, %reason, "cluster changed its state");
+            }
+            _ => warn!(%cluster, from, to = now, %reason, "cluster changed its state"),
+        }
+        let (reason, severity) = match to.state {
+            ClusterState::Unread => ("ClusterUnread", Severity::Warning),
+            ClusterState::Up => ("ClusterUp", Severity::Normal),
+            ClusterState::Stale => ("ClusterStale", Severity::Warning),
+            ClusterState::Down => ("ClusterDown", Severity::Warning),
+        };
+        let note = format!("cluster {cluster} went from {from} to {now}: {}", to.reason);
+        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+    }
+
+    /// Takes in changes of shards up to `now`; they are told as soon as they may be.
+    pub(super) fn shards(&mut self, changes: Changes, now: Instant) {
+        self.pending.append(changes);
+        self.tell_when_due(now);
+    }
+
+    /// When [`Self::tell_when_due`] has something to do next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        // What comes first is told at once, so that whatever waits has something told before it.
+        self.told.map(|at| at + PAUSE).filter(|_| !self.pending.is_empty())
+    }
+
+    /// Tells what is to be told, unless something was told a moment ago.
+    pub(super) fn tell_when_due(&mut self, now: Instant) {
+        if self.pending.is_empty() || self.told.is_some_and(|at| now < at + PAUSE) {
+            return;
+        }
+        let changes = std::mem::take(&mut self.pending);
+        self.told = Some(now);
+        match changes.telling() {
+            Telling::Each(changes) => changes.iter().for_each(|change| self.tell(change)),
+            Telling::Summed(groups) => groups.iter().for_each(|group| self.tell_sum(group)),
+        }
+    }
+
+    fn tell(&self, change: &ShardChange) {
+        let ShardChange { cluster, key, from, to } = change;
+        let (was, is) = (from.label(), to.label());
+        let (reason, severity) = reason(to);
+        match severity {
+            Severity::Normal => {
+                info!(service = %key, %cluster, from = was, to = is, reason = %to, "shard changed its state");
+            }
+            Severity::Warning => {
+                warn!(service = %key, %cluster, from = was, to = is, reason = %to, "shard changed its state");
+            }
+        }
+        let note = format!("the shard of {key} in cluster {cluster} went from {was} to {is}: {to}");
+        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+    }
+
+    fn tell_sum(&self, group: &Group) {
+        let Group { example, shards, clusters } = group;
+        let ShardChange { cluster, key, from, to } = example;
+        let (from, is, clusters_count) = (from.label(), to.label(), clusters.len());
+        let (reason, severity) = reason(to);
+        let of = match (clusters.len(), clusters.first()) {
+            (1, Some(cluster)) => format!("cluster {cluster}"),
+            (many, _) => format!("{many} clusters"),
+        };
+        let example = format!("{key} in cluster {cluster}: {to}");
+        match severity {
+            Severity::Normal => {
+                info!(
+                    shards,
+                    clusters = clusters_count,
+                    from,
+                    to = is,
+                    example,
+                    "shards changed their state"
+                );
+            }
+            Severity::Warning => {
+                warn!(
+                    shards,
+                    clusters = clusters_count,
+                    from,
+                    to = is,
+                    example,
+                    "shards changed their state"
+                );
+            }
+        }
+        let note =
+            format!("{shards} shards in {of} went from {from} to {is}, for example {example}");
+        let cluster = clusters.first().filter(|_| clusters.len() == 1).cloned();
+        self.post(Notice { cluster, reason, severity, note });
+    }
+
+    fn post(&self, notice: Notice) {
+        if let Some(home) = &self.home {
+            home.post(notice);
+        }
+    }
+}
+
+/// The reason of an Event, and whether it is one to look at. What an operator does to a Service,
+/// drains included, is no fault.
+fn reason(to: &ShardState) -> (&'static str, Severity) {
+    use crate::health::Exclusion;
+    match to {
+        ShardState::Served => ("ShardServed", Severity::Normal),
+        ShardState::Absent => ("ShardAbsent", Severity::Normal),
+        ShardState::Excluded(Exclusion::Drained | Exclusion::ClusterDrained) => {
+            ("ShardDrained", Severity::Normal)
+        }
+        ShardState::Excluded(_) => ("ShardNotServed", Severity::Warning),
+    }
+}
