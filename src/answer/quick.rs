@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::ranking::by_distance;
 use super::service::rdata;
 use super::{Answered, Client, MAX_MESSAGE, PLAIN_UDP_LIMIT, Transport, ZoneKind};
-use crate::geo::{Geography, LocatedBy, Order, Ranking, Shape};
+use crate::geo::{GeoTable, Geography, LocatedBy, Order, Ranking, Shape};
 use crate::model::ClusterId;
 use crate::snapshot::Snapshot;
 use crate::wire::number::{rcode, rtype};
@@ -89,7 +89,9 @@ impl<'q> Asked<'q> {
     #[inline]
     fn read(&mut self, query: &'q [u8], name: &mut [u8; NAME]) -> Option<()> {
         let (head, body) = query.split_first_chunk::<HEADER_LEN>()?;
-        let [.., 0, 1, 0, 0, 0, 0, 0, additional] = *head else { return None };
+        let [_, _, _, _, counts @ ..] = *head;
+        // One question, and at most one additional record.
+        let additional = u64::from_be_bytes(counts) ^ 1 << 48;
         self.header = Header::read(head)?;
         if self.header.opcode != 0 {
             return None;
@@ -248,17 +250,34 @@ impl Way<'_> {
             };
             self.geography.compiled.exact(eligible, |set| set.width() == 1, shape)
         };
-        // By the client's own IPv4 network, where that tells all that is to be told of it.
-        if let (Some(IpAddr::V4(address)), false) = (self.subnet, alike)
-            && let Some((order, scope)) = self.geography.by_v4(exact().unwrap_or(whole), *address)
-        {
+        // By the one IPv4 network that counts, where that tells all that is to be told.
+        if !alike && let Some((order, scope, by)) = self.by_v4(exact().unwrap_or(whole)) {
             chosen.take(Some(order), eligible, self.turn, most);
-            return Some((scope, LocatedBy::Subnet));
+            return Some((scope, by));
         }
         let client = (*self.subnet, self.client.address);
         let Ranking { order, scope, by, .. } = by_distance(self.geography, alike, exact, client);
         chosen.take(order, eligible, self.turn, most);
         Some((scope, by))
+    }
+}
+
+impl<'s> Way<'s> {
+    /// The order for an IPv4 client, the scope, and whose address told; `None` where more has to be
+    /// asked than its network.
+    #[inline]
+    fn by_v4(&self, table: &'s GeoTable) -> Option<(Order<'s>, u8, LocatedBy)> {
+        match (self.subnet, self.client.address) {
+            (Some(IpAddr::V4(subnet)), _) => {
+                let (order, scope) = self.geography.by_v4(table, *subnet)?;
+                Some((order?, scope, LocatedBy::Subnet))
+            }
+            (None, IpAddr::V4(source)) => {
+                let (order, _) = self.geography.by_v4(table, source)?;
+                Some((order.unwrap_or(table.unknown()), 0, LocatedBy::Source))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -238,13 +238,17 @@ impl Geography {
         Ranking { order: Some(order), scope, by, varies: self.varies(table), unit: None }
     }
 
-    /// As [`Self::rank`] of an IPv4 subnet, in the common case alone that no pod networks have a say
-    /// and that the network tells a place: the order and the scope.
+    /// The order for an IPv4 client and the prefix length for which it holds, no order where its
+    /// address says nothing of a place; `None` where more has a say than the client's network.
     #[inline]
     #[must_use]
-    pub fn by_v4<'g>(&self, table: &'g GeoTable, subnet: Ipv4Addr) -> Option<(Order<'g>, u8)> {
+    pub fn by_v4<'g>(
+        &self,
+        table: &'g GeoTable,
+        client: Ipv4Addr,
+    ) -> Option<(Option<Order<'g>>, u8)> {
         let alone = self.pods.is_empty() && self.compiled.stage == Stage::Compiled;
-        alone.then(|| table.by_v4(subnet))?
+        alone.then(|| table.by_v4(client))?
     }
 
     /// The order for a client whose own prefix tells nothing: the resolver's, where that is another

@@ -129,13 +129,12 @@ impl GeoTable {
         }
     }
 
-    /// As [`Self::lookup`] of an IPv4 address where the order depends on the network and the network
-    /// tells a place.
+    /// As [`Self::lookup`] of an IPv4 address, where the order depends on the network at all.
     #[inline]
-    pub(super) fn by_v4(&self, client: Ipv4Addr) -> Option<(Order<'_>, u8)> {
+    pub(super) fn by_v4(&self, client: Ipv4Addr) -> Option<(Option<Order<'_>>, u8)> {
         let Clients::ByNetwork(networks) = &self.clients else { return None };
         let (code, scope) = networks.lookup_v4(client.to_bits());
-        (code.0 < Code::FIRST_BLOCK).then(|| (self.order(code), scope))
+        Some(((code.0 < Code::FIRST_BLOCK).then(|| self.order(code)), scope))
     }
 
     /// What the client at an address gets, where pods are placed in their clusters.
