@@ -6,7 +6,9 @@ use std::time::Duration;
 use meridian::cluster::{Export, InternalAddresses, Source};
 use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
-use meridian::model::{ClusterId, Label, Policy, WhenNoneHealthy};
+use meridian::health;
+use meridian::health::votes::{self, Quorum};
+use meridian::model::{CheckMode, ClusterId, Drain, Label, MinReady, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
 fn shipped() -> PathBuf {
@@ -108,7 +110,13 @@ fn the_reference_tells_the_defaults() {
         (real.ttl, real.negative_ttl, real.unhealthy_ttl, real.max_addresses)
     );
     assert_eq!((&told.policy, &told.when_none_healthy), (&real.policy, &real.when_none_healthy));
-    assert_eq!(reference.health, bare.health);
+    // How many checks run at a time depends on the machine, and votes are an example.
+    let mut health = health::Settings { votes: None, ..reference.health.clone() };
+    health.checks.concurrency = bare.health.checks.concurrency;
+    assert_eq!(health, bare.health);
+    let votes = reference.health.votes.expect("an example");
+    assert_eq!((votes.quorum, votes.heartbeat), (Quorum::Majority, votes::Settings::HEARTBEAT));
+    assert_eq!(votes.lease, votes::Settings::LEASE);
     assert_eq!(reference.sources[0].export, bare.sources[0].export);
     assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
     assert_eq!(reference.members[0].drain, bare.members[0].drain);
@@ -124,12 +132,55 @@ fn the_reference_tells_the_defaults() {
 }
 
 #[test]
+fn drains_and_least_counts_are_written_as_in_annotations() {
+    let min_ready = |text: &str| {
+        let config = parse(&minimal(&format!("  minReady: {text}"), ""));
+        config.map(|config| config.health.min_ready).map_err(|error| error.to_string())
+    };
+    assert_eq!(min_ready("2"), Ok(MinReady::Count(2)));
+    assert_eq!(
+        (min_ready("50%"), min_ready("'50%'")),
+        (Ok(MinReady::Percent(50)), Ok(MinReady::Percent(50)))
+    );
+    for bad in ["101%", "half", "1.5", "true", "-1"] {
+        let error = min_ready(bad).expect_err("refused");
+        assert!(error.contains("federation.minReady: ") && error.contains("write"), "{error}");
+    }
+    let drain = |text: &str| {
+        let text = minimal("", "").replace(
+            "    region: us-central1\n",
+            &format!("    region: us-central1\n    drain: {text}\n"),
+        );
+        let config = parse(&text).map_err(|error| error.to_string());
+        config.map(|config| config.members[0].drain)
+    };
+    assert_eq!((drain("true"), drain("false")), (Ok(Drain::AtOnce), Ok(Drain::No)));
+    assert_eq!((drain("planned"), drain("'true'")), (Ok(Drain::Planned), Ok(Drain::AtOnce)));
+    let error = drain("yes").expect_err("refused");
+    assert!(error.contains("clusters[0].drain: 'yes' is no drain"), "{error}");
+}
+
+#[test]
+fn the_lower_ttl_is_a_third_but_never_more_than_the_ttl() {
+    let zone = parse(&minimal("", "")).expect("valid").federation;
+    assert_eq!([180, 16, 15, 9, 5, 4, 1].map(|ttl| zone.lowered(ttl)), [60, 5, 5, 5, 5, 4, 1]);
+    let overridden =
+        "- {cluster: gce-us-central1-a, state: up, author: a, reason: b, until: never}";
+    assert!(parse(&minimal("", "health: {load: {limit: 0.5, hysteresis: 0.6}}\n")).is_err());
+    assert!(meridian::health::overrides::parse(overridden).is_ok_and(|rules| rules.len() == 1));
+    let shipped =
+        std::fs::read_to_string(shipped().join("operators/overrides.yaml")).expect("there");
+    assert!(meridian::health::overrides::parse(&shipped).is_ok_and(|rules| rules.len() == 2));
+}
+
+#[test]
 fn values_reach_the_settings() {
     let text = minimal(
         "  policy: {nearest: 2}
   whenNoneHealthy: 192.0.2.9
   minReady: 0
   maxAddresses: 3
+  unsettledTtl: 7
   export: all
   allowNets: [127.0.0.0/8]
   records:
@@ -138,7 +189,7 @@ fn values_reach_the_settings() {
     - {name: mail.example.com, type: AAAA, ttl: 60, data: '::1'}",
         "dns: {udpPayloadSize: 4096, udpWorkers: 3, tcp: {maxConnections: 4, idleTimeout: 1m 30s}, nsid: a}
 startup: {grace: 0s}
-health: {grace: 1m, failureThreshold: 5, successThreshold: 2}
+health: {grace: 1m, failureThreshold: 5, successThreshold: 2, load: {limit: 0.05}, overrides: operators/overrides.yaml}
 withdrawal: {confirm: 10m}
 lastKnownGood: {path: state}
 shutdown: {drain: 500ms}
@@ -154,7 +205,11 @@ geo:
     let zone = &config.federation;
     assert!(matches!(zone.policy, Policy::Nearest(n) if n.get() == 2));
     assert!(matches!(zone.when_none_healthy, WhenNoneHealthy::Addresses(_)));
-    assert_eq!((zone.max_addresses.get(), config.health.min_ready), (3, 0));
+    assert_eq!((zone.max_addresses.get(), config.health.min_ready), (3, MinReady::Count(0)));
+    assert_eq!((zone.unsettled_ttl, zone.lowered(180), zone.lowered(5)), (Some(7), 7, 5));
+    let load = &config.health.load;
+    assert_eq!((load.limit, load.hysteresis), (0.05, 0.05), "it follows a lower limit");
+    assert_eq!(config.overrides, Some(shipped().join("operators/overrides.yaml")));
     let records: Vec<_> =
         zone.records.iter().map(|r| (r.owner.to_string(), r.rtype, r.ttl, r.rdata.len())).collect();
     assert_eq!(
@@ -187,6 +242,41 @@ geo:
     assert_eq!(ports, [53, 5353]);
     assert!(matches!(config.geo.networks[0].target(), Target::Cluster(_)));
     assert!(matches!(config.geo.networks[1].target(), Target::Zone { region: None, .. }));
+}
+
+#[test]
+fn checks_have_two_forms_and_clusters_their_own() {
+    let text = minimal(
+        "",
+        "    checks: {mode: always, check: 'tcp:8443', interval: 1s, fall: 2}
+health:
+  checks:
+    mode: off
+    check: {https: {port: 443, path: /healthz, status: [200, 204], verify: false}}
+    interval: 10s
+    timeout: 3s
+    rise: 4
+    fall: 5
+    jitter: 0
+    concurrency: 7
+    authorities: [../src/health/check/tests/tls/authority.pem]
+",
+    );
+    let config = parse(&text).expect("valid");
+    let checks = &config.health.checks;
+    let written = "https:443/healthz verify=false status=200,204";
+    assert_eq!((checks.mode, checks.check.to_string()), (CheckMode::Off, written.to_owned()));
+    let timing = &checks.timing;
+    assert_eq!((timing.interval.as_secs(), timing.timeout.as_secs()), (10, 3));
+    assert_eq!((timing.rise.get(), timing.fall.get()), (4, 5));
+    assert_eq!((checks.jitter, checks.concurrency.get(), checks.authorities.len()), (0, 7, 1));
+    let own = &config.members[0].checks;
+    assert_eq!(own.mode, Some(CheckMode::Always));
+    assert_eq!(own.check.as_ref().map(ToString::to_string).as_deref(), Some("tcp:8443"));
+    assert_eq!((own.timing.interval, own.timing.timeout), (Some(Duration::from_secs(1)), None));
+    let as_text = format!("health: {{checks: {{check: '{written}'}}}}");
+    let as_text = parse(&minimal("", &as_text)).expect("valid").health.checks.check;
+    assert_eq!(as_text, checks.check);
 }
 
 #[test]
@@ -330,6 +420,18 @@ clusters: []
                 .replace("LONG", &vec!["a".repeat(60); 4].join(".")),
             "internal.clusterDomain: is too long: it leaves no room for services in S.N.F.svc.",
         ),
+        (
+            minimal("", "health: {checks: {check: ping}}"),
+            "health.checks.check: 'ping' is no check: 'ping' is no kind of check: write one of tcp,",
+        ),
+        (
+            minimal("", "health: {checks: {check: {ping: {port: 1}}}}"),
+            "health.checks.check: 'ping' is no kind of check",
+        ),
+        (
+            minimal("", "health: {checks: {check: {dns: {port: 53}}}}"),
+            "health.checks.check: name is missing",
+        ),
         (swap("name: myfederation", "name: svc"), "federation.name: 'svc' is reserved"),
         (swap("name: myfederation", "name: '*'"), "federation.name: '*' is no DNS label"),
         (swap("name: myfederation", "name: a.b"), "federation.name: 'a.b' is no DNS label"),
@@ -380,6 +482,7 @@ fn warnings_do_not_refuse() {
     region: us-east1
     zones: [us-central1-a]
     source: {manifests: clusters/gce-us-central1-a}
+health: {checks: {interval: 1s, timeout: 2s}}
 ";
     let config = parse(&format!("{text}{second}")).expect("valid");
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
@@ -393,6 +496,7 @@ fn warnings_do_not_refuse() {
             "15:13: clusters[1].zones[0]: availability zone 'us-central1-a' is also in region \
              'us-central1': it has names only below its region",
             "16:25: clusters[1].source.manifests: the directory is also that of clusters[0]",
+            "17:42: health.checks.timeout: 2s is longer than the interval, 1s",
         ]
     );
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meridian::cluster::lastgood::{self, KnownView};
+use meridian::cluster::lastgood::{self, KnownView, LastGood};
 use meridian::cluster::{ApiSource, Source};
 use meridian::model::{
     Buckets, ClusterView, Endpoints, Label, Port, Protocol, ServiceKey, Shard, ShardEntry,
@@ -118,8 +118,9 @@ impl Files {
             let view = Arc::new(ClusterView { shards, ..ClusterView::default() });
             KnownView { name: label(&cluster(at)), source, view }
         };
-        let views: Vec<KnownView> = (0..self.size.clusters).map(view).collect();
-        lastgood::save(&self.path("state"), &views).map_err(io::Error::other)
+        let views = (0..self.size.clusters).map(view).collect();
+        let kept = LastGood { views, registry: None };
+        lastgood::save(&self.path("state"), &kept).map_err(io::Error::other)
     }
 }
 

@@ -9,10 +9,10 @@ use meridian::cluster::lastgood::{self, LastGood, Wanted};
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
 use meridian::geo;
-use meridian::health::Standing;
+use meridian::health::{Standing, votes};
 use meridian::model::Label;
 use meridian::publisher::{Handle, Progress, Publisher};
-use meridian::server::{HttpState, RunningDns, Sockets};
+use meridian::server::{HttpState, RunningDns, Sockets, raise_open_files};
 use meridian::snapshot::SnapshotCell;
 use meridian::telemetry::{Outcome, Readiness, Reload, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +31,9 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     for warning in &config.warnings {
         warn!(file = %path.display(), "{warning}");
+    }
+    if let Err(error) = raise_open_files() {
+        warn!(%error, "the limit of open files cannot be raised");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(path, config))
@@ -56,11 +59,18 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let (running, first) = Running::start(&config, &wake, remembered.clone(), None);
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
-    let (publisher, handle) =
-        Publisher::new(first, &remembered.views, atlas, wake.clone(), telemetry.clone());
+    let (publisher, handle) = Publisher::new(
+        first,
+        &remembered.views,
+        atlas,
+        running.overrides(),
+        wake.clone(),
+        telemetry.clone(),
+    );
     drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
-    let Handle { cell, mut progress, reloads, standings } = handle;
+    // Ballots that no directory carries are nobody's yet.
+    let Handle { cell, mut progress, reloads, standings, checks, ballots: _ } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
         Some(http) => Some(http.serve(pages(
@@ -68,6 +78,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
             &telemetry,
             readiness_seen,
             standings,
+            checks,
             geography.clone(),
         ))?),
         None => None,
@@ -165,6 +176,7 @@ fn pages(
     telemetry: &Telemetry,
     readiness: watch::Receiver<Readiness>,
     standings: watch::Receiver<Vec<(Label, Standing)>>,
+    checks: watch::Receiver<votes::Status>,
     geography: Arc<Geography>,
 ) -> HttpState {
     let (for_state, for_explain) = (cell.clone(), cell.clone());
@@ -172,7 +184,8 @@ fn pages(
         telemetry: telemetry.clone(),
         readiness,
         state: Arc::new(move || {
-            state::of(&for_state.load(), &standings.borrow(), &geography.status.borrow())
+            let (standings, databases) = (standings.borrow(), geography.status.borrow());
+            state::of(&for_state.load(), &standings, &databases, &checks.borrow())
         }),
         explain: Arc::new(move |request: Request| {
             let explanation = explain(&for_explain.load(), &request);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Buckets, ClusterChecks, Label, ShardEntry};
+use super::{Buckets, ClusterChecks, Drain, Force, Label, ShardEntry};
 
 /// Where nodes stand: a region and, where known, an availability zone of it
 /// (`topology.kubernetes.io/region` and `zone`).
@@ -118,11 +118,30 @@ pub struct Member {
     pub zones: BTreeSet<Label>,
     /// Its coordinates, where configured; else its region's name tells.
     pub location: Option<Coordinates>,
-    /// Taken out by the operator: none of its shards is served.
-    pub drain: bool,
+    /// Whether the operator takes it out: then none of its shards is served.
+    pub drain: Drain,
+    /// What the operator forces it to be, as it is registered.
+    pub force: Option<Arc<Force>>,
     /// How long its API may be lost before its last known view is served no more, where the
     /// operator sets a limit.
     pub stale_grace: Option<Duration>,
     /// How its shards are checked, where the operator sets it apart.
     pub checks: ClusterChecks,
+}
+
+impl Member {
+    /// A cluster of which nothing is said but its name.
+    #[must_use]
+    pub fn named(name: Label) -> Self {
+        Self {
+            name,
+            region: None,
+            zones: BTreeSet::new(),
+            location: None,
+            drain: Drain::No,
+            force: None,
+            stale_grace: None,
+            checks: ClusterChecks::default(),
+        }
+    }
 }

@@ -126,6 +126,13 @@ impl ClusterSet {
         (0..self.width()).map(|index| self.word(index).count_ones() as usize).sum()
     }
 
+    /// Whether any cluster is in both sets.
+    #[must_use]
+    #[inline]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.low & other.low != 0 || self.high.iter().zip(&other.high).any(|(a, b)| a & b != 0)
+    }
+
     /// The clusters in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -197,6 +204,7 @@ mod tests {
             let mut both: ClusterSet = make(&a);
             let shared: BTreeSet<usize> = a.intersection(&b).copied().collect();
             prop_assert_eq!(both.intersection(&make(&b)), make(&shared));
+            prop_assert_eq!(both.meets(&make(&b)), !shared.is_empty());
             for id in b.iter().copied() {
                 both.remove(ClusterId::new(id));
             }

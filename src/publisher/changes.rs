@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::health::Exclusion;
-use crate::model::{BUCKETS, ClusterId, ClusterView, Label, ServiceKey, ShardEntry};
+use crate::health::{Exclusion, Verdict};
+use crate::model::{BUCKETS, ClusterId, ClusterView, Force, Label, ServiceKey, ShardEntry};
 use crate::snapshot::{Inputs, Snapshot};
 
 /// The state of one shard by itself; whether its cluster is up is told of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum ShardState {
     /// Its cluster exports no such service.
     Absent,
     /// It is served.
     Served,
-    /// It is not, and why.
+    /// It is, whatever its cluster's state: forced by an override.
+    Forced(Arc<Force>),
+    /// It is not like any other, and why.
     Excluded(Exclusion),
 }
 
@@ -26,6 +28,7 @@ impl ShardState {
         match self {
             Self::Absent => "absent",
             Self::Served => "served",
+            Self::Forced(_) => "forced_up",
             Self::Excluded(why) => why.label(),
         }
     }
@@ -37,13 +40,14 @@ impl fmt::Display for ShardState {
         match self {
             Self::Absent => f.write_str("is not exported any more"),
             Self::Served => f.write_str("is healthy"),
+            Self::Forced(force) => force.fmt(f),
             Self::Excluded(why) => why.fmt(f),
         }
     }
 }
 
 /// A shard has changed its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct ShardChange {
     pub(super) cluster: Label,
     pub(super) key: ServiceKey,
@@ -94,8 +98,8 @@ impl Changes {
         let mut changes = Self::default();
         let (old, new) = (&before.inputs, &after.inputs);
         let same_members = Arc::ptr_eq(&old.federation, &new.federation);
-        let same_opinions = |index| old.opinions.same(&new.opinions, index);
-        let no_opinion_changed = (0..BUCKETS).all(same_opinions);
+        let rebuilt: Vec<_> =
+            (0..BUCKETS).filter(|index| after.rebuilt_since(before, *index)).collect();
         for (id, view) in new.read_views() {
             let Some(member) = new.federation.members.get(id.index()) else { continue };
             // A reload may have moved it.
@@ -105,17 +109,10 @@ impl Changes {
             };
             let known = place.and_then(|place| Some((place, old.views.get(place)?.as_ref()?)));
             let Some((place, known)) = known else { continue };
-            let same_rules = same_members || old.federation.health == new.federation.health;
-            if same_rules && no_opinion_changed && Arc::ptr_eq(known, view) {
-                continue;
-            }
             let then = Judged { view: known, id: ClusterId::new(place), inputs: old };
             let now = Judged { view, id, inputs: new };
-            for index in 0..BUCKETS {
-                let same = same_opinions(index) && known.shards.same(&view.shards, index);
-                if !(same_rules && same) {
-                    changes.compare(&member.name, &then, &now, index);
-                }
+            for index in &rebuilt {
+                changes.compare(&member.name, &then, &now, *index);
             }
         }
         changes
@@ -202,9 +199,10 @@ struct Judged<'a> {
 
 impl Judged<'_> {
     fn state(&self, entry: &ShardEntry) -> ShardState {
-        match self.inputs.assess(self.id, entry) {
-            Ok(()) => ShardState::Served,
-            Err(why) => ShardState::Excluded(why),
+        match self.inputs.assess(self.id, entry).verdict {
+            Verdict::Forced(force) => ShardState::Forced(force),
+            Verdict::Served => ShardState::Served,
+            Verdict::Spare(why) | Verdict::Out(why) => ShardState::Excluded(why),
         }
     }
 }

@@ -5,11 +5,14 @@
 //! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
 
 mod changes;
+mod checks;
 mod graveyard;
 mod herald;
 mod keeper;
 mod known;
 mod monitor;
+mod operated;
+mod operators;
 mod stats;
 
 use std::collections::BTreeSet;
@@ -26,16 +29,20 @@ use crate::cluster::Feed;
 use crate::cluster::home::Home;
 use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
-use crate::health::{Opinions, Standing};
+use crate::health::overrides::Overrides;
+use crate::health::{Standing, votes};
 use crate::model::{BUCKETS, ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use changes::Changes;
+use checks::Checks;
 use graveyard::Graveyard;
 use herald::Herald;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
+use operated::operations;
+use operators::Operators;
 
 /// Timing of the start.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +51,17 @@ pub struct Settings {
     pub startup_grace: Duration,
     /// Where the last known good views are kept, where they are.
     pub last_known_good: Option<PathBuf>,
+    /// Whether shards may be checked, and ballots given.
+    pub checking: Checking,
+}
+
+/// Whether shards may be checked, and ballots given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checking {
+    /// They may.
+    Allowed,
+    /// Not: nothing is to be served.
+    Off,
 }
 
 /// The least time between two builds: short beside the aim of 10 ms for 99 changes of 100, long
@@ -69,6 +87,9 @@ pub struct Reload {
 /// Address space to places; `None` until every database has been tried once.
 pub type AtlasReceiver = watch::Receiver<Option<Arc<Atlas>>>;
 
+/// The overrides file.
+pub type OverridesReceiver = watch::Receiver<Arc<Overrides>>;
+
 /// How far the start has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -87,6 +108,7 @@ pub struct Publisher {
     known: Known,
     monitor: Monitor,
     atlas: AtlasReceiver,
+    operators: Operators,
     /// Stands in for the atlas until there is one.
     no_atlas: Arc<Atlas>,
     wake: Arc<Notify>,
@@ -111,6 +133,10 @@ pub struct Handle {
     pub reloads: mpsc::Sender<Reload>,
     /// The state of every cluster by name, with the newest reasons.
     pub standings: watch::Receiver<Vec<(Label, Standing)>>,
+    /// How checks and votes stand.
+    pub checks: watch::Receiver<votes::Status>,
+    /// For what carries ballots, where it is not a shared directory.
+    pub ballots: votes::BallotBox,
 }
 
 impl Publisher {
@@ -122,19 +148,22 @@ impl Publisher {
         config: Reload,
         remembered: &[KnownView],
         atlas: AtlasReceiver,
+        overrides: OverridesReceiver,
         wake: Arc<Notify>,
         telemetry: Telemetry,
     ) -> (Self, Handle) {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
         let mut known = Known::new(remembered, config.registry.clone());
-        let (mut monitor, standings) = Monitor::new(&config.federation);
+        let (checks, ballots, status) = Checks::new(telemetry.checks().clone());
+        let (mut monitor, standings) = Monitor::new(&config.federation, checks);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
+        let mut operators = Operators::new(overrides);
         let mut herald = Herald::default();
         herald.register(config.home.clone());
-        let judged = monitor.look(&config, &views, &herald);
-        let first = build(None, inputs(&config, views, judged, place, None));
+        let told = (&mut monitor, &mut operators, &herald);
+        let first = build(None, inputs(&config, views, told, (place, None), None));
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
         let (reloads_sender, reloads) = mpsc::channel(1);
@@ -143,6 +172,8 @@ impl Publisher {
             progress: progress_seen,
             reloads: reloads_sender,
             standings,
+            checks: status,
+            ballots,
         };
         let publisher = Self {
             cell,
@@ -151,6 +182,7 @@ impl Publisher {
             known,
             monitor,
             atlas,
+            operators,
             no_atlas,
             wake,
             reloads,
@@ -170,6 +202,9 @@ impl Publisher {
         let grace = time::sleep(settings.startup_grace);
         tokio::pin!(grace);
         let mut grace_over = false;
+        if settings.checking == Checking::Allowed {
+            self.monitor.start();
+        }
         let mut keeper = Keeper::new(settings.last_known_good, self.telemetry.clone());
         keeper.offer(&self.known);
         // Sources may have been read before the first snapshot was built: then nothing changes.
@@ -180,9 +215,11 @@ impl Publisher {
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let deadline = self.cell.load().deadline();
             tokio::select! {
                 () = self.wake.notified() => self.publish().await,
                 () = self.monitor.changed() => self.publish().await,
+                () = operators::due(deadline) => self.publish().await,
                 () = keeper.write_when_due() => continue,
                 () = until(self.herald.deadline()) => {
                     self.herald.tell_when_due(Instant::now());
@@ -225,18 +262,20 @@ impl Publisher {
             &self.config.federation.members,
             self.config.federation.membership,
         );
-        let standings = self.monitor.look(&self.config, &views, &self.herald);
-        let inputs = inputs(&self.config, views, standings, atlas, self.compiled.clone());
         let previous = Arc::clone(&self.cell.load());
-        if unchanged(&previous.inputs, &inputs) {
+        let told = (&mut self.monitor, &mut self.operators, &self.herald);
+        let geography = (atlas, self.compiled.clone());
+        let inputs = inputs(&self.config, views, told, geography, Some(&previous));
+        operators::count(&previous.inputs.overrides, &inputs.overrides, &self.telemetry);
+        if unchanged(&previous, &inputs) {
             return;
         }
         let build = move || {
             let next = build(Some(&previous), inputs);
-            let changes = Changes::between(&previous, &next);
-            (next, changes)
+            let told = (Changes::between(&previous, &next), operations(&previous, &next));
+            (next, told)
         };
-        let (next, changes) = match spawn_blocking(build).await {
+        let (next, (changes, operations)) = match spawn_blocking(build).await {
             Ok(built) => built,
             Err(panic) => {
                 // What is served stays served; the next change tries again.
@@ -247,6 +286,7 @@ impl Publisher {
         let next = Arc::new(next);
         self.graveyard.bury(self.cell.swap(next.clone()));
         self.announce(&next, changed_at.map(|at| at.elapsed()));
+        operations.iter().for_each(|operation| self.herald.operated(operation));
         self.herald.shards(changes, Instant::now());
     }
 
@@ -354,27 +394,33 @@ impl Publisher {
     }
 }
 
+/// What the next snapshot is built from; the one before tells with which TTLs was answered.
 fn inputs(
     config: &Reload,
     views: Vec<Option<View>>,
-    standings: Vec<Standing>,
-    atlas: Arc<Atlas>,
-    compiled: Option<Arc<Compiled>>,
+    (monitor, operators, herald): (&mut Monitor, &mut Operators, &Herald),
+    (atlas, compiled): (Arc<Atlas>, Option<Arc<Compiled>>),
+    previous: Option<&Snapshot>,
 ) -> Inputs {
+    let now = monitor::now().unix;
+    let (overrides, phases) = operators.look(&config.federation, &views, previous, now);
     Inputs {
+        standings: monitor.look(config, &views, herald),
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
-        standings,
-        opinions: Opinions::default(),
+        opinions: monitor.opinions().clone(),
+        overrides,
+        phases,
         atlas,
         compiled,
-        now: monitor::now().unix,
+        now,
     }
 }
 
-/// Whether nothing differs but the time, so that the serial stays ("at every published change and
-/// at no other time", DESIGN §2 rule 6).
-fn unchanged(old: &Inputs, new: &Inputs) -> bool {
+/// Whether nothing differs but the time, and that does not matter, so that the serial stays ("at
+/// every published change and at no other time", DESIGN §2 rule 6).
+fn unchanged(previous: &Snapshot, new: &Inputs) -> bool {
+    let old = &previous.inputs;
     let same_views = old.views.len() == new.views.len()
         && old.views.iter().zip(&new.views).all(|(a, b)| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -386,9 +432,16 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
         (None, None) => true,
         _ => false,
     };
+    let same_shards = |bucket| {
+        old.opinions.same(&new.opinions, bucket)
+            && old.phases.shards.same(&new.phases.shards, bucket)
+    };
     same_views
         && same_tables
-        && (0..BUCKETS).all(|bucket| old.opinions.same(&new.opinions, bucket))
+        && previous.deadline().is_none_or(|deadline| new.now < deadline)
+        && (0..BUCKETS).all(same_shards)
+        && Arc::ptr_eq(&old.phases.clusters, &new.phases.clusters)
+        && Arc::ptr_eq(&old.overrides, &new.overrides)
         && old.standings.len() == new.standings.len()
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)

@@ -14,6 +14,7 @@
 
 mod bind;
 mod dns;
+mod files;
 mod http;
 mod slots;
 mod stop;
@@ -31,6 +32,7 @@ use crate::snapshot::Snapshot;
 
 pub use bind::{BindError, Sockets};
 pub use dns::{DnsSockets, RunningDns};
+pub use files::{most_open_files, raise_open_files};
 pub use http::{HttpSocket, HttpState, RunningHttp};
 
 /// What the configuration says of sockets.

@@ -5,6 +5,7 @@
 //! another worker writes; labels come from small fixed sets, never from a client's address or a
 //! name that was asked. *Does not*: decide what is ready, log, or serve HTTP.
 
+mod checks;
 mod collector;
 mod counters;
 mod family;
@@ -25,6 +26,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use checks::CheckMetrics;
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use home::{EventCounts, HomeStats};
 pub use readiness::Readiness;
@@ -49,6 +51,7 @@ pub struct Telemetry {
     reloads: IntCounterVec,
     saves: IntCounterVec,
     tcp: TcpMetrics,
+    checks: CheckMetrics,
 }
 
 /// Metrics of DNS connections.
@@ -75,6 +78,8 @@ pub enum Reload {
     Config,
     /// A geographic database.
     Database,
+    /// The overrides file.
+    Overrides,
 }
 
 /// How a reload ended.
@@ -123,11 +128,11 @@ impl Telemetry {
         );
         let reloads = Opts::new(
             "meridian_reloads_total",
-            "Reloads of the configuration and of databases; after a failure the old stays.",
+            "Reloads of the configuration, databases and overrides; after a failure the old stays.",
         );
         let reloads = register(&registry, IntCounterVec::new(reloads, &["what", "outcome"]));
         // Both outcomes exist from the start, so that an alert sees the first failure.
-        for what in [Reload::Config, Reload::Database] {
+        for what in [Reload::Config, Reload::Database, Reload::Overrides] {
             for outcome in [Outcome::Success, Outcome::Failure] {
                 reloads.with_label_values(&[what.label(), outcome.label()]);
             }
@@ -146,9 +151,10 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
+        let checks = CheckMetrics::new(&registry);
         let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or(NO_INTERNAL))));
         let published = register(&registry, Ok(Published::new()));
-        Self { registry, workers, published, publish_duration, reloads, saves, tcp }
+        Self { registry, workers, published, publish_duration, reloads, saves, tcp, checks }
     }
 
     /// Counters for a new UDP worker thread.
@@ -167,6 +173,12 @@ impl Telemetry {
     #[must_use]
     pub fn tcp(&self) -> &TcpMetrics {
         &self.tcp
+    }
+
+    /// Metrics of active checks and votes.
+    #[must_use]
+    pub fn checks(&self) -> &CheckMetrics {
+        &self.checks
     }
 
     /// A snapshot was published, `took` after the first event that it holds; reloads and tables
@@ -236,6 +248,7 @@ impl Reload {
         match self {
             Self::Config => "config",
             Self::Database => "database",
+            Self::Overrides => "overrides",
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::Kubeconfig;
@@ -10,7 +12,7 @@ use super::{Registration, SecretName};
 use crate::cluster::ApiSource;
 use crate::cluster::kube::refuse_foreign;
 use crate::cluster::narrow::ObjectId;
-use crate::model::{Coordinates, Label, Member};
+use crate::model::{CheckMode, ClusterChecks, Coordinates, Label, Member};
 
 /// A Secret, narrowed.
 pub(super) struct Narrow {
@@ -65,28 +67,33 @@ pub(super) fn registration(
     }
     let location =
         location(annotation("location"), annotation("latitude"), annotation("longitude"))?;
-    let drain = match annotation("drain") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            return Err(format!("meridian.dev/drain '{other}' is not true or false").into());
-        }
-    };
+    let drain = annotation("drain").map(|text| option("drain", text)).transpose()?;
+    let force = annotation("override").map(|text| option("override", text)).transpose()?;
     let data = secret.data.as_ref();
     let kubeconfig = ["kubeconfig", "value"].iter().find_map(|key| data?.get(*key));
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
+    let mode = annotation("checks").map(|text| {
+        let mode: Result<CheckMode, _> = text.parse();
+        mode.map_err(|error| Unusable(format!("meridian.dev/checks {error}")))
+    });
+    let checks = ClusterChecks { mode: mode.transpose()?, ..ClusterChecks::default() };
     let member = Member {
         name,
         region,
         zones,
         location,
-        drain,
+        drain: drain.unwrap_or_default(),
+        force: force.map(Arc::new),
         stale_grace: None,
-        checks: Default::default(),
+        checks,
     };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
+}
+
+fn option<T: FromStr<Err: fmt::Display>>(key: &str, text: &str) -> Result<T, Unusable> {
+    text.parse().map_err(|error| format!("meridian.dev/{key} {error}").into())
 }
 
 fn label(key: &str, text: &str) -> Result<Label, Unusable> {

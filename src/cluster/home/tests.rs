@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::secret::registration;
 use super::*;
-use crate::model::Coordinates;
+use crate::model::{CheckMode, Coordinates, Drain, Forced};
 
 const KUBECONFIG: &str = "{clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}], \
                           users: [], contexts: [], current-context: c}";
@@ -42,13 +42,17 @@ fn annotations_place_a_cluster() {
         ("zones", "eu-a, eu-b"),
         ("location", "52.5,13.4"),
         ("drain", "true"),
+        ("override", "up; by=alice; reason=a test; until=never"),
+        ("checks", "always"),
     ])
     .unwrap();
     assert_eq!(said.member.name.as_str(), "berlin", "by default the Secret's name");
     assert_eq!(said.member.region.unwrap().as_str(), "eu");
     assert_eq!(said.member.zones.len(), 2);
     assert_eq!(said.member.location, Coordinates::new(52.5, 13.4).ok());
-    assert!(said.member.drain);
+    assert_eq!(said.member.drain, Drain::AtOnce);
+    assert_eq!(said.member.force.map(|force| force.to), Some(Forced::Up));
+    assert_eq!(said.member.checks.mode, Some(CheckMode::Always));
     let apart = read(&[("latitude", "52.5"), ("longitude", "13.4"), ("name", "other")]).unwrap();
     assert_eq!(apart.member.location, Coordinates::new(52.5, 13.4).ok());
     assert_eq!(apart.member.name.as_str(), "other");
@@ -63,6 +67,8 @@ fn what_cannot_be_used_has_a_reason() {
         ("location", "91,0"),
         ("latitude", "52.5"),
         ("drain", "perhaps"),
+        ("override", "up"),
+        ("checks", "on"),
         ("name", "---"),
     ];
     for annotation in refused {
