@@ -40,7 +40,8 @@ pub(super) fn quick(
     let mut draft = Draft::new(snapshot, query, &asked, client.transport, reply)?;
     let Some((service, position)) = zone.service(&name[..asked.key]) else {
         // While some source has never been read, absence is unknown.
-        let soa = snapshot.complete.then(|| snapshot.negative())?;
+        let absent = snapshot.complete && !zone.has_statics_among();
+        let soa = absent.then(|| snapshot.negative())?;
         let apex = asked.len - zone.apex().wire().len();
         draft.put(&Owner::in_question(apex).octets())?;
         draft.put(soa)?;
