@@ -284,6 +284,13 @@ impl Zone {
         self.tails.clusters(end)
     }
 
+    /// Whether static records stand among the names of services, where no service has its own.
+    #[must_use]
+    #[inline]
+    pub fn has_statics_among(&self) -> bool {
+        self.statics_among
+    }
+
     /// What stands at `name`, of whose labels `above` stand in front of D.
     #[must_use]
     #[inline]
