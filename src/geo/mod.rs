@@ -29,6 +29,7 @@ mod shape;
 mod space;
 mod sphere;
 mod table;
+mod table_map;
 #[cfg(test)]
 mod testing;
 pub mod watch;
@@ -43,7 +44,7 @@ pub use rule::{Clients, Country, InvalidRule, NetworkRule, Target};
 pub use shape::Shape;
 pub use space::Block;
 pub use sphere::distance_km;
-pub use table::{GeoTable, Lookup};
+pub use table::{GeoTable, Lookup, Share};
 
 /// What the configuration says of geography.
 #[derive(Clone, Debug, Default, PartialEq)]

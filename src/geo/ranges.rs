@@ -9,6 +9,9 @@ use std::fmt;
 
 /// An address, or the part of it that tells networks apart.
 pub(super) trait Key: Copy + Ord + fmt::Debug {
+    /// The first key.
+    const ZERO: Self;
+
     /// The key as the low bits of a number.
     fn to_bits(self) -> u128;
 
@@ -22,6 +25,8 @@ pub(super) trait Key: Copy + Ord + fmt::Debug {
 macro_rules! key {
     ($($int:ty),*) => {$(
         impl Key for $int {
+            const ZERO: Self = 0;
+
             fn to_bits(self) -> u128 {
                 self.into()
             }
@@ -41,7 +46,7 @@ key!(u32, u64, u128);
 /// A key that splits into a bucket, its top sixteen bits, and the rest.
 pub(super) trait Indexed: Key {
     /// The rest, in as few octets as it takes: tables are millions of these.
-    type Low: Copy + Ord + fmt::Debug;
+    type Low: Copy + Ord + Default + fmt::Debug;
 
     /// Bucket and rest.
     fn split(self) -> (usize, Self::Low);
@@ -75,7 +80,7 @@ impl Indexed for u64 {
 }
 
 /// Forty-eight bits in six octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Low48([u16; 3]);
 
 impl Low48 {
@@ -101,7 +106,7 @@ impl PartialOrd for Low48 {
 /// keys where there is no `next`).
 ///
 /// A prefix leaves the range as soon as it holds the key before `start` or `next` itself, so it
-/// must be one bit longer than what `key` shares with either (GEO notes §0, decision 2).
+/// must be one bit longer than what `key` shares with either.
 fn scope_within<K: Key>(key: K, start: K, next: Option<K>) -> u8 {
     let beyond = |outside: K| 1 + key.common_bits(outside);
     let before = start.previous().map_or(0, beyond);
@@ -161,57 +166,94 @@ const BUCKETS: usize = 1 << 16;
 /// Frozen ranges that cover every key, found through a first-level index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RangeTable<K: Indexed, V> {
-    /// For each bucket the first range that begins in it or after it, then the number of ranges.
-    index: Box<[u32]>,
+    /// One for each bucket, then one that tells the number of ranges.
+    index: Box<[Bucket]>,
     lows: Box<[K::Low]>,
     values: Box<[V]>,
+}
+
+/// What a look-up needs to know of a bucket before it looks at ranges. Where the ranges at its two
+/// ends reach is told here, so that nobody searches for borders in other buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Bucket {
+    /// The first range that begins in it or after it, in halves, the lower one first: six octets a
+    /// bucket instead of eight keep an index at 384 KiB.
+    first: [u16; 2],
+    /// Of its first keys, whose range begins at its border or before it: the length of the widest
+    /// prefix that stays within the range on the left.
+    left: u8,
+    /// Of its last keys, whose range ends at its border or beyond it: the same on the right.
+    right: u8,
+}
+
+impl Bucket {
+    #[inline]
+    fn first(self) -> usize {
+        let [low, high] = self.first.map(usize::from);
+        high << 16 | low
+    }
 }
 
 impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
     /// Freezes ranges that begin at zero.
     pub(super) fn new(ranges: Ranges<K, V>) -> Self {
         debug_assert!(ranges.starts.first().is_some_and(|start| start.to_bits() == 0));
-        let mut index = vec![0u32; BUCKETS + 1];
+        let mut begins = vec![0; BUCKETS + 1];
         for start in &ranges.starts {
-            index[start.split().0 + 1] += 1;
+            begins[start.split().0 + 1] += 1;
         }
         for bucket in 0..BUCKETS {
-            index[bucket + 1] += index[bucket];
+            begins[bucket + 1] += begins[bucket];
         }
+        let bucket = |(bucket, &begin): (usize, &usize)| {
+            let halves = [begin as u16, (begin >> 16) as u16];
+            let Some(&end) = begins.get(bucket + 1) else {
+                return Bucket { first: halves, left: 0, right: 0 };
+            };
+            let first = K::join(bucket, K::Low::default());
+            let at = match ranges.starts.get(begin) {
+                Some(start) if *start == first => begin,
+                // The first range begins at zero, so there is one before any other key.
+                _ => begin - 1,
+            };
+            // Borders outside of the bucket are told from all of its keys by the same bit.
+            Bucket {
+                first: halves,
+                left: scope_within(first, ranges.starts[at], None),
+                right: scope_within(first, K::ZERO, ranges.starts.get(end).copied()),
+            }
+        };
         Self {
-            index: index.into(),
+            index: begins.iter().enumerate().map(bucket).collect(),
             lows: ranges.starts.iter().map(|start| start.split().1).collect(),
             values: ranges.values.into(),
         }
     }
 
     /// The value of `key` and the length of the widest prefix around it that has this one value.
+    #[inline]
     pub(super) fn lookup(&self, key: K) -> (V, u8) {
         let (bucket, low) = key.split();
-        let first = self.index[bucket] as usize;
-        let end = self.index[bucket + 1] as usize;
-        let next = first + self.lows[first..end].partition_point(|&start| start <= low);
-        // The first range begins at zero, so there is one at or before every key.
-        let at = next - 1;
-        let start = if at >= first { K::join(bucket, self.lows[at]) } else { self.start(at) };
-        let next = match self.lows.get(next) {
-            Some(&low) if next < end => Some(K::join(bucket, low)),
-            Some(_) => Some(self.start(next)),
-            None => None,
+        let here @ Bucket { left, right, .. } = self.index[bucket];
+        let (first, end) = (here.first(), self.index[bucket + 1].first());
+        let lows = &self.lows[first..end];
+        let next = lows.partition_point(|&start| start <= low);
+        let beyond = |outside: K| 1 + key.common_bits(outside);
+        let left = match next.checked_sub(1).map(|at| K::join(bucket, lows[at])) {
+            Some(start) if start.split().1 != K::Low::default() => {
+                start.previous().map_or(0, beyond)
+            }
+            _ => left,
         };
-        (self.values[at], scope_within(key, start, next))
-    }
-
-    /// The start of the range at `position`, whose bucket has to be searched for.
-    fn start(&self, position: usize) -> K {
-        let after = self.index.partition_point(|&first| first as usize <= position);
-        K::join(after - 1, self.lows[position])
+        let right = lows.get(next).map_or(right, |&next| beyond(K::join(bucket, next)));
+        // The first range begins at zero, so there is one at or before every key.
+        (self.values[first + next - 1], left.max(right))
     }
 
     /// The ranges' starts and values in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         (0..BUCKETS).flat_map(move |bucket| {
-            (self.index[bucket] as usize..self.index[bucket + 1] as usize)
+            (self.index[bucket].first()..self.index[bucket + 1].first())
                 .map(move |at| (K::join(bucket, self.lows[at]), self.values[at]))
         })
     }
