@@ -238,10 +238,10 @@ impl<'s> Answer<'s, '_, '_> {
         let (v4, v6) = (AddressHead::v4(owner, ttl), AddressHead::v6(owner, ttl));
         let full = visit(ranking, eligible, choice, turn, |cluster, _| {
             let full = match family {
-                Family::V4 => rdata(service.v4(cluster), turn, &mut left, |octets| {
+                Family::V4 => rdata(service.v4().of(cluster), turn, &mut left, |octets| {
                     once(reply, start, &v4, octets)
                 }),
-                Family::V6 => rdata(service.v6(cluster), turn, &mut left, |octets| {
+                Family::V6 => rdata(service.v6().of(cluster), turn, &mut left, |octets| {
                     once(reply, start, &v6, octets)
                 }),
             };
@@ -356,8 +356,8 @@ impl<'s> Answer<'s, '_, '_> {
             at += part.len();
         }
         let owner = (&name[..at], self.apex);
-        self.reply.additional(owner, rtype::A, ttl, service.v4(cluster))?;
-        self.reply.additional(owner, rtype::AAAA, ttl, service.v6(cluster))
+        self.reply.additional(owner, rtype::A, ttl, service.v4().of(cluster))?;
+        self.reply.additional(owner, rtype::AAAA, ttl, service.v6().of(cluster))
     }
 }
 
@@ -381,13 +381,18 @@ pub(super) fn rdata<A>(
     left: &mut usize,
     mut write: impl FnMut(&A) -> Result<bool, Full>,
 ) -> Result<(), Full> {
-    let first = if addresses.len() > 1 {
-        // Clusters take turns by the same number: mixed (Fibonacci hashing), lest an address come
-        // first only together with one cluster.
-        (turn.wrapping_mul(0x9e37_79b9) >> 16) as usize % addresses.len()
-    } else {
-        0
-    };
+    if let [only] = addresses {
+        if *left > 0 {
+            *left -= usize::from(write(only)?);
+        }
+        return Ok(());
+    }
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    // Clusters take turns by the same number: mixed (Fibonacci hashing), lest an address come
+    // first only together with one cluster.
+    let first = (turn.wrapping_mul(0x9e37_79b9) >> 16) as usize % addresses.len();
     let (late, early) = addresses.split_at(first);
     for octets in early.iter().chain(late) {
         if *left == 0 {

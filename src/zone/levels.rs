@@ -235,6 +235,22 @@ impl Levels {
         }
     }
 
+    /// What stands there in the other name of a level that has one, in wire form: `F` at the
+    /// global level, `F.svc.z` at that of an availability zone.
+    pub(super) fn synonym(&self, level: Level) -> Option<Vec<u8>> {
+        match level {
+            Level::Global => {
+                let label = self.federation.as_bytes();
+                Some([&[label.len() as u8], label].concat())
+            }
+            Level::Zone(id) if self.is_short(id) => {
+                let zone = &self.availability_zone(id).label;
+                Some(tail(&[&self.federation], &[zone]).into_vec())
+            }
+            Level::Zone(_) | Level::Region(_) | Level::Shard(_) => None,
+        }
+    }
+
     /// What stands between the namespace and D in the level's owner name, in wire form.
     #[must_use]
     pub fn tail(&self, level: Level) -> &[u8] {
