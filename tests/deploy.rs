@@ -261,7 +261,7 @@ fn the_template_of_a_registration_is_one() {
     let kubeconfig = secret["stringData"]["kubeconfig"].as_str().expect("a file");
     let kubeconfig = kube::config::Kubeconfig::from_yaml(kubeconfig).expect("a kubeconfig");
     assert_eq!(kubeconfig.current_context.as_deref(), Some("member"));
-    let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/home.rs");
+    let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/home/secret.rs");
     let code = fs::read_to_string(code).expect("readable");
     for key in secret["metadata"]["annotations"].as_object().expect("some").keys() {
         let key = key.strip_prefix("meridian.dev/").expect("ours");

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::Kubeconfig;
 
@@ -72,13 +74,28 @@ pub(super) fn registration(
             return Err(format!("meridian.dev/drain '{other}' is not true or false").into());
         }
     };
+    let stale_grace = annotation("stale-grace").map(stale_grace).transpose()?.flatten();
     let data = secret.data.as_ref();
     let kubeconfig = ["kubeconfig", "value"].iter().find_map(|key| data?.get(*key));
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let member = Member { name, region, zones, location, drain, stale_grace: None };
+    let member = Member { name, region, zones, location, drain, stale_grace };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
+}
+
+/// As `staleGrace` of a cluster in the configuration.
+fn stale_grace(text: &str) -> Result<Option<Duration>, Unusable> {
+    /// More is a wrong unit.
+    const MOST: Duration = Duration::from_secs(3600);
+    if text == "never" {
+        return Ok(None);
+    }
+    let read = text.parse::<SignedDuration>().ok().and_then(|read| Duration::try_from(read).ok());
+    let grace = read.filter(|grace| *grace <= MOST).ok_or_else(|| {
+        format!("meridian.dev/stale-grace '{text}' is neither 'never' nor from 0s to 1h")
+    });
+    Ok(Some(grace?))
 }
 
 fn label(key: &str, text: &str) -> Result<Label, Unusable> {
