@@ -21,7 +21,7 @@ use proptest::prelude::*;
 /// As in `fuzz/fuzz_targets/answer.rs`.
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let (clusters, identity) = federation::everything();
-    build(None, federation::inputs(&clusters, identity, 1_700_000_000))
+    federation::settle(build(None, federation::inputs(&clusters, identity, 1_700_000_000)))
 });
 
 fn corpus() -> PathBuf {

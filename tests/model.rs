@@ -19,7 +19,7 @@ use meridian::snapshot::{Inputs, Snapshot, build};
 use proptest::prelude::*;
 
 use dns::{Opt, Query, Reply};
-use federation::{Cluster, anonymous, inputs};
+use federation::{Cluster, anonymous, inputs, settle};
 use model::Model;
 use random::{Step, clusters, qtypes, steps};
 
@@ -84,6 +84,7 @@ proptest! {
         prop_assert_eq!(&snapshot.tallies, &scratch.tallies);
         prop_assert_eq!(&snapshot.reports, &scratch.reports);
         prop_assert_eq!(snapshot.generation, steps.len() as u64 + 1);
+        let (snapshot, scratch) = (settle(snapshot), settle(scratch));
         let model = Model::of(&clusters);
         for name in model.names().chain([dns::wire_name("web.n.f.svc.example.com").as_slice()]) {
             for qtype in [1, 28, 33] {

@@ -156,10 +156,13 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
 
 /// The settled snapshot of `inputs`.
 pub(crate) fn snapshot(inputs: Inputs) -> Snapshot {
-    let first = build(None, inputs);
-    let compiled = first.geography.compiled.with_sets(&first.wanted_tables());
-    let inputs = Inputs { compiled: Some(Arc::new(compiled)), ..first.inputs.clone() };
-    build(Some(&first), inputs)
+    let mut snapshot = build(None, inputs);
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
+    }
+    snapshot
 }
 
 /// A kind of query.

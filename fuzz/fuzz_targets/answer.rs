@@ -18,7 +18,7 @@ use meridian::snapshot::{Snapshot, build};
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let (clusters, identity) = federation::everything();
-    build(None, federation::inputs(&clusters, identity, 1_700_000_000))
+    federation::settle(build(None, federation::inputs(&clusters, identity, 1_700_000_000)))
 });
 
 fuzz_target!(|packet: &[u8]| property::check(&SNAPSHOT, packet, 0));

@@ -37,10 +37,12 @@ impl<'s> Eligible<'s> {
             .with_low()
     }
 
-    /// All clusters of a set, whatever their health.
+    /// The clusters of a set at the end of a chain, whatever their health: all, or the one whose
+    /// shard is asked for.
     #[must_use]
-    pub fn all(base: &'s ClusterSet) -> Self {
-        Self { low: 0, base, others: [None; 3], only: None }.with_low()
+    pub fn all(base: &'s ClusterSet, end: Level) -> Self {
+        let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
+        Self { low: 0, base, others: [None; 3], only }.with_low()
     }
 
     #[inline]
@@ -104,7 +106,6 @@ impl<'s> Eligible<'s> {
 #[inline]
 pub fn ranking<'s>(
     snapshot: &'s Snapshot,
-    live: &'s Live,
     service: &Service,
     eligible: &Eligible<'_>,
     client: (Option<IpAddr>, IpAddr),
@@ -125,17 +126,18 @@ pub fn ranking<'s>(
         }
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
-    let mut classes = eligible.iter().map(|id| live.table.class(id));
+    let whole = geography.compiled.whole();
+    let mut classes = eligible.iter().map(|id| whole.class(id));
     let first = classes.next();
     let ranking = if classes.all(|class| Some(class) == first) {
         // Of clusters in one place a pod's own comes first where that needs no scope: with a
         // subnet told it would narrow the scope of every client beside every node.
         match subnet {
-            None => geography.rank_pod(&live.table, source).unwrap_or(Ranking::EQUAL),
+            None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
             Some(_) => Ranking::EQUAL,
         }
     } else {
-        let table = exact(snapshot, service, eligible).unwrap_or(&live.table);
+        let table = exact(snapshot, service, eligible).unwrap_or(whole);
         geography.rank(table, subnet, source)
     };
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {
@@ -152,12 +154,12 @@ fn exact<'s>(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
-    // A set of more than 128 could not be made without allocation; its table is one of a few.
-    let words = (eligible.base.width() <= 2).then(|| [eligible.low, eligible.word(1)])?;
-    let members = words.map(u64::count_ones).iter().sum::<u32>() as usize;
+    let width = eligible.base.width();
+    let word = |index| if index == 0 { eligible.low } else { eligible.word(index) };
+    let members: u32 = (0..width).map(|index| word(index).count_ones()).sum();
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, members)?;
-    snapshot.geography.compiled.exact(ClusterSet::of_words(words), shape)
+    let shape = Shape::of(&service.policy, most, members as usize)?;
+    snapshot.geography.compiled.exact(width, word, shape)
 }
 
 /// Whether clusters that are equally near stand among those that the policy takes.

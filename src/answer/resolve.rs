@@ -52,8 +52,16 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, live: &'s Live, name: &ServiceName<'s
         Path { skipped: [Level::Global; 2], cnames: 0, level: name.level, end: End::Served };
     while Eligible::served(&service.clusters, snapshot, live, path.level).is_empty() {
         let Some(up) = above(snapshot, name, path.level) else {
+            let all = |level| Eligible::served(&service.clusters, snapshot, live, level);
             path.end = match (&service.when_none_healthy, path.level) {
-                (WhenNoneHealthy::Nothing, _) | (_, Level::Shard(_)) => End::Nothing,
+                (WhenNoneHealthy::Nothing, _) => End::Nothing,
+                // SRV records of the stand-in lead to the names of its shards.
+                (all_shards @ WhenNoneHealthy::All, Level::Shard(_))
+                    if all(Level::Global).is_empty() =>
+                {
+                    End::StandIn(all_shards)
+                }
+                (_, Level::Shard(_)) => End::Nothing,
                 (stand_in, _) => End::StandIn(stand_in),
             };
             break;

@@ -53,7 +53,7 @@ impl<'s> Answer<'s, '_, '_> {
                 self.chain(&name, &path)?;
                 self.unhealthy()
             }
-            End::StandIn(stand_in) => self.stand_in(&name, &path, live, stand_in),
+            End::StandIn(stand_in) => self.stand_in(&name, &path, stand_in),
         }
     }
 
@@ -85,7 +85,7 @@ impl<'s> Answer<'s, '_, '_> {
             !Eligible::served(base, snapshot, live, path.level).is_empty()
         });
         let eligible = Eligible::served(wanted.base(name.service), snapshot, live, path.level);
-        if self.data(name, path, live, wanted, &eligible, name.service.ttl)? {
+        if self.data(name, path, wanted, &eligible, name.service.ttl)? {
             return Ok(());
         }
         // "A level with any served shard has no CNAME, also for a type that it lacks: NODATA
@@ -100,14 +100,13 @@ impl<'s> Answer<'s, '_, '_> {
         &mut self,
         name: &ServiceName<'s>,
         path: &Path<'s>,
-        live: &'s Live,
         wanted: Wanted<'s>,
         eligible: &Eligible<'_>,
         ttl: u32,
     ) -> Result<bool, Full> {
         let ranking = match wanted {
             Wanted::Absent => Ranking::EQUAL,
-            _ => self.rank(name.service, live, eligible),
+            _ => self.rank(name.service, eligible),
         };
         let chases = self.zone == ZoneKind::Federation;
         if let (Some(first), true, Some(_), true) =
@@ -135,8 +134,8 @@ impl<'s> Answer<'s, '_, '_> {
         Ok(any)
     }
 
-    fn rank(&self, service: &Service, live: &'s Live, eligible: &Eligible<'_>) -> Ranking<'s> {
-        ranking(self.snapshot, live, service, eligible, (self.subnet(), self.client.address))
+    fn rank(&self, service: &Service, eligible: &Eligible<'_>) -> Ranking<'s> {
+        ranking(self.snapshot, service, eligible, (self.subnet(), self.client.address))
     }
 
     fn choice<'a>(&self, service: &'a Service) -> Choice<'a>
@@ -156,7 +155,6 @@ impl<'s> Answer<'s, '_, '_> {
         &mut self,
         name: &ServiceName<'s>,
         path: &Path<'s>,
-        live: &'s Live,
         stand_in: &'s WhenNoneHealthy,
     ) -> Result<(), Full> {
         let service = name.service;
@@ -166,8 +164,8 @@ impl<'s> Answer<'s, '_, '_> {
             WhenNoneHealthy::Nothing => self.chain(name, path).map(|_| false)?,
             WhenNoneHealthy::All => {
                 let wanted = self.wanted(name, |family| !service.addressed(family).is_empty());
-                let eligible = Eligible::all(wanted.base(service));
-                self.data(name, path, live, wanted, &eligible, ttl)?
+                let eligible = Eligible::all(wanted.base(service), path.level);
+                self.data(name, path, wanted, &eligible, ttl)?
             }
             WhenNoneHealthy::Name(target) => {
                 let owner = self.chain(name, path)?;

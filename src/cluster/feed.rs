@@ -181,8 +181,9 @@ async fn run(
                 None => return,
             },
             Ok(()) = reports.changed() => {
-                let told = reports.borrow_and_update().clone();
-                Batch { events: vec![Event::Source(told)], at: Instant::now() }
+                let reports = reports.borrow_and_update().clone();
+                let told = Event::Source { reports, partial: false };
+                Batch { events: vec![told], at: Instant::now() }
             }
             1.. = answered.recv_many(&mut events, ANSWERS) => {
                 Batch { events: std::mem::take(&mut events), at: Instant::now() }

@@ -144,7 +144,8 @@ fn dump_level(
             dump_shards(snapshot, name, &own, service.ttl, &eligible, out)
         }
         (End::StandIn(WhenNoneHealthy::All), port) => {
-            let eligible = Eligible::all(port.map_or(&service.clusters, |port| &port.clusters));
+            let base = port.map_or(&service.clusters, |port| &port.clusters);
+            let eligible = Eligible::all(base, path.level);
             dump_shards(snapshot, name, &own, soon, &eligible, out)
         }
         (End::StandIn(WhenNoneHealthy::Name(target)), None) => {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::answer::{Choice, Eligible, LocatedBy, ranking, visit};
 use crate::geo::{Geography, Ranking};
 use crate::model::ClusterId;
-use crate::snapshot::{Live, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::zone::Service;
 
 /// How many networks beside the client's are looked at. Tables have at most millions, of which the
@@ -18,7 +18,6 @@ const LOOKS: usize = 10_000;
 #[derive(Clone, Copy)]
 pub(super) struct Question<'s> {
     pub(super) snapshot: &'s Snapshot,
-    pub(super) live: &'s Live,
     pub(super) service: &'s Service,
     pub(super) client: IpAddr,
 }
@@ -29,7 +28,7 @@ type Outcome = (Vec<(ClusterId, u16)>, LocatedBy);
 impl<'s> Question<'s> {
     /// The order for the client at an address.
     pub(super) fn rank(&self, eligible: &Eligible<'_>, client: IpAddr) -> Ranking<'s> {
-        ranking(self.snapshot, self.live, self.service, eligible, (Some(client), self.client))
+        ranking(self.snapshot, self.service, eligible, (Some(client), self.client))
     }
 
     /// The clusters of an order that the policy takes.

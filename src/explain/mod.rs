@@ -25,7 +25,7 @@ use limit::Question;
 use crate::answer::{Eligible, End, Path, resolve};
 use crate::geo::Located;
 use crate::health::{self, Exclusion};
-use crate::model::{ClusterId, DomainName, Label, ServiceKey};
+use crate::model::{ClusterId, DomainName, Label, ServiceKey, WhenNoneHealthy};
 use crate::snapshot::Snapshot;
 use crate::wire::QuestionName;
 use crate::wire::number::rtype;
@@ -221,14 +221,19 @@ fn story(
         (None, Some(family)) => name.service.addressed(family),
         (None, None) => &name.service.clusters,
     };
-    let eligible = Eligible::served(base, snapshot, live, path.level);
+    let (eligible, in_answer) = match path.end {
+        End::StandIn(WhenNoneHealthy::All) => (Eligible::all(base, path.level), true),
+        end => {
+            let served = Eligible::served(base, snapshot, live, path.level);
+            (served, matches!(end, End::Served))
+        }
+    };
     let client = request.client.addr();
-    let question = Question { snapshot, live, service: name.service, client };
+    let question = Question { snapshot, service: name.service, client };
     let ranked = question.rank(&eligible, client);
     let order: Vec<_> = question.taken(&ranked, &eligible).0.iter().map(|(id, _)| *id).collect();
     let all = (0..snapshot.inputs.federation.members.len()).map(ClusterId::new);
     let rest: Vec<_> = all.filter(|id| !order.contains(id)).collect();
-    let in_answer = matches!(path.end, End::Served);
     let clusters = order.iter().chain(&rest).enumerate().map(|(index, &id)| {
         let rank = (in_answer && index < order.len()).then_some(index as u32 + 1);
         let excluded = match rank {

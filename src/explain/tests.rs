@@ -128,3 +128,26 @@ fn tells_of_cluster_internal_names() {
     let outside = Request::parse("cluster.local", "A", "10.0.0.1").expect("a request");
     assert_eq!(explain(&away, &outside).found, "outside of our zones");
 }
+
+#[test]
+fn scopes_are_as_wide_among_hundreds_of_clusters() {
+    let mut fixture = Fixture::new();
+    for at in 0..200 {
+        let name = format!("c{at}");
+        let degrees = f64::from(at) * 1.7 - 170.0;
+        fixture = fixture.cluster(&name, &name, &[], Some((10.0, degrees)));
+    }
+    for at in [3, 140, 199] {
+        fixture = fixture.shard(at, "ns/web", &["192.0.2.1"], 1, Default::default());
+    }
+    // Beside c3 and c20, whose neighbours differ, and beside c199.
+    fixture = fixture
+        .network("20.0.0.0/10", (10.0, -164.9))
+        .network("20.64.0.0/10", (10.0, -136.0))
+        .network("20.128.0.0/9", (10.0, 168.3));
+    let request = Request::parse(WEB, "A", "20.0.0.0/24").expect("a request");
+    let told = explain(&fixture.build(), &request);
+    assert_eq!(told.scope, "20.0.0.0/9");
+    let limit = told.service.expect("a service").limit.expect("a limit");
+    assert!(limit.starts_with("20.128.0.0/9 beside it, where 20.128.0.0 is "), "{limit}");
+}

@@ -168,6 +168,13 @@ impl Atlas {
         Located { place, source, network }
     }
 
+    /// The widest prefix around an address all of which is in one place, bits: no table has a
+    /// narrower one.
+    #[must_use]
+    pub fn extent(&self, address: IpAddr) -> u8 {
+        self.places.lookup(address).1
+    }
+
     /// For an address that is not global and that no rule places, the widest prefix around it of
     /// which both is true, within its block; bits.
     #[must_use]

@@ -1,11 +1,11 @@
 //! Everything that orders clusters for a client, at one moment.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-
+use hashbrown::HashTable;
 use ipnet::IpNet;
 
 use super::shape::share_region;
@@ -26,49 +26,136 @@ pub struct Compiled {
     /// A table of all clusters, the fall-back while a set's own is not compiled. Its scopes are
     /// at most too narrow: it tells apart all that any set's table does.
     whole: Arc<GeoTable>,
+    stage: Stage,
     /// Tables of sets of clusters that some service's shards occupy.
-    by_set: HashMap<(ClusterSet, Shape), Arc<GeoTable>, FixedState>,
+    by_set: HashTable<(Wanted, Arc<GeoTable>)>,
     /// For each cluster those that have a region in common with it, itself among them.
     beside: Arc<[ClusterSet]>,
 }
 
+/// A set of clusters and how much of their order is wanted.
+type Wanted = (ClusterSet, Shape);
+
+/// A hash of a set, given by as many words as have any bit or more, and a shape.
+fn hash_of(width: usize, word: impl Fn(usize) -> u64, shape: Shape) -> u64 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    for index in 0..width {
+        let word = word(index);
+        if word != 0 {
+            (index, word).hash(&mut hasher);
+        }
+    }
+    shape.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What the table of all clusters is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Of the clusters that were known before, by name: see [`Compiled::provisional`].
+    Provisional,
+    /// Of the sites and the atlas.
+    Compiled,
+}
+
 impl Compiled {
-    /// Compiles the table of all clusters.
+    /// Compiles the table of all clusters, which takes a tenth of a second with a large database.
     #[must_use]
     pub fn new(atlas: Arc<Atlas>, sites: Arc<[Site]>) -> Self {
-        let whole = Arc::new(GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len())));
+        let whole = GeoTable::compile(&atlas, &sites, &ClusterSet::first(sites.len()));
+        Self::of(atlas, sites, whole, Stage::Compiled)
+    }
+
+    /// What serves other clusters than those of `before` until their tables are compiled: the
+    /// orders that there were, with the clusters that are new behind the others. Every scope is
+    /// that of the client's place, so that none is wider than the compiled tables will have it.
+    #[must_use]
+    pub fn provisional(before: Option<&Self>, atlas: &Arc<Atlas>, sites: Arc<[Site]>) -> Self {
+        let atlas = before.map_or(atlas, |before| &before.atlas).clone();
+        let before = before.map(|before| (&*before.whole, &*before.sites));
+        let whole = GeoTable::provisional(before, &sites);
+        Self::of(atlas, sites, whole, Stage::Provisional)
+    }
+
+    fn of(atlas: Arc<Atlas>, sites: Arc<[Site]>, whole: GeoTable, stage: Stage) -> Self {
         let all = || (0..sites.len()).map(ClusterId::new);
         let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
         let beside = all().map(beside).collect();
-        Self { atlas, whole, by_set: HashMap::default(), beside, sites }
+        let (whole, by_set) = (Arc::new(whole), HashTable::new());
+        Self { atlas, sites, whole, stage, by_set, beside }
     }
 
-    /// Compiles tables for exactly `sets`, keeping those that are there.
+    /// Whether the tables are compiled of this atlas and these sites.
     #[must_use]
-    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)]) -> Self {
-        let table = |wanted: &(ClusterSet, Shape)| match self.by_set.get(wanted) {
-            Some(table) => table.clone(),
-            None => {
-                let (set, shape) = wanted;
-                Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape))
+    pub fn is_of(&self, atlas: &Arc<Atlas>, sites: &[Site]) -> bool {
+        self.stage == Stage::Compiled && Arc::ptr_eq(&self.atlas, atlas) && *self.sites == *sites
+    }
+
+    /// Whether the tables are for the same clusters with the same ids, wherever they stand.
+    #[must_use]
+    pub fn has_clusters_of(&self, sites: &[Site]) -> bool {
+        let names = |sites: &[Site]| sites.iter().map(|site| site.name.clone()).collect::<Vec<_>>();
+        names(&self.sites) == names(sites)
+    }
+
+    /// Tables for exactly `sets`: those that are there, and of the others the first `most`, which
+    /// are compiled.
+    #[must_use]
+    pub fn with_sets(&self, sets: &[(ClusterSet, Shape)], most: usize) -> Self {
+        let mut left = most;
+        let mut table = |(set, shape): &Wanted| {
+            if let Some(table) = self.find(set.width(), |index| set.word(index), *shape) {
+                return Some(table.clone());
             }
+            left = left.checked_sub(1)?;
+            Some(Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)))
         };
-        let by_set = sets.iter().map(|wanted| (wanted.clone(), table(wanted))).collect();
+        let mut by_set = HashTable::with_capacity(sets.len());
+        let hash = |((set, shape), _): &(Wanted, Arc<GeoTable>)| {
+            hash_of(set.width(), |index| set.word(index), *shape)
+        };
+        for wanted in sets {
+            if let Some(table) = table(wanted) {
+                let entry = (wanted.clone(), table);
+                by_set.insert_unique(hash(&entry), entry, hash);
+            }
+        }
         Self { by_set, ..self.clone() }
     }
 
-    /// The table of a set of clusters, or the one of all clusters until it is compiled.
-    #[must_use]
-    pub fn table(&self, set: &ClusterSet) -> &Arc<GeoTable> {
-        // The key is made anew as that of a map is a pair; this is not the path of queries.
-        self.by_set.get(&(set.clone(), Shape::Whole)).unwrap_or(&self.whole)
-    }
-
-    /// The table of exactly these clusters, cut to exactly this shape, once it is compiled.
+    /// The table of all clusters.
     #[must_use]
     #[inline]
-    pub fn exact(&self, set: ClusterSet, shape: Shape) -> Option<&GeoTable> {
-        self.by_set.get(&(set, shape)).map(|table| &**table)
+    pub fn whole(&self) -> &GeoTable {
+        &self.whole
+    }
+
+    /// The table of exactly the clusters whose bits are set in `width` words, cut to exactly this
+    /// shape, once it is compiled. Words, as a set of many clusters cannot be made without memory.
+    #[must_use]
+    #[inline]
+    pub fn exact(
+        &self,
+        width: usize,
+        word: impl Fn(usize) -> u64,
+        shape: Shape,
+    ) -> Option<&GeoTable> {
+        self.find(width, word, shape).map(|table| &**table)
+    }
+
+    #[inline]
+    fn find(
+        &self,
+        width: usize,
+        word: impl Fn(usize) -> u64,
+        shape: Shape,
+    ) -> Option<&Arc<GeoTable>> {
+        let same = |((set, its_shape), _): &(Wanted, Arc<GeoTable>)| {
+            *its_shape == shape
+                && set.width() <= width
+                && (0..width).all(|index| set.word(index) == word(index))
+        };
+        self.by_set.find(hash_of(width, &word, shape), same).map(|(_, table)| table)
     }
 
     /// For each cluster those that have a region in common with it, itself among them.
@@ -87,10 +174,11 @@ impl Compiled {
 
     /// Whether a set has its own table, or needs none.
     #[must_use]
-    pub fn is_settled(&self, wanted: &(ClusterSet, Shape)) -> bool {
-        let (set, shape) = wanted;
+    pub fn is_settled(&self, (set, shape): &(ClusterSet, Shape)) -> bool {
         let is_whole = *shape == Shape::Whole && set.len() == self.sites.len();
-        set.len() < 2 || is_whole || self.by_set.contains_key(wanted)
+        set.len() < 2
+            || is_whole
+            || self.find(set.width(), |index| set.word(index), *shape).is_some()
     }
 }
 
@@ -222,7 +310,9 @@ impl Geography {
     /// Whether the order that a table gives depends on the client at all.
     #[must_use]
     pub fn varies(&self, table: &GeoTable) -> bool {
-        table.varies() || (!self.pods.is_empty() && table.single().is_none())
+        table.varies()
+            || (!self.pods.is_empty() && table.single().is_none())
+            || self.compiled.stage == Stage::Provisional
     }
 
     /// The order for a client that asks from inside a pod network without telling its subnet.
@@ -242,9 +332,13 @@ impl Geography {
     /// that says nothing of a place.
     #[inline]
     fn place<'g>(&self, table: &'g GeoTable, address: IpAddr) -> (Option<Order<'g>>, u8) {
-        match table.lookup_with_pods(&self.pods, address) {
+        let (order, scope) = match table.lookup_with_pods(&self.pods, address) {
             Lookup::Found { order, scope } => (Some(order), scope),
             Lookup::UseResolver { scope } => (None, scope),
+        };
+        match self.compiled.stage {
+            Stage::Compiled => (order, scope),
+            Stage::Provisional => (order, scope.max(self.compiled.atlas.extent(address))),
         }
     }
 

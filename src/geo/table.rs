@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
@@ -53,12 +54,12 @@ pub enum Lookup<'a> {
     },
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Clients {
     /// All get this order.
     Alike(Code),
     /// The order depends on the network.
-    ByNetwork(Networks<Code>),
+    ByNetwork(Arc<Networks<Code>>),
 }
 
 /// An order, or one of the blocks whose clients are placed by their resolver. Two octets keep a
@@ -299,7 +300,7 @@ impl<'a> Compilation<'a> {
         let clients = match orders_used {
             OrdersUsed::None => Clients::Alike(self.unknown),
             OrdersUsed::One(code) => Clients::Alike(code),
-            OrdersUsed::Several => Clients::ByNetwork(builder.finish()),
+            OrdersUsed::Several => Clients::ByNetwork(builder.finish().into()),
         };
         // Clients inside clusters are left out: a pod network makes its own cluster nearer only
         // where the clusters are not all in one place, lest every node narrow every scope.
@@ -396,5 +397,6 @@ fn snap(point: Coordinates, grid: Grid) -> Coordinates {
     Coordinates::new(middle(latitude, 90.0), middle(longitude, 180.0)).unwrap_or(point)
 }
 
+mod provisional;
 #[cfg(test)]
 mod tests;

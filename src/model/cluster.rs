@@ -101,6 +101,10 @@ pub struct ClusterView {
     pub reports: Arc<BTreeSet<Report>>,
     /// Shards that vanished at one stroke with most others, and are kept until that is confirmed.
     pub withheld: usize,
+    /// Some of the source could never be read: what the view lacks may be there.
+    pub partial: bool,
+    /// Host names of load balancers whose first look-up has not ended yet.
+    pub unresolved: usize,
 }
 
 /// A cluster as it is registered: what the operator says of it, beside what its API says.

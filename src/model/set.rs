@@ -43,12 +43,6 @@ impl ClusterSet {
         (0..count).map(ClusterId::new).collect()
     }
 
-    /// The clusters with ids below 128 whose bits are set; needs no allocation.
-    #[must_use]
-    pub fn of_words(words: [u64; 2]) -> Self {
-        Self::trimmed(SmallVec::from_buf(words))
-    }
-
     /// Adds a cluster.
     pub fn insert(&mut self, id: ClusterId) {
         let (word, bit) = (id.index() / 64, id.index() % 64);

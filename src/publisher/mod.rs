@@ -12,6 +12,7 @@ mod known;
 mod monitor;
 mod stats;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use crate::cluster::home::Home;
 use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
 use crate::health::Standing;
-use crate::model::Label;
+use crate::model::{ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use changes::Changes;
@@ -95,7 +96,8 @@ pub struct Publisher {
     compiling: Option<JoinHandle<Compiled>>,
     graveyard: Graveyard,
     herald: Herald,
-    reported: std::collections::BTreeSet<crate::model::Report>,
+    /// What was last reported.
+    reported: BTreeSet<Report>,
 }
 
 /// What others hold of a publisher.
@@ -157,7 +159,7 @@ impl Publisher {
             compiling: None,
             graveyard: Graveyard::default(),
             herald,
-            reported: std::collections::BTreeSet::new(),
+            reported: BTreeSet::new(),
         };
         (publisher, handle)
     }
@@ -270,11 +272,11 @@ impl Publisher {
 
     /// Starts compiling the geographic tables that the snapshot lacks, unless it is being done.
     fn compile_tables(&mut self, snapshot: &Snapshot) {
-        if self.compiling.is_some() || snapshot.is_settled() {
-            return;
+        if self.compiling.is_none()
+            && let Some(missing) = snapshot.missing_tables()
+        {
+            self.compiling = Some(spawn_blocking(move || missing.compile()));
         }
-        let (compiled, wanted) = (snapshot.geography.compiled.clone(), snapshot.wanted_tables());
-        self.compiling = Some(spawn_blocking(move || compiled.with_sets(&wanted)));
     }
 
     async fn take_tables(&mut self, compiled: Option<Compiled>) {
@@ -285,13 +287,14 @@ impl Publisher {
         }
     }
 
-    /// Logs what cannot be served as asked, each once.
+    /// Logs what cannot be served as asked, each as it begins.
     fn report(&mut self, snapshot: &Snapshot) {
-        for report in snapshot.reports.iter() {
-            if self.reported.insert(report.clone()) {
-                warn!(subject = %report.subject, "{}", report.reason);
-            }
+        // What is no longer so is forgotten: a report that comes back is news again.
+        let reports: BTreeSet<_> = snapshot.reports.iter().cloned().collect();
+        for report in reports.difference(&self.reported) {
+            warn!(subject = %report.subject, "{}", report.reason);
         }
+        self.reported = reports;
     }
 
     fn tell_progress(&self) {
@@ -301,7 +304,10 @@ impl Publisher {
         let snapshot = self.cell.load();
         // What is in force counts, not what has come in since.
         let placed = !Arc::ptr_eq(&snapshot.inputs.atlas, &self.no_atlas);
-        let next = if snapshot.complete && placed && snapshot.is_settled() {
+        // Before their first look-up, load balancers of host names look like none.
+        let resolved = snapshot.inputs.views.iter().flatten().all(|view| view.unresolved == 0);
+        let known = snapshot.inputs.all_read() && resolved;
+        let next = if known && placed && snapshot.missing_tables().is_none() {
             Progress::Started
         } else {
             Progress::Waiting(self.waiting())
@@ -317,9 +323,17 @@ impl Publisher {
     fn waiting(&self) -> Vec<String> {
         let snapshot = self.cell.load();
         let members = snapshot.inputs.federation.members.iter().zip(&snapshot.inputs.views);
-        let unread = members.filter(|(_, view)| view.is_none());
-        let mut missing: Vec<_> =
-            unread.map(|(member, _)| format!("cluster {}: not read yet", member.name)).collect();
+        let wanting = |(member, view): (&Member, &Option<Arc<ClusterView>>)| {
+            let what = match view {
+                None => "not read yet".to_owned(),
+                Some(view) if view.unresolved > 0 => {
+                    format!("{} host names of load balancers not looked up yet", view.unresolved)
+                }
+                Some(_) => return None,
+            };
+            Some(format!("cluster {}: {what}", member.name))
+        };
+        let mut missing: Vec<_> = members.filter_map(wanting).collect();
         if self.config.federation.membership == Membership::Awaited {
             missing.push("home: registered clusters not read yet".to_owned());
         }

@@ -48,6 +48,7 @@ pub(super) fn of(snapshot: &Snapshot, config: &Reload) -> SnapshotStats {
             serial: snapshot.serial,
             digest: snapshot.digest,
         }],
+        internal: snapshot.zone.internal().map(|zone| zone.apex().to_string()),
         clusters: clusters.collect(),
         home: home
             .as_ref()

@@ -28,11 +28,8 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     for index in 0..BUCKETS {
         if base.is_none_or(|p| bucket_changed(p, &inputs, index)) {
             work.tally(index, base.map(|p| &p.inputs), &inputs);
-            work.rebuild(index, previous, &inputs, &geography);
+            work.rebuild(index, previous, &inputs);
         }
-    }
-    if base.is_some_and(|p| !Arc::ptr_eq(&p.geography.compiled, &geography.compiled)) {
-        work.retable(&geography);
     }
     let same_places = base.is_some_and(|p| {
         Arc::ptr_eq(&p.inputs.atlas, &inputs.atlas)
@@ -64,6 +61,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
         geography,
+        sites: sites.into(),
         inputs,
     }
 }
@@ -80,8 +78,7 @@ impl<T: Hash + ?Sized> HashOne for T {}
 /// Whether configuration and places are those that `previous` was compiled for, so that its
 /// unchanged buckets hold.
 fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool {
-    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation)
-        && previous.geography.compiled.sites[..] == *sites
+    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation) && *previous.sites == *sites
 }
 
 fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
@@ -93,14 +90,9 @@ fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
     })
 }
 
-/// Tables given beforehand or taken over where they fit, pod networks of the present nodes.
+/// Tables, and pod networks of the present nodes.
 fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Geography {
-    let fits = |c: &&Arc<Compiled>| Arc::ptr_eq(&c.atlas, &inputs.atlas) && c.sites[..] == *sites;
-    let before = previous.map(|p| &p.geography);
-    let compiled = inputs.compiled.iter().find(fits);
-    let compiled = compiled.or_else(|| before.map(|g| &g.compiled).filter(fits)).cloned();
-    let compiled =
-        compiled.unwrap_or_else(|| Arc::new(Compiled::new(inputs.atlas.clone(), sites.into())));
+    let compiled = compiled(previous, inputs, sites);
     let same_pods = previous.filter(|p| {
         Arc::ptr_eq(&p.inputs.federation, &inputs.federation)
             && p.inputs.views.len() == inputs.views.len()
@@ -115,6 +107,19 @@ fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Ge
         }
     };
     Geography { compiled, pods, conflicts }
+}
+
+/// The tables given beforehand or taken over, where they are of this atlas and these sites. Until
+/// such are compiled, which is nothing to wait for here, those of the same clusters as they stood
+/// before; for other clusters what can be said at once.
+fn compiled(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Arc<Compiled> {
+    let before = previous.map(|p| &p.geography.compiled);
+    let fitting = inputs.compiled.iter().chain(before).find(|c| c.is_of(&inputs.atlas, sites));
+    let valid = || before.filter(|c| c.has_clusters_of(sites));
+    fitting.or_else(valid).cloned().unwrap_or_else(|| {
+        let before = before.map(|compiled| &**compiled);
+        Arc::new(Compiled::provisional(before, &inputs.atlas, sites.into()))
+    })
 }
 
 fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&BTreeSet<ipnet::IpNet>> {
@@ -159,13 +164,7 @@ impl Work {
         Self { zone, live, placements, digest: 0, structure, reports, tallies }
     }
 
-    fn rebuild(
-        &mut self,
-        index: usize,
-        previous: Option<&Snapshot>,
-        inputs: &Inputs,
-        geography: &Geography,
-    ) {
+    fn rebuild(&mut self, index: usize, previous: Option<&Snapshot>, inputs: &Inputs) {
         self.uncount(index);
         let shards = inputs.read_views().map(|(id, view)| (id, view.shards.bucket(index)));
         let reports = self.zone.rebuild_bucket(index, shards);
@@ -175,7 +174,7 @@ impl Work {
             self.reports.by_bucket.insert(index, reports);
         }
         let services = self.zone.services().bucket(index).iter();
-        let live = services.map(|e| judge(&e.service, previous, inputs, geography)).collect();
+        let live = services.map(|e| judge(&e.service, previous, inputs)).collect();
         self.live.replace(index, live);
         self.count(index);
     }
@@ -224,30 +223,11 @@ impl Work {
             self.digest = self.digest.wrapping_sub(part);
         }
     }
-
-    /// Points every service to its table in `geography`.
-    fn retable(&mut self, geography: &Geography) {
-        for index in 0..BUCKETS {
-            let entries = self.zone.services().bucket(index).iter();
-            let live = entries.zip(self.live.bucket(index)).map(|(entry, live)| Live {
-                served: live.served.clone(),
-                unserved: live.unserved.clone(),
-                table: geography.compiled.table(&entry.service.clusters).clone(),
-            });
-            let live = live.collect();
-            self.live.replace(index, live);
-        }
-    }
 }
 
 /// What the clusters' views say of the health of one service's shards. A shard that was not healthy
 /// before is so since then.
-fn judge(
-    service: &Service,
-    previous: Option<&Snapshot>,
-    inputs: &Inputs,
-    geography: &Geography,
-) -> Live {
+fn judge(service: &Service, previous: Option<&Snapshot>, inputs: &Inputs) -> Live {
     let hash = service.key.hash();
     let healthy = |id: &ClusterId| {
         let view = inputs.views[id.index()].as_ref();
@@ -267,7 +247,6 @@ fn judge(
     Live {
         served: service.clusters.iter().filter(healthy).collect(),
         unserved: unserved.map(|id| (id, since(id).unwrap_or(inputs.now))).collect(),
-        table: geography.compiled.table(&service.clusters).clone(),
     }
 }
 

@@ -70,10 +70,17 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Whether every source has been read, so that what is absent does not exist.
+    /// Whether there is a view of every cluster.
+    #[must_use]
+    pub fn all_read(&self) -> bool {
+        self.federation.membership == Membership::Known && self.views.iter().all(Option::is_some)
+    }
+
+    /// Whether every source has been read, and the whole of it, so that what is absent does not
+    /// exist.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.federation.membership == Membership::Known && self.views.iter().all(Option::is_some)
+        self.all_read() && self.views.iter().flatten().all(|view| !view.partial)
     }
 
     /// The clusters' views, by id.

@@ -14,7 +14,7 @@ mod state;
 pub use build::build;
 pub use cell::SnapshotCell;
 pub use inputs::{Federation, Identity, Inputs, Membership, places};
-pub use state::{Live, NotLocal, Reports, Snapshot, Tally};
+pub use state::{Live, Missing, NotLocal, Reports, Snapshot, Tally};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::{Identity, Inputs};
-use crate::geo::{GeoTable, Geography, Shape};
+use crate::geo::{Atlas, Compiled, Geography, Shape, Site};
 use crate::health::{self, Exclusion};
 use crate::model::{Buckets, ClusterId, ClusterSet, Internal, Report};
 use crate::zone::{Family, Position, Service, Zone};
@@ -20,8 +20,6 @@ pub struct Live {
     pub served: ClusterSet,
     /// Clusters whose shard is not, and since when, Unix time in seconds.
     pub unserved: Box<[(ClusterId, u64)]>,
-    /// The order of the service's clusters for every client.
-    pub table: Arc<GeoTable>,
 }
 
 impl Live {
@@ -39,17 +37,18 @@ pub(super) type Wanted = (ClusterSet, Shape);
 /// How many services want a table, were all clusters up.
 pub(super) type Placements = HashMap<Wanted, usize, FixedState>;
 
-/// The tables by which a service is answered: for each family that of the served shards at the
-/// global name, and the one that all else falls back to.
+/// The tables by which a service is answered at the global name: of the served shards with
+/// addresses of each family, and with each port.
 pub(super) fn tables(service: &Service, live: &Live, most: NonZeroU16) -> BTreeSet<Wanted> {
     let most = service.most_clusters(most);
-    let shaped = |family| {
-        let set = service.addressed(family).intersection(&live.served);
-        Some((set.clone(), Shape::of(&service.policy, most, set.len())?))
-    };
-    let [v4, v6] = [Family::V4, Family::V6].map(shaped);
-    let all = v4.as_ref().or(v6.as_ref()).map(|_| (live.served.clone(), Shape::Whole));
-    [v4, v6, all].into_iter().flatten().filter(|(set, _)| set.len() > 1).collect()
+    let by_family = [Family::V4, Family::V6].map(|family| service.addressed(family));
+    let by_port = service.ports().iter().map(|port| &port.clusters);
+    let wanted = by_family.into_iter().chain(by_port).filter_map(|base| {
+        let set = base.intersection(&live.served);
+        let shape = Shape::of(&service.policy, most, set.len())?;
+        Some((set, shape))
+    });
+    wanted.filter(|(set, _)| set.len() > 1).collect()
 }
 
 /// How many shards of one cluster are in each state by themselves, the cluster as a whole aside.
@@ -128,6 +127,8 @@ pub struct Snapshot {
     pub(super) content_digest: u64,
     pub(super) structure_digest: u64,
     pub(super) live: Buckets<Live>,
+    /// Where the clusters stand; tables of other places may still be in force.
+    pub(super) sites: Arc<[Site]>,
     pub(super) placements: Placements,
     /// SOA RDATA.
     pub(super) soa: Box<[u8]>,
@@ -227,13 +228,45 @@ impl Snapshot {
         wanted.into_iter().map(|(wanted, _)| wanted).collect()
     }
 
-    /// Whether every wanted table is compiled, so that scopes are as wide as they can be.
+    /// The geographic tables that it lacks; `None` where every one that it wants is compiled, so
+    /// that orders are those of the present places and scopes are as wide as they can be.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.wanted_tables().iter().all(|set| self.geography.compiled.is_settled(set))
+    pub fn missing_tables(&self) -> Option<Missing> {
+        let compiled = &self.geography.compiled;
+        if !compiled.is_of(&self.inputs.atlas, &self.sites) {
+            return Some(Missing::Whole(self.inputs.atlas.clone(), self.sites.clone()));
+        }
+        let wanted = self.wanted_tables();
+        let settled = wanted.iter().all(|set| compiled.is_settled(set));
+        (!settled).then(|| Missing::Sets(compiled.clone(), wanted))
     }
 }
 
-/// A table of 40 places over a full City database takes up to 8 MiB (GEO.md §5); 64 of them are
-/// what a small pod affords. Services in rarer sets share the table of all clusters.
+/// Tables that are to be compiled, a tenth of a second each with a large database: not where
+/// anything waits.
+#[derive(Clone, Debug)]
+pub enum Missing {
+    /// The one of all clusters.
+    Whole(Arc<Atlas>, Arc<[Site]>),
+    /// Those of exactly these sets, beside what there is.
+    Sets(Arc<Compiled>, Vec<(ClusterSet, Shape)>),
+}
+
+impl Missing {
+    /// Compiles some of them, the most wanted first; the next snapshot tells what is still missing.
+    #[must_use]
+    pub fn compile(self) -> Compiled {
+        match self {
+            Self::Whole(atlas, sites) => Compiled::new(atlas, sites),
+            Self::Sets(compiled, wanted) => compiled.with_sets(&wanted, AT_ONCE),
+        }
+    }
+}
+
+/// How many tables come into force together: half a second's work, so that the most wanted need not
+/// wait for all.
+const AT_ONCE: usize = 4;
+
+/// A table of 40 places over a full City database takes up to 8 MiB; 64 of them are what a small pod
+/// affords. Services in rarer sets share the table of all clusters.
 const MAX_TABLES: usize = 64;

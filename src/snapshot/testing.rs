@@ -176,11 +176,11 @@ impl Fixture {
 }
 
 /// The same snapshot with every table compiled that it wants.
-pub(crate) fn settle(snapshot: Snapshot) -> Snapshot {
-    if snapshot.is_settled() {
-        return snapshot;
+pub(crate) fn settle(mut snapshot: Snapshot) -> Snapshot {
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
     }
-    let compiled = snapshot.geography.compiled.with_sets(&snapshot.wanted_tables());
-    let inputs = Inputs { compiled: Some(Arc::new(compiled)), ..snapshot.inputs.clone() };
-    build(Some(&snapshot), inputs)
+    snapshot
 }

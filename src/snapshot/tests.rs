@@ -87,7 +87,7 @@ fn a_namespace_of_the_federations_name_is_reported_while_it_lasts() {
 }
 
 #[test]
-fn static_records_under_a_location_of_nodes_are_reported() {
+fn static_records_under_a_location_of_nodes_stay() {
     let mut fixture = Fixture::new().cluster("a", "", &[], Some((50.1, 8.7)));
     fixture.zone.records.push(StaticRecord {
         owner: name("www.example.com"),
@@ -100,7 +100,11 @@ fn static_records_under_a_location_of_nodes_are_reported() {
     let view =
         crate::model::ClusterView { topologies: Arc::new([topology].into()), ..Default::default() };
     let inputs = Inputs { views: vec![Some(Arc::new(view))], ..fixture.inputs() };
-    assert_eq!(reports(&build(None, inputs)), ["static records of www.example.com."]);
+    let snapshot = build(None, inputs);
+    let asked = crate::wire::QuestionName::from_domain(&name("www.example.com"));
+    assert!(matches!(snapshot.zone.lookup(&asked, 1), crate::zone::Lookup::Static(_)));
+    let below = crate::wire::QuestionName::from_domain(&name("svc.www.example.com"));
+    assert!(matches!(snapshot.zone.lookup(&below, 2), crate::zone::Lookup::EmptyNonTerminal));
 }
 
 #[test]
@@ -121,4 +125,70 @@ fn a_shard_is_unserved_since_it_became_so() {
     let healthy = build(Some(&later), shard(&later, 1, 300));
     assert_eq!(since(&healthy), None);
     assert_eq!(since(&build(Some(&healthy), shard(&healthy, 0, 400))), Some(400));
+}
+
+/// What the client at an address gets of two clusters or more: their names and the scope.
+fn ranked(snapshot: &Snapshot, client: [u8; 4]) -> (Vec<String>, u8) {
+    let geography = &snapshot.geography;
+    let ranking = geography.rank(geography.compiled.whole(), Some(client.into()), client.into());
+    let order = ranking.order.expect("clusters in different places").ranked();
+    let name = |ranked: &crate::geo::Ranked| {
+        let member = &snapshot.inputs.federation.members[ranked.cluster().index()];
+        member.name.to_string()
+    };
+    (order.iter().map(name).collect(), ranking.scope)
+}
+
+#[test]
+fn another_atlas_takes_effect_when_its_tables_are_compiled() {
+    let two = Fixture::new()
+        .cluster("a", "eu", &["eu-1"], Some((50.1, 8.7)))
+        .cluster("b", "us", &["us-1"], Some((39.0, -77.5)))
+        .network("20.0.0.0/8", (40.0, -75.0));
+    let first = two.clone().network("198.18.0.0/16", (48.0, 2.0)).build();
+    let (client, names) = ([198, 18, 0, 1], |order: [&str; 2]| order.map(str::to_owned).to_vec());
+    assert_eq!(ranked(&first, client), (names(["a", "b"]), 16));
+    let moved = two.network("198.18.0.0/16", (40.0, -75.0)).inputs();
+    let inputs = Inputs { atlas: moved.atlas, ..first.inputs.clone() };
+    let second = build(Some(&first), inputs);
+    assert!(second.missing_tables().is_some());
+    assert_eq!(ranked(&second, client), (names(["a", "b"]), 16), "as before");
+    let third = super::testing::settle(second);
+    assert_eq!(ranked(&third, client), (names(["b", "a"]), 16));
+}
+
+#[test]
+fn a_cluster_that_is_registered_comes_last_until_tables_are_compiled() {
+    let fixture = |names: &[(&str, (f64, f64))]| {
+        let fixture = Fixture::new().network("198.18.0.0/16", (48.0, 2.0));
+        let fixture = fixture.network("198.18.128.0/24", (48.5, 2.5));
+        let fixture = fixture.network("20.0.0.0/8", (40.0, -75.0));
+        names.iter().fold(fixture, |f, (name, at)| f.cluster(name, name, &[], Some(*at)))
+    };
+    let (eu, us, fr) = (("eu", (50.1, 8.7)), ("us", (39.0, -77.5)), ("fr", (48.8, 2.3)));
+    let first = fixture(&[eu, us]).build();
+    let client = [198, 18, 0, 1];
+    assert_eq!(ranked(&first, client), (vec!["eu".into(), "us".into()], 16));
+    // Between the others, so that ids move.
+    let registered = fixture(&[eu, fr, us]).inputs();
+    let second = build(Some(&first), Inputs { atlas: first.inputs.atlas.clone(), ..registered });
+    let last: Vec<String> = ["eu", "us", "fr"].map(Into::into).into();
+    assert_eq!(ranked(&second, client), (last, 17), "the client's own place");
+    let third = super::testing::settle(second);
+    let near: Vec<String> = ["fr", "eu", "us"].map(Into::into).into();
+    assert_eq!(ranked(&third, client), (near, 16));
+    // One that goes leaves the order of the others.
+    let fourth = build(Some(&third), fixture(&[fr, us]).inputs());
+    assert_eq!(ranked(&fourth, client), (vec!["fr".into(), "us".into()], 17));
+}
+
+#[test]
+fn without_any_table_the_order_is_that_of_the_registry() {
+    let fixture = Fixture::new()
+        .cluster("a", "eu", &["eu-1"], Some((50.1, 8.7)))
+        .cluster("b", "us", &["us-1"], Some((39.0, -77.5)))
+        .network("198.18.0.0/16", (40.0, -75.0));
+    let snapshot = build(None, fixture.inputs());
+    let order: Vec<String> = ["a", "b"].map(Into::into).into();
+    assert_eq!(ranked(&snapshot, [198, 18, 0, 1]), (order, 16));
 }

@@ -37,8 +37,15 @@ const DROPS: (&str, &str) = (
 pub(super) struct Workers {
     blocks: Arc<Mutex<Vec<Arc<Block>>>>,
     /// Label value for each kind of zone.
-    zones: [Arc<str>; ZONES],
+    zones: Arc<Mutex<Zones>>,
     descriptions: Arc<[Desc]>,
+}
+
+type Zones = [Arc<str>; ZONES];
+
+/// CoreDNS writes "." for queries outside all zones.
+fn zones(federation: &str, internal: &str) -> Zones {
+    [".".into(), federation.into(), internal.into()]
 }
 
 impl Workers {
@@ -48,10 +55,18 @@ impl Workers {
         let descriptions = [REQUESTS, RESPONSES, DURATION, SIZE, GEO, DROPS].map(family::describe);
         Self {
             blocks: Arc::default(),
-            // CoreDNS writes "." for queries outside all zones.
-            zones: [".".into(), federation.into(), internal.into()],
+            zones: Arc::new(Mutex::new(zones(federation, internal))),
             descriptions: descriptions.into(),
         }
+    }
+
+    /// Calls the zones otherwise from now on; what was counted goes on counting.
+    pub(super) fn rename(&self, federation: &str, internal: &str) {
+        *self.zones() = zones(federation, internal);
+    }
+
+    fn zones(&self) -> std::sync::MutexGuard<'_, Zones> {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counters for a new UDP worker.
@@ -104,11 +119,12 @@ impl Workers {
     /// Series that were ever counted; the rest of the product of the labels would be noise.
     fn requests(&self, blocks: &[Arc<Block>]) -> Vec<Metric> {
         let mut series = Vec::new();
+        let zones = self.zones();
         for proto in [Proto::Udp, Proto::Tcp] {
             for family in [Family::V4, Family::V6] {
                 let of = |b: &&Arc<Block>| b.proto == proto && b.family == family;
                 let blocks: Vec<_> = blocks.iter().filter(of).map(Arc::clone).collect();
-                for (zone, name) in self.zones.iter().enumerate() {
+                for (zone, name) in zones.iter().enumerate() {
                     for qtype in 0..TYPES {
                         let n = sum(&blocks, |b| &b.requests[zone][qtype]);
                         if n > 0 {
@@ -129,7 +145,7 @@ impl Workers {
 
     fn responses(&self, blocks: &[Arc<Block>]) -> Vec<Metric> {
         let mut series = Vec::new();
-        for (zone, name) in self.zones.iter().enumerate() {
+        for (zone, name) in self.zones().iter().enumerate() {
             for code in 0..RCODES {
                 let n = sum(blocks, |b| &b.responses[zone][code]);
                 if n > 0 {

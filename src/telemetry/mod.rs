@@ -86,6 +86,9 @@ pub enum Outcome {
     Failure,
 }
 
+/// Label of queries for cluster-internal names where there is no such zone, so that there are none.
+const NO_INTERNAL: &str = "internal";
+
 impl Telemetry {
     /// Metrics with all counts zero; `zone` is the apex of the federation's zone as text, the
     /// label of its queries.
@@ -95,7 +98,7 @@ impl Telemetry {
     }
 
     /// Metrics with all counts zero of a server that also has the zone `internal` of
-    /// cluster-internal names; one that is configured later is called `internal`.
+    /// cluster-internal names, where it has one.
     #[must_use]
     pub fn for_zones(zone: &str, internal: Option<&str>) -> Self {
         let registry = Registry::new();
@@ -143,7 +146,7 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
-        let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or("internal"))));
+        let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or(NO_INTERNAL))));
         let published = register(&registry, Ok(Published::new()));
         Self { registry, workers, published, publish_duration, reloads, saves, tcp }
     }
@@ -169,6 +172,10 @@ impl Telemetry {
     /// A snapshot was published, `took` after the first event that it holds; reloads and tables
     /// have none.
     pub fn publish(&self, stats: SnapshotStats, took: Option<Duration>) {
+        // A new configuration may have renamed them.
+        if let Some(zone) = stats.zones.first() {
+            self.workers.rename(&zone.apex, stats.internal.as_deref().unwrap_or(NO_INTERNAL));
+        }
         self.published.set(stats);
         if let Some(took) = took {
             self.publish_duration.observe(took.as_secs_f64());

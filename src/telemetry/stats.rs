@@ -61,6 +61,8 @@ pub struct SnapshotStats {
     pub generation: u64,
     /// Every zone.
     pub zones: Vec<ZoneStats>,
+    /// Apex of the zone of cluster-internal names as text, where it is served.
+    pub internal: Option<String>,
     /// Every registered cluster.
     pub clusters: Vec<ClusterStats>,
     /// The home cluster, where there is one.

@@ -163,6 +163,7 @@ fn the_published_snapshot_shows() {
     let stats = SnapshotStats {
         generation: 7,
         zones: vec![ZoneStats { apex: ZONE.into(), serial: 1_800_000_000, digest: 0xab }],
+        internal: None,
         clusters: vec![cluster("a", ClusterState::Up), cluster("b", ClusterState::Stale)],
         home: Some(HomeStats { clock: home.clone(), events: events.clone() }),
     };

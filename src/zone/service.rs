@@ -38,8 +38,6 @@ pub struct Service {
     pub ties: Ties,
     /// Under the policy `failover`, the clusters in its order, those that it does not name last.
     failover: Box<[ClusterId]>,
-    /// Names in the policy that no cluster has.
-    strangers: Box<[Label]>,
     /// What its global name holds while no shard is served.
     pub when_none_healthy: WhenNoneHealthy,
     /// Clusters with a shard.
@@ -116,20 +114,20 @@ const MAX_ADDRESSES: usize = u16::MAX as usize;
 
 impl Service {
     /// Merges the shards of a service, sorted by cluster. Where clusters ask for different TTLs
-    /// and policies, the first cluster in the order of the configuration wins.
+    /// and policies, the first cluster in the order of the configuration wins. Gives beside it what
+    /// cannot be had as asked.
     pub(super) fn merge(
         key: &ServiceKey,
         shards: &[(ClusterId, &Arc<Shard>)],
         settings: &Settings,
         clusters: &HashMap<Label, ClusterId, FastState>,
-    ) -> Self {
+    ) -> (Self, Vec<Report>) {
         let mut service = Self {
             key: key.clone(),
             ttl: settings.ttl,
             policy: settings.policy.clone(),
             ties: settings.ties,
             failover: Box::default(),
-            strangers: Box::default(),
             when_none_healthy: settings.when_none_healthy.clone(),
             clusters: shards.iter().map(|(cluster, _)| *cluster).collect(),
             v4_clusters: ClusterSet::default(),
@@ -142,10 +140,13 @@ impl Service {
             digest: 0,
         };
         service.choose_options(shards);
-        service.stand_in_line(clusters);
-        service.lay_out(shards);
+        let faults =
+            [disagreement(shards), service.stand_in_line(clusters), service.lay_out(shards)];
         service.digest = service.content_digest();
-        service
+        let subject = || format!("Service {key}").into();
+        let faults = faults.into_iter().flatten();
+        let reports = faults.map(|fault| Report { subject: subject(), reason: fault.into() });
+        (service, reports.collect())
     }
 
     fn choose_options(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
@@ -168,41 +169,37 @@ impl Service {
         }
     }
 
-    /// Turns the names of a failover into clusters.
-    fn stand_in_line(&mut self, clusters: &HashMap<Label, ClusterId, FastState>) {
-        let Policy::Failover(names) = &self.policy else { return };
+    /// Turns the names of a failover into clusters; tells of those that no cluster has.
+    fn stand_in_line(&mut self, clusters: &HashMap<Label, ClusterId, FastState>) -> Option<String> {
+        let Policy::Failover(names) = &self.policy else { return None };
         let known = |name: &Label| clusters.get(name).copied();
         let mut line: Vec<ClusterId> = names.iter().filter_map(known).collect();
         let rest: Vec<_> = self.clusters.iter().filter(|id| !line.contains(id)).collect();
         line.extend(rest);
-        self.strangers = names.iter().filter(|name| known(name).is_none()).cloned().collect();
         self.failover = line.into();
-    }
-
-    /// The names in the policy that no cluster has, to be reported.
-    pub(super) fn strangers(&self) -> Option<Report> {
-        let names: Vec<&str> = self.strangers.iter().map(Label::as_str).collect();
-        (!names.is_empty()).then(|| Report {
-            subject: format!("Service {}", self.key).into(),
-            reason: format!(
+        let unknown = names.iter().filter(|name| known(name).is_none());
+        let unknown: Vec<&str> = unknown.map(Label::as_str).collect();
+        (!unknown.is_empty()).then(|| {
+            format!(
                 "its policy names clusters that there are not: {}; they are passed over",
-                names.join(", ")
+                unknown.join(", ")
             )
-            .into(),
         })
     }
 
-    fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
+    /// Lays out addresses and ports; tells of addresses that find no room.
+    fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let mut ports: BTreeMap<(Label, Protocol), ClusterSet> = BTreeMap::new();
         let mut laid = Vec::with_capacity(shards.len());
+        let mut left_out = 0;
         for &(cluster, shard) in shards {
             let before = (v4.len(), v6.len());
             for address in &shard.addresses {
                 match address {
                     IpAddr::V4(a) if v4.len() < MAX_ADDRESSES => v4.push(a.octets()),
                     IpAddr::V6(a) if v6.len() < MAX_ADDRESSES => v6.push(a.octets()),
-                    _ => {}
+                    _ => left_out += 1,
                 }
             }
             if v4.len() > before.0 {
@@ -239,6 +236,11 @@ impl Service {
             .into_iter()
             .map(|((name, protocol), clusters)| NamedPort { name, protocol, clusters })
             .collect();
+        (left_out > 0).then(|| {
+            format!(
+                "has more than {MAX_ADDRESSES} addresses of one family; {left_out} are left out"
+            )
+        })
     }
 
     fn content_digest(&self) -> u64 {
@@ -351,6 +353,30 @@ impl Service {
             }
         }
     }
+}
+
+/// The annotations of the whole service that two shards give different values.
+fn disagreement(shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
+    fn differ<'a, T: PartialEq + 'a>(mut values: impl Iterator<Item = &'a T>) -> bool {
+        values.next().is_some_and(|first| values.any(|value| value != first))
+    }
+    let options = || shards.iter().filter_map(|(_, shard)| shard.options.as_deref());
+    let found = [
+        ("meridian.dev/ttl", differ(options().filter_map(|o| o.ttl.as_ref()))),
+        ("meridian.dev/policy", differ(options().filter_map(|o| o.policy.as_ref()))),
+        ("meridian.dev/sticky", differ(options().filter_map(|o| o.ties.as_ref()))),
+        (
+            "meridian.dev/when-none-healthy",
+            differ(options().filter_map(|o| o.when_none_healthy.as_ref())),
+        ),
+    ];
+    let found: Vec<_> = found.into_iter().filter(|(_, differ)| *differ).map(|(n, _)| n).collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "its clusters disagree on {}; the first of them in the configuration counts",
+            found.join(", ")
+        )
+    })
 }
 
 /// Whether an address stands twice.

@@ -112,6 +112,11 @@ impl Statics {
         self.nodes.get(relative)
     }
 
+    /// Whether any name, given by its labels in front of D, is such.
+    pub(super) fn any(&self, is_such: impl Fn(&[u8]) -> bool) -> bool {
+        self.nodes.keys().any(|relative| is_such(relative))
+    }
+
     /// All nodes sorted by their labels in front of D.
     #[must_use]
     pub fn sorted(&self) -> BTreeMap<&[u8], &StaticNode> {

@@ -26,6 +26,8 @@ pub struct Zone {
     /// Clusters by the first label of their shard names.
     clusters: Arc<HashMap<Label, ClusterId, FixedState>>,
     statics: Arc<Statics>,
+    /// Whether any of them stands below a label beside D that is the federation's.
+    statics_among: bool,
     internal: Option<Arc<InternalZone>>,
     services: Buckets<ServiceEntry>,
     namespaces: Buckets<Namespace>,
@@ -91,7 +93,9 @@ impl Zone {
     ) -> (Self, Vec<Report>) {
         let (levels, mut reports) = Levels::compile(&settings, clusters.iter().map(|(_, p)| p));
         let statics = Statics::compile(&settings);
-        reports.extend(hidden_statics(&levels, &statics, &settings.domain));
+        let statics_among = statics.any(|relative| {
+            labels(relative).last().is_some_and(|beside| levels.beside(beside).is_some())
+        });
         let internal = settings.internal.as_ref().map(|internal| {
             let (zone, report) = InternalZone::compile(&settings, internal, &levels, clusters);
             reports.extend(report);
@@ -104,6 +108,7 @@ impl Zone {
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
             statics: Arc::new(statics),
+            statics_among,
             internal,
             services: Buckets::default(),
             namespaces: Buckets::default(),
@@ -112,8 +117,8 @@ impl Zone {
         (zone, reports)
     }
 
-    /// Compiles bucket `index` anew from the same bucket of every cluster's view. Gives the
-    /// services that have names too long to exist.
+    /// Compiles bucket `index` anew from the same bucket of every cluster's view. Gives what its
+    /// services cannot have as they ask.
     pub fn rebuild_bucket<'v>(
         &mut self,
         index: usize,
@@ -123,19 +128,20 @@ impl Zone {
             .flat_map(|(cluster, entries)| entries.iter().map(move |entry| (cluster, entry)))
             .collect();
         found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
+        let mut reports = Vec::new();
         let entries: Vec<ServiceEntry> = found
             .chunk_by(|(_, a), (_, b)| a.key == b.key)
             .map(|group| {
                 let first = group[0].1;
                 let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
-                let service = Service::merge(&first.key, &shards, &self.settings, &self.clusters);
+                let (service, faults) =
+                    Service::merge(&first.key, &shards, &self.settings, &self.clusters);
+                reports.extend(faults);
+                reports.extend(self.too_long(&service));
                 ServiceEntry { hash: first.hash, service: Arc::new(service) }
             })
             .collect();
         self.recount_namespaces(index, &entries);
-        let services = || entries.iter().map(|entry| &*entry.service);
-        let too_long = services().flat_map(|service| self.too_long(service));
-        let reports = too_long.chain(services().filter_map(Service::strangers)).collect();
         self.services.replace(index, entries);
         reports
     }
@@ -270,6 +276,21 @@ impl Zone {
     #[must_use]
     #[inline]
     pub fn lookup(&self, name: &QuestionName, above: usize) -> Lookup<'_> {
+        match self.derived(name, above) {
+            // Static records stand wherever no name of a service does.
+            found @ (Lookup::Nothing | Lookup::EmptyNonTerminal) if self.statics_among => {
+                match self.fixed(name, above) {
+                    Lookup::Nothing => found,
+                    fixed => fixed,
+                }
+            }
+            found => found,
+        }
+    }
+
+    /// What stands at `name` but for static records among the federation's names.
+    #[inline]
+    fn derived(&self, name: &QuestionName, above: usize) -> Lookup<'_> {
         // The label beside D tells the level; `svc` ends the part that belongs to it.
         let beside = above.checked_sub(1).and_then(|at| self.levels.beside(name.label(at)));
         match beside {
@@ -287,11 +308,16 @@ impl Zone {
             }
             Some(Beside::Zone(zone)) => self.expect_svc(name, above - 1, Level::Zone(zone)),
             Some(Beside::Federation) => self.below_federation(name, above - 1, Level::Global),
-            None => match self.statics.get(name.span(0, above)) {
-                Some(node) if above > 0 && node.rrsets().is_empty() => Lookup::EmptyNonTerminal,
-                Some(node) => Lookup::Static(node),
-                None => Lookup::Nothing,
-            },
+            None => self.fixed(name, above),
+        }
+    }
+
+    /// The static records at `name`.
+    fn fixed(&self, name: &QuestionName, above: usize) -> Lookup<'_> {
+        match self.statics.get(name.span(0, above)) {
+            Some(node) if above > 0 && node.rrsets().is_empty() => Lookup::EmptyNonTerminal,
+            Some(node) => Lookup::Static(node),
+            None => Lookup::Nothing,
         }
     }
 
@@ -387,21 +413,6 @@ impl Zone {
                 (&*entries[slot].service, Position { bucket, slot })
             })
     }
-}
-
-/// Static records that a location hides which only the clusters' nodes tell of; those of the
-/// configuration are refused by it.
-fn hidden_statics(levels: &Levels, statics: &Statics, apex: &DomainName) -> Vec<Report> {
-    let hidden = statics.sorted().into_iter().filter_map(|(relative, node)| {
-        let name = apex.prefixed(labels(relative))?;
-        let beside = labels(relative).last()?;
-        let hides = !node.rrsets().is_empty() && levels.beside(beside).is_some();
-        hides.then(|| Report {
-            subject: format!("static records of {name}").into(),
-            reason: "are hidden, as clusters stand in a region or zone of that label".into(),
-        })
-    });
-    hidden.collect()
 }
 
 /// The namespace of a service as length octet and label.

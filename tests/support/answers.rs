@@ -133,13 +133,20 @@ impl Model<'_> {
         let mut answer = Vec::new();
         while self.served(key, &level).is_empty() {
             let Some((up, target)) = self.above(key, &level, port) else {
-                let stand_in = match level {
-                    Level::Shard(_) => WhenNoneHealthy::Nothing,
-                    _ => self
-                        .option(key, |shard| shard.options.when_none_healthy.clone())
-                        .unwrap_or(WhenNoneHealthy::Nothing),
+                let stand_in = self
+                    .option(key, |shard| shard.options.when_none_healthy.clone())
+                    .unwrap_or(WhenNoneHealthy::Nothing);
+                let (stand_in, only) = match (level, stand_in) {
+                    (Level::Shard(at), WhenNoneHealthy::All)
+                        if self.served(key, &Level::Global).is_empty() =>
+                    {
+                        (WhenNoneHealthy::All, Some(at))
+                    }
+                    (Level::Shard(_), _) => (WhenNoneHealthy::Nothing, None),
+                    (_, stand_in) => (stand_in, None),
                 };
-                let (records, additional) = self.stand_in(&owner, key, port, qtype, ttl, &stand_in);
+                let question = (&*owner, key, port, qtype);
+                let (records, additional) = self.stand_in(question, ttl, &stand_in, only);
                 let none = records.is_empty();
                 answer.extend(records);
                 let mut reply = positive(answer, UNHEALTHY_TTL);
@@ -226,21 +233,21 @@ impl Model<'_> {
         (records, additional)
     }
 
-    /// What stands at the global name while no shard is served.
+    /// What stands at the global name while no shard is served, and at the name of one shard.
     fn stand_in(
         &self,
-        owner: &str,
-        key: &Key,
-        port: Option<&(String, Protocol)>,
-        qtype: u16,
+        (owner, key, port, qtype): (&str, &Key, Option<&(String, Protocol)>, u16),
         ttl: u32,
         stand_in: &WhenNoneHealthy,
+        only: Option<usize>,
     ) -> (Vec<String>, Vec<String>) {
         let short = ttl.min(UNHEALTHY_TTL);
         match stand_in {
             WhenNoneHealthy::All => {
-                let with_address =
-                    |at: &usize| !self.shard(*at, key).expect("a holder").addresses.is_empty();
+                let with_address = |at: &usize| {
+                    only.is_none_or(|only| only == *at)
+                        && !self.shard(*at, key).expect("a holder").addresses.is_empty()
+                };
                 let all: Vec<usize> = self.holders(key).into_iter().filter(with_address).collect();
                 self.records(owner, key, port, qtype, short, &all)
             }

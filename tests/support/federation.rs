@@ -11,7 +11,7 @@ use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
     Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
-use meridian::snapshot::{self, Identity, Inputs, Membership};
+use meridian::snapshot::{self, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, InternalSettings, Nameserver, SoaSettings, StaticRecord};
 
 /// The federation's domain.
@@ -195,6 +195,16 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         compiled: None,
         now,
     }
+}
+
+/// The same snapshot with every geographic table compiled that it wants.
+pub(crate) fn settle(mut snapshot: Snapshot) -> Snapshot {
+    while let Some(missing) = snapshot.missing_tables() {
+        let compiled = Some(Arc::new(missing.compile()));
+        let inputs = Inputs { compiled, ..snapshot.inputs.clone() };
+        snapshot = build(Some(&snapshot), inputs);
+    }
+    snapshot
 }
 
 /// How the server names itself, where that does not matter.

@@ -104,6 +104,8 @@ pub(super) struct File {
     settled: bool,
     /// Hash of the content that was last parsed, well or not.
     content: Option<u64>,
+    /// Whether it could ever be read.
+    ever_read: bool,
     /// Its last good objects, each once.
     objects: Vec<Located>,
     /// Objects of those that stood in it more than once.
@@ -154,6 +156,11 @@ impl File {
         self.fault.is_some()
     }
 
+    /// Whether none of its contents could be read so far.
+    pub(super) fn is_unread(&self) -> bool {
+        !self.ever_read
+    }
+
     /// Reads it; adds to `touched` the objects that are no longer what they were.
     pub(super) fn reread(
         &mut self,
@@ -187,6 +194,7 @@ impl File {
             }
             Ok(objects) => {
                 self.fault = None;
+                self.ever_read = true;
                 self.replace(path, objects.unwrap_or_default(), touched);
             }
             Err(Fault { line, reason }) => {

@@ -54,8 +54,8 @@ pub(super) struct Scanner {
     restless: HashMap<OsString, u8>,
     /// What is wrong with the files, as of the last that was read.
     faults: BTreeSet<Report>,
-    /// What was last reported.
-    reports: BTreeSet<Report>,
+    /// What was last reported, and whether some file could never be read.
+    reported: (BTreeSet<Report>, bool),
 }
 
 /// Whether the directory has ever been read.
@@ -79,7 +79,7 @@ impl Scanner {
             files: BTreeMap::new(),
             restless: HashMap::new(),
             faults: BTreeSet::new(),
-            reports: BTreeSet::new(),
+            reported: (BTreeSet::new(), false),
         }
     }
 
@@ -232,18 +232,21 @@ impl Scanner {
     fn report(&mut self, trouble: Option<Report>) -> Vec<Event> {
         if let Some(trouble) = &trouble
             && matches!(self.progress, Progress::NeverRead { .. })
-            && !self.reports.contains(trouble)
+            && !self.reported.0.contains(trouble)
         {
             // There is no view yet that could show it.
             warn!(subject = %trouble.subject, reason = %trouble.reason, "waiting for manifests");
         }
         let mut reports = self.faults.clone();
         reports.extend(trouble);
-        if reports == self.reports {
+        // What such a file holds is unknown, as if the directory had not been read at all.
+        let partial = self.files.values().any(File::is_unread);
+        let told = (reports, partial);
+        if told == self.reported {
             return Vec::new();
         }
-        self.reports = reports.clone();
-        vec![Event::Source(reports)]
+        self.reported = told.clone();
+        vec![Event::Source { reports: told.0, partial }]
     }
 
     /// Objects that are not in force because a later file holds them too.

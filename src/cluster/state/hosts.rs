@@ -37,6 +37,8 @@ pub(in crate::cluster) enum HostChange {
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     hosts: HashMap<Box<str>, Host>,
+    /// How many of them have neither an answer nor a failure yet.
+    untried: usize,
     changes: Vec<HostChange>,
     /// What host names that nobody has asked for yet resolved to in an earlier run.
     remembered: HashMap<Box<str>, Resolution>,
@@ -49,6 +51,12 @@ struct Host {
     users: SmallVec<[ObjectId; 1]>,
     answer: Option<Resolution>,
     failure: Option<Box<str>>,
+}
+
+impl Host {
+    fn is_untried(&self) -> bool {
+        self.answer.is_none() && self.failure.is_none()
+    }
 }
 
 /// What a host name resolved to.
@@ -70,7 +78,9 @@ impl Hosts {
     pub(super) fn claim(&mut self, hostname: &str, user: ObjectId) {
         let host = self.hosts.entry(hostname.into()).or_insert_with(|| {
             self.changes.push(HostChange::Wanted(hostname.into()));
-            Host { answer: self.remembered.remove(hostname), ..Host::default() }
+            let host = Host { answer: self.remembered.remove(hostname), ..Host::default() };
+            self.untried += usize::from(host.is_untried());
+            host
         });
         if !host.users.contains(&user) {
             host.users.push(user);
@@ -82,6 +92,7 @@ impl Hosts {
         let Some(host) = self.hosts.get_mut(hostname) else { return };
         host.users.retain(|other| *other != user);
         if host.users.is_empty() {
+            self.untried -= usize::from(host.is_untried());
             self.hosts.remove(hostname);
             self.changes.push(HostChange::Unwanted(hostname.into()));
         }
@@ -105,6 +116,7 @@ impl Hosts {
         if host.answer == resolution && host.failure == failure {
             return SmallVec::new();
         }
+        self.untried -= usize::from(host.is_untried());
         host.answer = resolution;
         host.failure = failure;
         host.users.clone()
@@ -118,6 +130,11 @@ impl Hosts {
     /// Why the last look-up of a host name failed, where it did.
     pub(super) fn failure(&self, hostname: &str) -> Option<&str> {
         self.hosts.get(hostname)?.failure.as_deref()
+    }
+
+    /// How many names have neither an answer nor a failure yet.
+    pub(super) fn untried(&self) -> usize {
+        self.untried
     }
 
     /// The names that became wanted or unwanted since the last call, in order.

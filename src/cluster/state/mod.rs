@@ -57,7 +57,12 @@ pub(super) enum Event {
         answer: HostAnswer,
     },
     /// All that the source itself has to report; replaces what it reported before.
-    Source(BTreeSet<Report>),
+    Source {
+        /// What is wrong.
+        reports: BTreeSet<Report>,
+        /// Whether some of the source could never be read.
+        partial: bool,
+    },
 }
 
 /// What an event did to the view.
@@ -83,6 +88,8 @@ pub(super) struct ClusterState {
     node_list: List<NarrowNode>,
     reports: Reports,
     source_reports: BTreeSet<Report>,
+    /// Some of the source could never be read.
+    partial: bool,
     shards: Shards,
     dirty: bool,
     guard: Guard,
@@ -109,6 +116,7 @@ impl ClusterState {
             node_list: List::default(),
             reports: Reports::default(),
             source_reports: BTreeSet::new(),
+            partial: false,
             shards: Shards::Gathering,
             dirty: false,
             guard: Guard::new(confirm),
@@ -149,13 +157,16 @@ impl ClusterState {
             Event::Node(change) => self.apply_node(change),
             Event::Export(change) => self.apply_export(change),
             Event::Host { hostname, answer } => {
+                let untried = self.hosts.untried();
                 for id in self.hosts.answered(&hostname, answer) {
                     self.refresh(id);
                 }
+                self.dirty |= self.hosts.untried() != untried;
             }
-            Event::Source(reports) => {
+            Event::Source { reports, partial } => {
                 self.dirty |= self.reports.replace(&self.source_reports, &reports);
-                self.source_reports = reports;
+                self.dirty |= self.partial != partial;
+                (self.source_reports, self.partial) = (reports, partial);
             }
         }
     }
@@ -196,6 +207,8 @@ impl ClusterState {
             pod_networks: self.nodes.networks(),
             reports: self.reports.all(),
             withheld: self.withheld,
+            partial: self.partial,
+            unresolved: self.hosts.untried(),
         }))
     }
 

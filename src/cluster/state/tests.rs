@@ -303,6 +303,7 @@ fn host_names_are_resolved_beside_the_rest() {
     let wanted = |host: &str| HostChange::Wanted(host.into());
     assert_eq!(cluster.state.take_host_changes(), [wanted("lb.example.net")]);
     assert_eq!(cluster.addresses("web"), ["192.0.2.1"]);
+    assert_eq!(cluster.state.view().unwrap().unresolved, 1);
     let resolved = |host: &str, addresses: &[&str], ttl| Event::Host {
         hostname: host.into(),
         answer: HostAnswer::Resolved {
@@ -313,6 +314,7 @@ fn host_names_are_resolved_beside_the_rest() {
     let answer = resolved("lb.example.net", &["198.51.100.9", "127.0.0.1", "198.51.100.8"], 60);
     assert_eq!(cluster.state.apply(answer.clone()), Changed::View);
     assert_eq!(cluster.state.apply(answer), Changed::Nothing);
+    assert_eq!(cluster.state.view().unwrap().unresolved, 0);
     assert_eq!(cluster.addresses("web"), ["192.0.2.1", "198.51.100.8", "198.51.100.9"]);
     let shard = cluster.shard("web").unwrap();
     assert_eq!(shard.ttl_cap, Some(60));
@@ -332,6 +334,7 @@ fn host_names_are_resolved_beside_the_rest() {
     assert_eq!(cluster.state.take_host_changes(), [wanted("new.example.net"), unwanted]);
     assert_eq!(cluster.addresses("web"), ["192.0.2.1"]);
     assert_eq!(cluster.state.apply(failed), Changed::Nothing, "nobody wants it any longer");
+    assert_eq!(cluster.state.view().unwrap().unresolved, 1, "the new one");
     assert!(cluster.reasons().is_empty());
 }
 
@@ -374,7 +377,10 @@ fn names_that_fall_together_are_served_once_and_reported() {
 fn the_sources_own_reports_are_replaced() {
     let mut cluster = Cluster::empty();
     let report = |text: &str| Report { subject: text.into(), reason: "x".into() };
-    let told = |texts: &[&str]| Event::Source(texts.iter().map(|text| report(text)).collect());
+    let told = |texts: &[&str]| Event::Source {
+        reports: texts.iter().map(|text| report(text)).collect(),
+        partial: false,
+    };
     assert_eq!(cluster.state.apply(told(&["a", "b"])), Changed::View);
     assert_eq!(cluster.state.apply(told(&["a", "b"])), Changed::Nothing);
     assert_eq!(cluster.state.apply(told(&["b"])), Changed::View);

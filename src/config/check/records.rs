@@ -8,7 +8,7 @@ use super::notes::{At, Notes, Refused, at};
 use super::rdata::{self, RecordType};
 use super::values::{all, number};
 use crate::config::raw;
-use crate::model::DomainName;
+use crate::model::{DomainName, Protocol};
 use crate::zone::{Nameserver, StaticRecord};
 
 /// Checks every record by itself and beside the others and the name servers' addresses.
@@ -77,9 +77,28 @@ fn owner(at: &At, text: &str, tree: Tree<'_>, notes: &mut Notes) -> Result<Domai
         })?
     };
     match tree.claim(&name) {
-        Some(claim) => Err(notes.mistake(at, format!("{name} cannot be had: {claim}"))),
-        None => Ok(name),
+        Some(claim) if !is_beside_services(&name) => Err(notes.mistake(
+            at,
+            format!(
+                "{name} cannot be had: {claim}; free are there only names that begin with '_', \
+                 such as _acme-challenge, but for those of ports"
+            ),
+        )),
+        _ => Ok(name),
     }
+}
+
+/// Whether no service ever has this name: what it begins with is neither a service, a cluster nor a
+/// namespace, as they have no underscore, nor a port or protocol of SRV names (RFC 2782).
+fn is_beside_services(name: &DomainName) -> bool {
+    let is_protocol = |label: Option<&[u8]>| {
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].iter().any(|p| Some(p.label()) == label)
+    };
+    let mut labels = name.labels();
+    let (first, second) = (labels.next(), labels.next());
+    first.is_some_and(|label| label.starts_with(b"_"))
+        && !is_protocol(first)
+        && !is_protocol(second)
 }
 
 fn conflict_with_nameservers(

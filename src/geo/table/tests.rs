@@ -1,5 +1,7 @@
 //! Tables against a direct computation from the networks that went into them.
 
+mod provisional;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;

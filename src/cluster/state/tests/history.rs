@@ -179,7 +179,7 @@ impl World {
                 let report =
                     |n: u8| Report { subject: format!("file {n}").into(), reason: "bad".into() };
                 self.source = (0..n).map(report).collect();
-                Event::Source(self.source.clone())
+                Event::Source { reports: self.source.clone(), partial: false }
             }
         };
         self.tell([event]);
@@ -234,7 +234,7 @@ impl World {
     /// A state that is told only of the final objects, in another order.
     fn rebuilt(&self) -> ClusterState {
         let mut state = ClusterState::new(self.rules.clone(), CONFIRM);
-        let _ = state.apply(Event::Source(self.source.clone()));
+        let _ = state.apply(Event::Source { reports: self.source.clone(), partial: false });
         let mut events = lists(&self.services, &self.slices, &self.nodes);
         // Nodes first, services last.
         events.reverse();
