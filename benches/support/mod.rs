@@ -102,6 +102,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
                 drain: false,
                 stale_grace: None,
+                checks: Default::default(),
             }
         })
         .collect();

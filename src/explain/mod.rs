@@ -25,7 +25,7 @@ use limit::Question;
 use crate::answer::{Eligible, End, Path, resolve};
 use crate::geo::Located;
 use crate::health::{self, Exclusion};
-use crate::model::{ClusterId, DomainName, Label, ServiceKey, WhenNoneHealthy};
+use crate::model::{ClusterId, DomainName, Label, ServiceKey, ShardEntry, WhenNoneHealthy};
 use crate::snapshot::Snapshot;
 use crate::wire::QuestionName;
 use crate::wire::number::rtype;
@@ -301,12 +301,12 @@ fn exclusion(
     if inputs.views[id.index()].is_none() {
         return reason("its source has not been read yet");
     }
-    let Some(shard) = shard(snapshot, &name.service.key, id) else {
+    let Some(entry) = shard(snapshot, &name.service.key, id) else {
         return reason("does not export the service");
     };
     let standing = &inputs.standings[id.index()];
-    let healthy = health::judge_cluster(member, standing.state)
-        .and_then(|()| health::judge(shard, &inputs.federation.health));
+    let healthy =
+        health::judge_cluster(member, standing.state).and_then(|()| inputs.assess(id, entry));
     match healthy {
         Ok(()) => {}
         Err(Exclusion::ClusterDown) => {
@@ -332,13 +332,9 @@ fn exclusion(
     }
 }
 
-fn shard<'s>(
-    snapshot: &'s Snapshot,
-    key: &ServiceKey,
-    id: ClusterId,
-) -> Option<&'s crate::model::Shard> {
+fn shard<'s>(snapshot: &'s Snapshot, key: &ServiceKey, id: ClusterId) -> Option<&'s ShardEntry> {
     let view = snapshot.inputs.views[id.index()].as_ref()?;
-    view.shards.find(key.hash()).find(|entry| entry.key == *key).map(|entry| &*entry.shard)
+    view.shards.find(key.hash()).find(|entry| entry.key == *key)
 }
 
 /// The owner names of a path, from the level asked for to its end.

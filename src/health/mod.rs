@@ -1,16 +1,23 @@
 //! Which shards are served. Pure: what it needs to know of time is an argument.
 //!
 //! *Owns*: the judgement of one shard ([`judge`]) and of whole clusters ([`Tracker`]), with the
-//! reason for each exclusion, and the checks of addresses (`check`, the one file that does I/O).
+//! reason for each exclusion, and the checks of addresses (`check`, the one part that does I/O).
 //! *Does not*: know names, distances or how signals arrive.
 
 pub mod check;
+mod gauge;
+mod opinion;
 mod tracker;
+pub mod votes;
 
+pub use gauge::{Failed, Gauge, Thresholds, Verdict};
+pub use opinion::{Checked, Failure, Load, LoadLimit, Opinion, Opinions, PerShard};
 pub use tracker::{
     Checks, Contact, Now, Outcome, Reading, Reason, Row, Signals, Standing, Tracker, Tracking,
     Transition,
 };
+
+use std::sync::Arc;
 
 use crate::model::{ClusterId, ClusterSet, Member, Shard};
 
@@ -21,11 +28,13 @@ pub struct Settings {
     pub min_ready: u32,
     /// When clusters that do not answer are given up.
     pub tracking: Tracking,
+    /// How addresses are checked.
+    pub checks: check::Settings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { min_ready: 1, tracking: Tracking::default() }
+        Self { min_ready: 1, tracking: Tracking::default(), checks: check::Settings::default() }
     }
 }
 
@@ -60,7 +69,7 @@ impl ClusterState {
 }
 
 /// Why a shard is not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Exclusion {
     /// Neither an ingress address nor one that a host name resolved to.
@@ -77,6 +86,9 @@ pub enum Exclusion {
     /// `meridian.dev/drain` on the Service.
     #[error("drained by annotation")]
     Drained,
+    /// Voted down by active checks.
+    #[error("{0}")]
+    ChecksFail(Arc<Failure>),
     /// The cluster is drained by the operator.
     #[error("its cluster is drained")]
     ClusterDrained,
@@ -88,11 +100,12 @@ pub enum Exclusion {
 impl Exclusion {
     /// The reason as one word, in metrics and logs.
     #[must_use]
-    pub fn label(self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::NoAddress => "no_address",
             Self::NotReady { .. } => "not_ready",
             Self::Drained => "drained",
+            Self::ChecksFail(_) => "checks_fail",
             Self::ClusterDrained => "cluster_drained",
             Self::ClusterDown => "cluster_down",
         }
@@ -114,6 +127,22 @@ pub fn judge(shard: &Shard, settings: &Settings) -> Result<(), Exclusion> {
         Err(Exclusion::Drained)
     } else {
         Ok(())
+    }
+}
+
+/// Judges a shard by what its own cluster says of it and by what is seen of it from outside.
+///
+/// # Errors
+/// The first reason for which it is not served; those of [`judge`] come first.
+pub fn assess(
+    shard: &Shard,
+    opinion: Option<&Opinion>,
+    settings: &Settings,
+) -> Result<(), Exclusion> {
+    judge(shard, settings)?;
+    match opinion.map(|opinion| &opinion.check) {
+        Some(Checked::Failing(failure)) => Err(Exclusion::ChecksFail(failure.clone())),
+        Some(Checked::NotChecked | Checked::Passing) | None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Buckets, Label, ShardEntry};
+use super::{Buckets, ClusterChecks, Label, ShardEntry};
 
 /// Where nodes stand: a region and, where known, an availability zone of it
 /// (`topology.kubernetes.io/region` and `zone`).
@@ -123,4 +123,6 @@ pub struct Member {
     /// How long its API may be lost before its last known view is served no more, where the
     /// operator sets a limit.
     pub stale_grace: Option<Duration>,
+    /// How its shards are checked, where the operator sets it apart.
+    pub checks: ClusterChecks,
 }

@@ -6,6 +6,7 @@
 //! the DNS message format.
 
 mod buckets;
+mod check;
 mod cluster;
 mod label;
 mod name;
@@ -14,6 +15,11 @@ mod set;
 mod shard;
 
 pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
+pub use check::{
+    BodyCheck, Check, CheckFault, CheckKind, CheckMode, CheckTiming, ClusterChecks, DnsCheck,
+    DnsTransport, DnsType, GrpcCheck, HttpCheck, HttpMethod, Pattern, ServiceCheck, StatusSet,
+    TlsCheck, Verify,
+};
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
 pub use label::{InvalidLabel, Label};
 pub use name::{DomainName, InvalidName, labels};

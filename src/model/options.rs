@@ -17,7 +17,7 @@ pub struct InvalidOption {
 }
 
 impl InvalidOption {
-    fn new(text: &str, fault: impl Into<String>) -> Self {
+    pub(super) fn new(text: &str, fault: impl Into<String>) -> Self {
         Self { text: text.to_owned(), fault: fault.into() }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::{DomainName, Keyed, Label};
+use super::{DomainName, Keyed, Label, ServiceCheck};
 
 /// The hash by which services are found: over the wire form of `name.namespace`, lower case,
 /// length octets included, root excluded. One pass, the same on the query path and in views.
@@ -183,6 +183,8 @@ pub struct ServiceOptions {
     pub min_ready: Option<u32>,
     /// `meridian.dev/drain`: take this shard out.
     pub drain: bool,
+    /// `meridian.dev/check`: how this shard's addresses are checked.
+    pub check: Option<ServiceCheck>,
 }
 
 /// An address that a shard asked for and that is not published.

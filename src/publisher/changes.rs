@@ -1,16 +1,17 @@
 //! Which shards have changed their state from one snapshot to the next. Pure; the work grows with
 //! what changed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::health::{self, Exclusion};
-use crate::model::{BUCKETS, ClusterView, Label, ServiceKey, ShardEntry};
-use crate::snapshot::Snapshot;
+use crate::health::Exclusion;
+use crate::model::{BUCKETS, ClusterId, ClusterView, Label, ServiceKey, ShardEntry};
+use crate::snapshot::{Inputs, Snapshot};
 
 /// The state of one shard by itself; whether its cluster is up is told of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ShardState {
     /// Its cluster exports no such service.
     Absent,
@@ -22,7 +23,7 @@ pub(super) enum ShardState {
 
 impl ShardState {
     /// Every state as one word, as in the metrics.
-    pub(super) fn label(self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Absent => "absent",
             Self::Served => "served",
@@ -94,6 +95,9 @@ impl Changes {
         let mut changes = Self::default();
         let (old, new) = (&before.inputs, &after.inputs);
         let same_members = Arc::ptr_eq(&old.federation, &new.federation);
+        let same_rules = same_members || old.federation.health == new.federation.health;
+        let seen: Vec<usize> =
+            (0..BUCKETS).filter(|&bucket| !old.opinions.same(&new.opinions, bucket)).collect();
         for (id, view) in new.read_views() {
             let Some(member) = new.federation.members.get(id.index()) else { continue };
             // A reload may have moved it.
@@ -101,17 +105,20 @@ impl Changes {
                 true => Some(id.index()),
                 false => old.federation.members.iter().position(|m| m.name == member.name),
             };
-            let known = place.and_then(|place| old.views.get(place)?.as_ref());
-            let Some(known) = known else { continue };
-            let same_rules = same_members || old.federation.health == new.federation.health;
-            if same_rules && Arc::ptr_eq(known, view) {
-                continue;
-            }
-            let (then, now) = (Judged::of(known, before), Judged::of(view, after));
-            for index in 0..BUCKETS {
-                if !(same_rules && known.shards.same(&view.shards, index)) {
-                    changes.compare(&member.name, &then, &now, index);
-                }
+            let known = place.and_then(|place| Some((place, old.views.get(place)?.as_ref()?)));
+            let Some((place, known)) = known else { continue };
+            let then = Judged { view: known, inputs: old, id: ClusterId::new(place) };
+            let now = Judged { view, inputs: new, id };
+            let differs = |index: &usize| {
+                !known.shards.same(&view.shards, *index) || seen.binary_search(index).is_ok()
+            };
+            let differing: Cow<'_, [usize]> = match same_rules {
+                true if Arc::ptr_eq(known, view) => Cow::Borrowed(&seen),
+                true => (0..BUCKETS).filter(differs).collect(),
+                false => (0..BUCKETS).collect(),
+            };
+            for index in differing.iter() {
+                changes.compare(&member.name, &then, &now, *index);
             }
         }
         changes
@@ -192,16 +199,13 @@ fn way(change: &ShardChange) -> Way {
 /// A view with the rules that it was judged by.
 struct Judged<'a> {
     view: &'a ClusterView,
-    health: &'a health::Settings,
+    inputs: &'a Inputs,
+    id: ClusterId,
 }
 
-impl<'a> Judged<'a> {
-    fn of(view: &'a ClusterView, snapshot: &'a Snapshot) -> Self {
-        Self { view, health: &snapshot.inputs.federation.health }
-    }
-
+impl Judged<'_> {
     fn state(&self, entry: &ShardEntry) -> ShardState {
-        match health::judge(&entry.shard, self.health) {
+        match self.inputs.assess(self.id, entry) {
             Ok(()) => ShardState::Served,
             Err(why) => ShardState::Excluded(why),
         }

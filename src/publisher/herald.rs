@@ -75,7 +75,7 @@ impl Herald {
     fn tell(&self, change: &ShardChange) {
         let ShardChange { cluster, key, from, to } = change;
         let (was, is) = (from.label(), to.label());
-        let (reason, severity) = reason(*to);
+        let (reason, severity) = reason(to);
         match severity {
             Severity::Normal => {
                 info!(service = %key, %cluster, from = was, to = is, reason = %to, "shard changed its state");
@@ -92,7 +92,7 @@ impl Herald {
         let Group { example, shards, clusters } = group;
         let ShardChange { cluster, key, from, to } = example;
         let (from, is, clusters_count) = (from.label(), to.label(), clusters.len());
-        let (reason, severity) = reason(*to);
+        let (reason, severity) = reason(to);
         let of = match (clusters.len(), clusters.first()) {
             (1, Some(cluster)) => format!("cluster {cluster}"),
             (many, _) => format!("{many} clusters"),
@@ -135,7 +135,7 @@ impl Herald {
 
 /// The reason of an Event, and whether it is one to look at. What an operator does to a Service,
 /// drains included, is no fault.
-fn reason(to: ShardState) -> (&'static str, Severity) {
+fn reason(to: &ShardState) -> (&'static str, Severity) {
     use crate::health::Exclusion;
     match to {
         ShardState::Served => ("ShardServed", Severity::Normal),

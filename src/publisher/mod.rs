@@ -26,8 +26,8 @@ use crate::cluster::Feed;
 use crate::cluster::home::Home;
 use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
-use crate::health::Standing;
-use crate::model::{ClusterView, Label, Member, Report};
+use crate::health::{Opinions, Standing};
+use crate::model::{BUCKETS, ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
 use changes::Changes;
@@ -365,6 +365,7 @@ fn inputs(
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
         standings,
+        opinions: Opinions::default(),
         atlas,
         compiled,
         now: monitor::now().unix,
@@ -387,6 +388,7 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
     };
     same_views
         && same_tables
+        && (0..BUCKETS).all(|bucket| old.opinions.same(&new.opinions, bucket))
         && old.standings.len() == new.standings.len()
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)

@@ -15,7 +15,8 @@ use super::known::View;
 use super::{Reload, until};
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
-    Contact, Now, Outcome, Reading, Row, Settings, Signals, Standing, Tracker, check,
+    Contact, Now, Outcome, Reading, Row, Settings, Signals, Standing, Tracker,
+    check::sample as check,
 };
 use crate::model::{ClusterId, ClusterView, Label};
 use crate::snapshot::Federation;

@@ -12,7 +12,8 @@ pub(super) fn of(snapshot: &Snapshot, config: &Reload) -> SnapshotStats {
     let clusters = inputs.federation.members.iter().zip(&inputs.standings).zip(&snapshot.tallies);
     let clusters = clusters.zip(&inputs.views).zip(feeds);
     let clusters = clusters.map(|((((member, standing), tally), view), feed)| {
-        let all = tally.served + tally.no_address + tally.not_ready + tally.drained;
+        let all =
+            tally.served + tally.no_address + tally.not_ready + tally.drained + tally.checks_fail;
         let (mut down, mut cluster_drained) = (0, 0);
         let mut by_shard = *tally;
         match judge_cluster(member, standing.state) {
@@ -36,6 +37,7 @@ pub(super) fn of(snapshot: &Snapshot, config: &Reload) -> SnapshotStats {
                 ("no_address", by_shard.no_address),
                 ("not_ready", by_shard.not_ready),
                 ("drained", by_shard.drained),
+                ("checks_fail", by_shard.checks_fail),
                 ("cluster_drained", cluster_drained),
                 ("cluster_down", down),
             ],

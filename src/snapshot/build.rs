@@ -82,6 +82,9 @@ fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool 
 }
 
 fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
+    if !previous.inputs.opinions.same(&inputs.opinions, index) {
+        return true;
+    }
     let views = previous.inputs.views.iter().zip(&inputs.views);
     views.into_iter().any(|(old, new)| match (old, new) {
         (Some(old), Some(new)) => !Arc::ptr_eq(old, new) && !old.shards.same(&new.shards, index),
@@ -181,16 +184,13 @@ impl Work {
 
     /// Brings the counts of shards by state up to what a bucket holds now.
     fn tally(&mut self, index: usize, before: Option<&Inputs>, now: &Inputs) {
-        let health = &now.federation.health;
-        for (id, view) in before.into_iter().flat_map(Inputs::read_views) {
-            for entry in view.shards.bucket(index) {
-                *self.tallies[id.index()].of(health::judge(&entry.shard, health)) -= 1;
+        if let Some(before) = before {
+            for (id, entry) in before.shards(index) {
+                *self.tallies[id.index()].of(&before.assess(id, entry)) -= 1;
             }
         }
-        for (id, view) in now.read_views() {
-            for entry in view.shards.bucket(index) {
-                *self.tallies[id.index()].of(health::judge(&entry.shard, health)) += 1;
-            }
+        for (id, entry) in now.shards(index) {
+            *self.tallies[id.index()].of(&now.assess(id, entry)) += 1;
         }
     }
 
@@ -232,7 +232,7 @@ fn judge(service: &Service, previous: Option<&Snapshot>, inputs: &Inputs) -> Liv
     let healthy = |id: &ClusterId| {
         let view = inputs.views[id.index()].as_ref();
         let entry = view.and_then(|v| v.shards.find(hash).find(|e| e.key == service.key));
-        entry.is_some_and(|e| health::judge(&e.shard, &inputs.federation.health).is_ok())
+        entry.is_some_and(|e| inputs.assess(*id, e).is_ok())
     };
     let before = previous.and_then(|p| Some((p, p.zone.service(service.key.wire())?.1)));
     let since = |id: ClusterId| {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::geo::{Atlas, Compiled, NetworkRule};
-use crate::health::{self, Standing};
-use crate::model::{ClusterId, ClusterView, Member, Report, Topology};
+use crate::health::{self, Exclusion, Opinions, Standing};
+use crate::model::{ClusterId, ClusterView, Member, Report, ShardEntry, Topology};
 use crate::zone;
 
 /// How this server names itself to those who ask, and its UDP limit.
@@ -60,6 +60,8 @@ pub struct Inputs {
     /// What is known of each cluster as a whole, by id. Only the states matter to answers: reasons
     /// are those of the moment when the state was last built from.
     pub standings: Vec<Standing>,
+    /// What is seen of single shards from outside of their clusters.
+    pub opinions: Opinions,
     /// Address space to places.
     pub atlas: Arc<Atlas>,
     /// Geographic tables compiled beforehand; used where they are of this `atlas` and of the
@@ -83,10 +85,26 @@ impl Inputs {
         self.all_read() && self.views.iter().flatten().all(|view| !view.partial)
     }
 
+    /// Judges the shard `entry` of a cluster by itself, the cluster as a whole aside.
+    ///
+    /// # Errors
+    /// The first reason for which it is not served.
+    pub fn assess(&self, id: ClusterId, entry: &ShardEntry) -> Result<(), Exclusion> {
+        let cluster = &self.federation.members[id.index()].name;
+        let opinion = self.opinions.get(&entry.key, cluster);
+        health::assess(&entry.shard, opinion, &self.federation.health)
+    }
+
     /// The clusters' views, by id.
     pub fn read_views(&self) -> impl Iterator<Item = (ClusterId, &Arc<ClusterView>)> {
         let views = self.views.iter().enumerate();
         views.filter_map(|(index, view)| Some((ClusterId::new(index), view.as_ref()?)))
+    }
+
+    /// The shards of one bucket in every cluster that has been read.
+    pub(super) fn shards(&self, bucket: usize) -> impl Iterator<Item = (ClusterId, &ShardEntry)> {
+        let views = self.read_views();
+        views.flat_map(move |(id, view)| view.shards.bucket(bucket).iter().map(move |e| (id, e)))
     }
 }
 

@@ -62,15 +62,18 @@ pub struct Tally {
     pub not_ready: u64,
     /// Drained by annotation.
     pub drained: u64,
+    /// Voted down by active checks.
+    pub checks_fail: u64,
 }
 
 impl Tally {
     /// The number that a verdict counts towards.
-    pub(super) fn of(&mut self, verdict: Result<(), Exclusion>) -> &mut u64 {
+    pub(super) fn of(&mut self, verdict: &Result<(), Exclusion>) -> &mut u64 {
         match verdict {
             Ok(()) => &mut self.served,
             Err(Exclusion::NoAddress) => &mut self.no_address,
             Err(Exclusion::NotReady { .. }) => &mut self.not_ready,
+            Err(Exclusion::ChecksFail(_)) => &mut self.checks_fail,
             // Shards are not judged by what their cluster is; that is counted at once for all.
             Err(Exclusion::Drained | Exclusion::ClusterDrained | Exclusion::ClusterDown) => {
                 &mut self.drained
@@ -137,7 +140,7 @@ pub struct Snapshot {
 }
 
 /// Why a cluster-internal name is not answered with addresses of the instance's own cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLocal {
     /// It serves no such names, or none of its name is registered.
     #[error("the cluster is not registered")]
@@ -195,8 +198,7 @@ impl Snapshot {
         let health = &self.inputs.federation.health;
         health::judge_internal(&entry.shard, health).map_err(NotLocal::Excluded)?;
         // What is judged fit has addresses.
-        let none = NotLocal::Excluded(Exclusion::NoAddress);
-        entry.shard.internal.as_deref().ok_or(none)
+        entry.shard.internal.as_deref().ok_or(NotLocal::Excluded(Exclusion::NoAddress))
     }
 
     /// The sets of clusters that deserve a geographic table of their own, those of most services

@@ -88,6 +88,7 @@ impl Fixture {
             location: at.map(|(lat, lon)| Coordinates::new(lat, lon).expect("on the globe")),
             drain: false,
             stale_grace: None,
+            checks: Default::default(),
         });
         self.shards.push(Vec::new());
         self.read.push(true);
@@ -163,6 +164,7 @@ impl Fixture {
             federation: Arc::new(federation),
             views: self.shards.iter().zip(&self.read).map(view).collect(),
             standings: self.states.iter().copied().map(standing).collect(),
+            opinions: Default::default(),
             atlas: Arc::new(Atlas::build(&[], &self.networks)),
             compiled: None,
             now: 1_700_000_000,

@@ -59,6 +59,7 @@ struct Shards {
     no_address: u64,
     not_ready: u64,
     drained: u64,
+    checks_fail: u64,
 }
 
 #[derive(Serialize)]
@@ -132,7 +133,8 @@ fn cluster<'s>(
     let Standing { state, since, reason } =
         newest.map_or(&inputs.standings[id.index()], |(_, standing)| standing);
     let site = &snapshot.geography.compiled.sites[id.index()];
-    let Tally { served, no_address, not_ready, drained } = snapshot.tallies[id.index()];
+    let Tally { served, no_address, not_ready, drained, checks_fail } =
+        snapshot.tallies[id.index()];
     let reports = inputs.views[id.index()].iter().flat_map(|view| view.reports.iter());
     Cluster {
         name: member.name.as_str(),
@@ -142,7 +144,7 @@ fn cluster<'s>(
         excluded: health::judge_cluster(member, *state).err().map(|e| e.to_string()),
         locations: site.topologies.iter().map(ToString::to_string).collect(),
         coordinates: site.coordinates,
-        shards: Shards { served, no_address, not_ready, drained },
+        shards: Shards { served, no_address, not_ready, drained, checks_fail },
         withheld: inputs.views[id.index()].as_ref().map_or(0, |view| view.withheld),
         reports: reports.collect(),
     }
@@ -157,7 +159,7 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
         let entry = view.shards.find(service.key.hash()).find(|e| e.key == service.key)?;
         let member = &inputs.federation.members[id.index()];
         let excluded = health::judge_cluster(member, inputs.standings[id.index()].state)
-            .and_then(|()| health::judge(&entry.shard, &inputs.federation.health))
+            .and_then(|()| inputs.assess(id, entry))
             .err();
         let shard = Shard {
             served: excluded.is_none(),

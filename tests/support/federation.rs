@@ -71,6 +71,7 @@ impl Cluster {
             location: self.location.map(at),
             drain: self.drained,
             stale_grace: None,
+            checks: Default::default(),
         }
     }
 
@@ -191,6 +192,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         federation: Arc::new(federation),
         views: clusters.iter().map(view).collect(),
         standings: clusters.iter().map(Cluster::standing).collect(),
+        opinions: Default::default(),
         atlas: Arc::new(Atlas::build(&[], &networks)),
         compiled: None,
         now,

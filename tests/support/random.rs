@@ -60,12 +60,10 @@ fn options() -> impl Strategy<Value = ServiceOptions> {
     (ttl, option::weighted(0.3, when), min_ready, prop::bool::weighted(0.1)).prop_map(
         |(ttl, when_none_healthy, min_ready, drain)| ServiceOptions {
             ttl,
-            policy: None,
-            ties: None,
-            weight: None,
             when_none_healthy,
             min_ready,
             drain,
+            ..ServiceOptions::default()
         },
     )
 }

@@ -12,7 +12,7 @@ use super::{Registration, SecretName};
 use crate::cluster::ApiSource;
 use crate::cluster::kube::refuse_foreign;
 use crate::cluster::narrow::ObjectId;
-use crate::model::{Coordinates, Label, Member};
+use crate::model::{ClusterChecks, Coordinates, Label, Member};
 
 /// A Secret, narrowed.
 pub(super) struct Narrow {
@@ -80,7 +80,8 @@ pub(super) fn registration(
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let member = Member { name, region, zones, location, drain, stale_grace };
+    let checks = ClusterChecks::default();
+    let member = Member { name, region, zones, location, drain, stale_grace, checks };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
 }
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy,
-    Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    self, Buckets, ClusterChecks, ClusterView, Coordinates, DomainName, Endpoints, Label, Member,
+    Policy, Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 /// What the types of the model refuse.
@@ -136,6 +136,8 @@ struct Options<'a> {
     when_none_healthy: Option<NoneHealthy<'a>>,
     min_ready: Option<u32>,
     drain: bool,
+    /// In the form of the annotation.
+    check: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -261,7 +263,8 @@ impl<'a> Options<'a> {
         let policy = options.policy.as_ref().map(ToString::to_string);
         let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
         let sticky = ties.map(|ties| ties == Ties::Sticky);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain }
+        let check = options.check.as_ref().map(ToString::to_string);
+        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain, check }
     }
 }
 
@@ -278,6 +281,8 @@ impl Registration<'_> {
             location: self.location.map(at).transpose()?,
             drain: self.drain,
             stale_grace: self.stale_grace,
+            // A Secret sets none.
+            checks: ClusterChecks::default(),
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })
     }
@@ -377,6 +382,7 @@ impl Options<'_> {
             when_none_healthy: when_none_healthy.transpose()?,
             min_ready: self.min_ready,
             drain: self.drain,
+            check: self.check.as_deref().map(str::parse).transpose()?,
         })
     }
 }

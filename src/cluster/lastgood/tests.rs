@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, Coordinates, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey, ServiceOptions,
-    Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, ClusterChecks, Coordinates, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey,
+    ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -69,6 +69,7 @@ fn rich() -> Vec<ShardEntry> {
         WhenNoneHealthy::Name(name("sorry.example.net")),
     ];
     let policies = ["all", "nearest: 1", "weighted: 3", "failover: b, a"];
+    let checks = [None, Some("off"), Some("http:80/ contains='a b'"), Some("dns/x fall=9")];
     let port = |protocol| Port { name: label("p"), protocol, number: 53 };
     whens
         .into_iter()
@@ -89,6 +90,7 @@ fn rich() -> Vec<ShardEntry> {
                     when_none_healthy: Some(when),
                     min_ready: Some(0),
                     drain: index == 1,
+                    check: checks[index].map(|text| text.parse().unwrap()),
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
                 internal: match index {
@@ -177,6 +179,7 @@ fn registered_clusters_come_back_with_their_views() {
         location: Coordinates::new(52.5, -13.25).ok(),
         drain: name == "b",
         stale_grace: Some(Duration::from_millis(90_500)),
+        checks: ClusterChecks::default(),
     };
     let cluster = |name: &str| KnownCluster {
         member: member(name),
@@ -247,7 +250,7 @@ fn any_file_that_is_none_is_set_aside() {
         ("empty", Vec::new()),
         ("short", good[..HEADER - 1].to_vec()),
         ("foreign", b"#!/bin/sh\necho a file of another kind that is long enough\n".to_vec()),
-        ("of a later version", with(&|bytes| bytes[8] = 4)),
+        ("of a later version", with(&|bytes| bytes[8] = VERSION as u8 + 1)),
         ("cut off", with(&|bytes| bytes.truncate(good.len() - 1))),
         ("too long", with(&|bytes| bytes.push(0))),
         ("with a flipped bit", with(&|bytes| bytes[HEADER + 9] ^= 1)),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::Rules;
-use crate::model::{ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{CheckTiming, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy};
 
 /// The prefix of every annotation that is read.
 const PREFIX: &str = "meridian.dev/";
@@ -15,6 +16,9 @@ const MAX_TTL: u32 = 0x7fff_ffff;
 
 /// The greatest weight, that of an SRV record (RFC 2782: 16 bits).
 const MAX_WEIGHT: u32 = 0xffff;
+
+/// The shortest interval of checks that an annotation may ask for.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Annotations of one object, with the reasons for those that are not in force.
 pub(super) struct Annotations<'a> {
@@ -55,6 +59,7 @@ impl<'a> Annotations<'a> {
                 text.parse().map_err(|_| "write a number from 0 to 4294967295".into())
             }),
             drain: self.read("drain", truth).unwrap_or(false),
+            check: self.read("check", |text| check(text, rules)),
         };
         (options != ServiceOptions::default()).then(|| Box::new(options))
     }
@@ -114,6 +119,22 @@ fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
             return Err("it is a name of the federation's own zone; write one outside it".into());
         }
         WhenNoneHealthy::Name(_) | WhenNoneHealthy::Nothing | WhenNoneHealthy::All => {}
+    }
+    Ok(choice)
+}
+
+/// Who may annotate a Service may have its load balancer checked, not any host that only Meridian
+/// can reach, nor more often than a second: that is for the configuration to allow.
+fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
+    let choice = parsed(text)?;
+    if let ServiceCheck::By(check) = &choice {
+        if let Some(address) = check.address {
+            rules.publishable(address).map_err(|fault| format!("address: {address} {fault}"))?;
+        }
+        let CheckTiming { interval, .. } = check.timing;
+        if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
+            return Err(format!("interval: it is shorter than {LEAST_INTERVAL:?}"));
+        }
     }
     Ok(choice)
 }

@@ -195,6 +195,7 @@ fn annotations_are_read_or_reported() {
             "meridian.dev/when-none-healthy": "192.0.2.99", "meridian.dev/min-ready": "0",
             "meridian.dev/drain": "true", "meridian.dev/sticky": "true",
             "meridian.dev/weight": "7", "other.dev/ttl": "x",
+            "meridian.dev/check": "http:80/healthz interval=1s",
         }),
     );
     let expected = ServiceOptions {
@@ -205,6 +206,7 @@ fn annotations_are_read_or_reported() {
         when_none_healthy: Some(WhenNoneHealthy::Addresses(["192.0.2.99".parse().unwrap()].into())),
         min_ready: Some(0),
         drain: true,
+        check: Some("http:80/healthz interval=1s".parse().unwrap()),
     };
     assert_eq!(exported(&found).shard.options.as_deref(), Some(&expected));
     assert_eq!(exported(&found).readiness, Readiness::Ignored);
@@ -214,14 +216,27 @@ fn annotations_are_read_or_reported() {
         json!({
             "meridian.dev/ttl": "2147483648", "meridian.dev/policy": "random",
             "meridian.dev/when-none-healthy": "?", "meridian.dev/min-ready": "-1",
-            "meridian.dev/drain": "yes",
+            "meridian.dev/drain": "yes", "meridian.dev/check": "ping",
         }),
     );
     assert_eq!(exported(&bad).shard.options, None);
-    assert_eq!(bad.reasons.len(), 5);
+    assert_eq!(bad.reasons.len(), 6);
     for reason in &bad.reasons {
         assert!(reason.contains("is ignored") && reason.contains("write"), "{reason}");
     }
+}
+
+/// What runs where Meridian does is not for everyone who may annotate a Service to look at.
+#[test]
+fn checks_stay_within_what_is_published() {
+    let reason = |check: &str| {
+        let found = service(json!({}), Value::Null, json!({"meridian.dev/check": check}));
+        (found.reasons.first().map(ToString::to_string)).unwrap_or_default()
+    };
+    assert_eq!(reason("tcp:80 address=192.0.2.9"), "");
+    assert!(reason("tcp:80 address=127.0.0.1").contains("is a loopback address"));
+    assert!(reason("tcp:80 address=169.254.169.254").contains("is a link-local address"));
+    assert!(reason("tcp interval=999ms").contains("shorter than 1s"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::cluster::{
     home,
 };
 use crate::config::raw;
-use crate::model::{ClusterId, Label, Member};
+use crate::model::{ClusterChecks, ClusterId, Label, Member};
 
 /// A label as it was first written.
 #[derive(Clone, Debug)]
@@ -108,6 +108,7 @@ impl Registry {
             location,
             drain: raw.drain,
             stale_grace: stale_grace?,
+            checks: ClusterChecks::default(),
         })
     }
 

@@ -276,7 +276,7 @@ pub(super) fn health(
     let raw = raw.min_ready.as_ref();
     let convert = |n| u32::try_from(n).ok();
     let min_ready = number(notes, "federation.minReady", raw, 1, &range, convert)?;
-    Ok(health::Settings { min_ready, tracking: tracking? })
+    Ok(health::Settings { min_ready, tracking: tracking?, checks: Default::default() })
 }
 
 /// `export` with its lists, which each cluster's source owns.

@@ -14,6 +14,7 @@ fn members(stale_graces: &[Option<u64>]) -> Vec<Member> {
         location: None,
         drain: false,
         stale_grace: grace.map(Duration::from_secs),
+        checks: Default::default(),
     };
     stale_graces.iter().enumerate().map(member).collect()
 }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Outcome, Settings, judge};
+use crate::health::{Outcome, Settings, judge};
 use crate::model::{BUCKETS, ClusterView};
 
 /// From one round to the next: three failures of [`TIMEOUT`] fit within the default grace.

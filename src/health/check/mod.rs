@@ -1,0 +1,123 @@
+//! Checks of the addresses behind shards: the only part of this module that does I/O.
+//!
+//! *Owns*: what a check asks and what a good answer is, one file a protocol; how many checks run
+//! at a time; which targets a shard has ([`targets`]). *Guarantees*: a check ends by its time-out,
+//! holds one socket and a bounded part of the reply, follows no redirect, and leaves nothing
+//! behind: no task, no connection in TIME-WAIT. What is our own fault, such as running out of
+//! sockets, is never said of a target ([`Probed::Unable`]). *Does not*: decide when a target is
+//! checked, or what follows from it.
+//!
+//! Why a check is needed at all: an API server that cannot be reached says nothing of the services
+//! behind it, and one that can be says nothing of the way to them.
+
+mod deadline;
+mod dns;
+mod grpc;
+mod http;
+pub mod sample;
+mod settings;
+mod tcp;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::model::{CheckKind, Member, Shard};
+use deadline::{Deadline, Fault};
+pub use settings::{Settings, Timing};
+
+/// One thing to check, however many shards have it in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// What is asked.
+    pub kind: Arc<CheckKind>,
+    /// Where.
+    pub address: SocketAddr,
+    /// When, and what its thresholds are.
+    pub timing: Timing,
+}
+
+/// How a check went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Whether the target answered as it should.
+    pub outcome: Probed,
+    /// What it said of its load in `X-Load`, 0 to 1: of a passed HTTP check only.
+    pub load: Option<f64>,
+}
+
+/// What a check found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// A good answer.
+    Passed,
+    /// None, or another one; and why, for people.
+    Failed(Arc<str>),
+    /// Nothing, by a fault of ours: no free socket, no route, no trusted authority. It says
+    /// nothing of the target.
+    Unable(Arc<str>),
+}
+
+/// The targets of a shard of the cluster `member`: each of its addresses, or the one that its
+/// check names. None where it is not checked by its own or its cluster's wish, or has no port to
+/// check. Whether the shard is served does not matter here.
+#[must_use]
+pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Target> {
+    let Some((check, timing)) = settings.check_of(shard, member) else { return Vec::new() };
+    let port = match (check.port, &*check.kind) {
+        (Some(port), _) => port.get(),
+        (None, CheckKind::Dns(_)) => dns::PORT,
+        (None, _) => match shard.tcp_port {
+            Some(port) => port,
+            None => return Vec::new(),
+        },
+    };
+    let addresses = check.address.as_ref().map_or(&*shard.addresses, std::slice::from_ref);
+    let target =
+        |ip| Target { kind: check.kind.clone(), address: SocketAddr::new(ip, port), timing };
+    addresses.iter().copied().map(target).collect()
+}
+
+/// Performs checks, a bounded number at a time.
+#[derive(Debug)]
+pub struct Prober {
+    permits: Semaphore,
+    tls: tls::Configs,
+}
+
+impl Prober {
+    /// A prober by the limits and with the trusted authorities of `settings`.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            permits: Semaphore::new(settings.concurrency.get()),
+            tls: tls::Configs::new(settings.authorities.clone()),
+        }
+    }
+
+    /// Checks `target` once, as soon as it is its turn; its time-out counts from there. May be
+    /// dropped at any time.
+    pub async fn probe(&self, target: &Target) -> Report {
+        // Never closed, so that there always is a permit in the end.
+        let _permit = self.permits.acquire().await.ok();
+        let (address, deadline) = (target.address, Deadline::after(target.timing.timeout));
+        let asked = match &*target.kind {
+            CheckKind::Tcp => tcp::connect(address, deadline).await.map(|_| None),
+            CheckKind::Http(check) => http::ask(check, address, deadline, &self.tls).await,
+            CheckKind::Grpc(check) => {
+                grpc::ask(check, address, deadline, &self.tls).await.map(|()| None)
+            }
+            CheckKind::Dns(check) => dns::ask(check, address, deadline).await.map(|()| None),
+        };
+        match asked {
+            Ok(load) => Report { outcome: Probed::Passed, load },
+            Err(Fault::Target(why)) => Report { outcome: Probed::Failed(why.into()), load: None },
+            Err(Fault::Ours(why)) => Report { outcome: Probed::Unable(why.into()), load: None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

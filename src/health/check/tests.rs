@@ -1,0 +1,5 @@
+//! Checks of real targets on loopback, which fail in every way that targets fail.
+
+mod support;
+mod targets;
+mod tcp;

@@ -1,0 +1,180 @@
+//! What the outcomes of the checks of one target add up to. Pure.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::Outcome;
+
+/// How many outcomes in a row make a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Thresholds {
+    /// Passed ones, after which a target that failed counts as passing.
+    pub rise: NonZeroU32,
+    /// Failed ones, after which a target counts as failing.
+    pub fall: NonZeroU32,
+}
+
+/// What is held of a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing yet: it has never passed, nor failed often enough.
+    #[default]
+    Unknown,
+    /// It answers as it should.
+    Passing,
+    /// It does not.
+    Failing(Failed),
+}
+
+/// When and how a target began to fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Unix time, seconds, of the first failure in a row.
+    pub since: u64,
+    /// How the last failure went with which it fell, for people.
+    pub why: Arc<str>,
+}
+
+/// Counts outcomes of one target. Its verdict changes with an outcome only, never by time: what
+/// bounds how often the *answers* change is the [`super::votes::Damper`], over all targets and
+/// voters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauge {
+    verdict: Verdict,
+    /// Outcomes in a row that speak against the verdict.
+    against: u32,
+    /// When the first of them was, Unix time in seconds.
+    since: u64,
+}
+
+impl Gauge {
+    /// Takes in how a check ended at `unix`, Unix time in seconds; says whether anything that can
+    /// be asked has changed.
+    pub fn take(&mut self, outcome: &Outcome, thresholds: Thresholds, unix: u64) -> bool {
+        let before = (self.is_wavering(), std::mem::discriminant(&self.verdict));
+        let against = match (&self.verdict, outcome) {
+            // One that is not known to fail needs no proof that it answers.
+            (Verdict::Unknown, Outcome::Passed) => {
+                self.verdict = Verdict::Passing;
+                false
+            }
+            (Verdict::Passing, Outcome::Passed) | (Verdict::Failing(_), Outcome::Failed(_)) => {
+                false
+            }
+            (Verdict::Unknown | Verdict::Passing, Outcome::Failed(_))
+            | (Verdict::Failing(_), Outcome::Passed) => true,
+        };
+        if !against {
+            self.against = 0;
+        } else {
+            if self.against == 0 {
+                self.since = unix;
+            }
+            self.against = self.against.saturating_add(1);
+            self.turn(outcome, thresholds);
+        }
+        before != (self.is_wavering(), std::mem::discriminant(&self.verdict))
+    }
+
+    /// Turns the verdict where enough speaks against it.
+    fn turn(&mut self, outcome: &Outcome, Thresholds { rise, fall }: Thresholds) {
+        let turned = match outcome {
+            Outcome::Passed => (self.against >= rise.get()).then_some(Verdict::Passing),
+            Outcome::Failed(why) => (self.against >= fall.get())
+                .then(|| Verdict::Failing(Failed { since: self.since, why: why.clone() })),
+        };
+        if let Some(verdict) = turned {
+            (self.verdict, self.against) = (verdict, 0);
+        }
+    }
+
+    /// What is held of the target.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Whether the last outcome spoke against the verdict, so that it may turn soon.
+    #[must_use]
+    pub fn is_wavering(&self) -> bool {
+        self.against > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn thresholds(rise: u32, fall: u32) -> Thresholds {
+        let count = |n| NonZeroU32::new(n).expect("not zero");
+        Thresholds { rise: count(rise), fall: count(fall) }
+    }
+
+    fn outcome(passed: bool) -> Outcome {
+        if passed { Outcome::Passed } else { Outcome::Failed("refused".into()) }
+    }
+
+    fn fed(history: &[bool], thresholds: Thresholds) -> Gauge {
+        let mut gauge = Gauge::default();
+        for (second, passed) in history.iter().enumerate() {
+            gauge.take(&outcome(*passed), thresholds, second as u64);
+        }
+        gauge
+    }
+
+    #[test]
+    fn it_falls_after_three_and_rises_after_two() {
+        let usual = thresholds(2, 3);
+        let failing = Verdict::Failing(Failed { since: 1, why: "refused".into() });
+        assert_eq!(*fed(&[], usual).verdict(), Verdict::Unknown);
+        assert_eq!(*fed(&[false, false], usual).verdict(), Verdict::Unknown);
+        assert!(fed(&[true, false], usual).is_wavering());
+        assert_eq!(*fed(&[true, false, false], usual).verdict(), Verdict::Passing);
+        assert_eq!(*fed(&[true, false, false, false], usual).verdict(), failing);
+        assert_eq!(*fed(&[true, false, false, false, true], usual).verdict(), failing);
+        let back = fed(&[true, false, false, false, true, true], usual);
+        assert_eq!(*back.verdict(), Verdict::Passing);
+        assert!(!back.is_wavering());
+    }
+
+    proptest! {
+        /// By the whole history: the verdict is that of the newest run of equal outcomes that was
+        /// long enough.
+        #[test]
+        fn the_last_run_that_was_long_enough_decides(
+            history in prop::collection::vec(any::<bool>(), 0..60),
+            rise in 1..5_u32,
+            fall in 1..5_u32,
+        ) {
+            let runs = history.chunk_by(|a, b| a == b);
+            let expected = runs.fold(None, |verdict, run| match (verdict, run[0]) {
+                (None, true) => Some(true),
+                (_, true) if run.len() >= rise as usize => Some(true),
+                (_, false) if run.len() >= fall as usize => Some(false),
+                _ => verdict,
+            });
+            let gauge = fed(&history, thresholds(rise, fall));
+            let found = match gauge.verdict() {
+                Verdict::Unknown => None,
+                Verdict::Passing => Some(true),
+                Verdict::Failing(_) => Some(false),
+            };
+            prop_assert_eq!(found, expected);
+            let last = history.last().copied();
+            prop_assert_eq!(gauge.is_wavering(), last.is_some() && last != expected);
+        }
+
+        #[test]
+        fn changes_are_told(history in prop::collection::vec(any::<bool>(), 0..60)) {
+            let mut gauge = Gauge::default();
+            for (second, passed) in history.iter().enumerate() {
+                let before = gauge.clone();
+                let told = gauge.take(&outcome(*passed), thresholds(2, 3), second as u64);
+                let seen = |g: &Gauge| (g.verdict().clone(), g.is_wavering());
+                prop_assert_eq!(told, seen(&before) != seen(&gauge));
+            }
+        }
+    }
+}
