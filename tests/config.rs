@@ -6,7 +6,7 @@ use std::time::Duration;
 use meridian::cluster::{Export, InternalAddresses, Source};
 use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
-use meridian::model::{ClusterId, Label, Policy, WhenNoneHealthy};
+use meridian::model::{CheckMode, ClusterId, Label, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
 fn shipped() -> PathBuf {
@@ -190,6 +190,41 @@ geo:
 }
 
 #[test]
+fn checks_have_two_forms_and_clusters_their_own() {
+    let text = minimal(
+        "",
+        "    checks: {mode: always, check: 'tcp:8443', interval: 1s, fall: 2}
+health:
+  checks:
+    mode: off
+    check: {https: {port: 443, path: /healthz, status: [200, 204], verify: false}}
+    interval: 10s
+    timeout: 3s
+    rise: 4
+    fall: 5
+    jitter: 0
+    concurrency: 7
+    authorities: [../src/health/check/tests/tls/authority.pem]
+",
+    );
+    let config = parse(&text).expect("valid");
+    let checks = &config.health.checks;
+    let written = "https:443/healthz verify=false status=200,204";
+    assert_eq!((checks.mode, checks.check.to_string()), (CheckMode::Off, written.to_owned()));
+    let timing = &checks.timing;
+    assert_eq!((timing.interval.as_secs(), timing.timeout.as_secs()), (10, 3));
+    assert_eq!((timing.rise.get(), timing.fall.get()), (4, 5));
+    assert_eq!((checks.jitter, checks.concurrency.get(), checks.authorities.len()), (0, 7, 1));
+    let own = &config.members[0].checks;
+    assert_eq!(own.mode, Some(CheckMode::Always));
+    assert_eq!(own.check.as_ref().map(ToString::to_string).as_deref(), Some("tcp:8443"));
+    assert_eq!((own.timing.interval, own.timing.timeout), (Some(Duration::from_secs(1)), None));
+    let as_text = format!("health: {{checks: {{check: '{written}'}}}}");
+    let as_text = parse(&minimal("", &as_text)).expect("valid").health.checks.check;
+    assert_eq!(as_text, checks.check);
+}
+
+#[test]
 fn an_instance_sits_in_no_cluster_unless_told() {
     let bare = parse(&minimal("", "")).expect("valid");
     assert_eq!(bare.federation.internal, None);
@@ -330,6 +365,18 @@ clusters: []
                 .replace("LONG", &vec!["a".repeat(60); 4].join(".")),
             "internal.clusterDomain: is too long: it leaves no room for services in S.N.F.svc.",
         ),
+        (
+            minimal("", "health: {checks: {check: ping}}"),
+            "health.checks.check: 'ping' is no check: 'ping' is no kind of check: write one of tcp,",
+        ),
+        (
+            minimal("", "health: {checks: {check: {ping: {port: 1}}}}"),
+            "health.checks.check: 'ping' is no kind of check",
+        ),
+        (
+            minimal("", "health: {checks: {check: {dns: {port: 53}}}}"),
+            "health.checks.check: name is missing",
+        ),
         (swap("name: myfederation", "name: svc"), "federation.name: 'svc' is reserved"),
         (swap("name: myfederation", "name: '*'"), "federation.name: '*' is no DNS label"),
         (swap("name: myfederation", "name: a.b"), "federation.name: 'a.b' is no DNS label"),
@@ -380,6 +427,7 @@ fn warnings_do_not_refuse() {
     region: us-east1
     zones: [us-central1-a]
     source: {manifests: clusters/gce-us-central1-a}
+health: {checks: {interval: 1s, timeout: 2s}}
 ";
     let config = parse(&format!("{text}{second}")).expect("valid");
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
@@ -393,6 +441,7 @@ fn warnings_do_not_refuse() {
             "15:13: clusters[1].zones[0]: availability zone 'us-central1-a' is also in region \
              'us-central1': it has names only below its region",
             "16:25: clusters[1].source.manifests: the directory is also that of clusters[0]",
+            "17:42: health.checks.timeout: 2s is longer than the interval, 1s",
         ]
     );
 }

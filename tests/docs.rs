@@ -174,13 +174,15 @@ fn links_and_named_files_are_there() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/configuration.md",
+        "docs/health.md",
         "docs/kubernetes.md",
     ] {
         let text = read(document);
         let folder = root().join(document).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
-            assert!(folder.join(link).exists(), "{document} links to {link}, which is not there");
+            let file = link.split('#').next().unwrap_or_default();
+            assert!(folder.join(file).exists(), "{document} links to {link}, which is not there");
         }
         let starts = ["config/", "src/", "tests/", "docs/", "deploy/", ".ci/"];
         let files = quoted(&text)

@@ -11,7 +11,7 @@ use meridian::cluster::{self, Feed, Source};
 use meridian::config::Config;
 use meridian::geo;
 use meridian::model::{ClusterId, Member, Report};
-use meridian::publisher::{AtlasReceiver, Progress, Publisher, Reload, Settings};
+use meridian::publisher::{AtlasReceiver, Checking, Progress, Publisher, Reload, Settings};
 use meridian::snapshot::{Federation, Membership, Snapshot, SnapshotCell};
 use meridian::telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
@@ -271,7 +271,11 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let (publisher, mut handle) =
             Publisher::new(reload, &[], atlas, wake.clone(), telemetry);
         let task = tokio::spawn(
-            publisher.run(Settings { startup_grace: READ_LIMIT, last_known_good: None }),
+            publisher.run(Settings {
+                startup_grace: READ_LIMIT,
+                last_known_good: None,
+                checking: Checking::Off,
+            }),
         );
         loop {
             tokio::select! {

@@ -9,7 +9,7 @@ use meridian::cluster::lastgood::{self, LastGood, Wanted};
 use meridian::config::Config;
 use meridian::explain::{Request, explain};
 use meridian::geo;
-use meridian::health::Standing;
+use meridian::health::{Standing, votes};
 use meridian::model::Label;
 use meridian::publisher::{Handle, Progress, Publisher};
 use meridian::server::{HttpState, RunningDns, Sockets};
@@ -60,7 +60,8 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         Publisher::new(first, &remembered.views, atlas, wake.clone(), telemetry.clone());
     drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
-    let Handle { cell, mut progress, reloads, standings } = handle;
+    // Ballots that no directory carries are nobody's yet.
+    let Handle { cell, mut progress, reloads, standings, checks, ballots: _ } = handle;
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
         Some(http) => Some(http.serve(pages(
@@ -68,6 +69,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
             &telemetry,
             readiness_seen,
             standings,
+            checks,
             geography.clone(),
         ))?),
         None => None,
@@ -165,6 +167,7 @@ fn pages(
     telemetry: &Telemetry,
     readiness: watch::Receiver<Readiness>,
     standings: watch::Receiver<Vec<(Label, Standing)>>,
+    checks: watch::Receiver<votes::Status>,
     geography: Arc<Geography>,
 ) -> HttpState {
     let (for_state, for_explain) = (cell.clone(), cell.clone());
@@ -172,7 +175,8 @@ fn pages(
         telemetry: telemetry.clone(),
         readiness,
         state: Arc::new(move || {
-            state::of(&for_state.load(), &standings.borrow(), &geography.status.borrow())
+            let (standings, databases) = (standings.borrow(), geography.status.borrow());
+            state::of(&for_state.load(), &standings, &databases, &checks.borrow())
         }),
         explain: Arc::new(move |request: Request| {
             let explanation = explain(&for_explain.load(), &request);

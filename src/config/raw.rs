@@ -4,11 +4,15 @@
 //! reason, listed with all others, and not the end of reading. What a key means, its unit and its
 //! default: `docs/configuration.md`.
 
+mod check;
+
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_saphyr::Spanned;
+
+pub(super) use check::Check;
 
 pub(super) type Text = Spanned<String>;
 pub(super) type Number = Spanned<i64>;
@@ -218,6 +222,8 @@ pub(super) struct Cluster {
     pub addresses: Option<Addresses>,
     pub source: Spanned<Source>,
     pub stale_grace: Option<Text>,
+    #[serde(default)]
+    pub checks: ClusterChecks,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -332,6 +338,42 @@ pub(super) struct Health {
     pub grace: Option<Text>,
     pub failure_threshold: Option<Number>,
     pub success_threshold: Option<Number>,
+    #[serde(default)]
+    pub checks: Checks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Checks {
+    pub mode: Option<CheckMode>,
+    pub check: Option<Spanned<Check>>,
+    pub interval: Option<Text>,
+    pub timeout: Option<Text>,
+    pub rise: Option<Number>,
+    pub fall: Option<Number>,
+    pub jitter: Option<Number>,
+    pub concurrency: Option<Number>,
+    #[serde(default)]
+    pub authorities: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ClusterChecks {
+    pub mode: Option<CheckMode>,
+    pub check: Option<Spanned<Check>>,
+    pub interval: Option<Text>,
+    pub timeout: Option<Text>,
+    pub rise: Option<Number>,
+    pub fall: Option<Number>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum CheckMode {
+    Off,
+    Suspect,
+    Always,
 }
 
 #[derive(Debug, Default, Deserialize)]

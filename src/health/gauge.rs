@@ -1,18 +1,8 @@
 //! What the outcomes of the checks of one target add up to. Pure.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::Outcome;
-
-/// How many outcomes in a row make a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Thresholds {
-    /// Passed ones, after which a target that failed counts as passing.
-    pub rise: NonZeroU32,
-    /// Failed ones, after which a target counts as failing.
-    pub fall: NonZeroU32,
-}
+use super::check::{Probed, Timing};
 
 /// What is held of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,19 +40,19 @@ pub struct Gauge {
 impl Gauge {
     /// Takes in how a check ended at `unix`, Unix time in seconds; says whether anything that can
     /// be asked has changed.
-    pub fn take(&mut self, outcome: &Outcome, thresholds: Thresholds, unix: u64) -> bool {
+    pub fn take(&mut self, outcome: &Probed, timing: &Timing, unix: u64) -> bool {
         let before = (self.is_wavering(), std::mem::discriminant(&self.verdict));
         let against = match (&self.verdict, outcome) {
+            // A fault of ours says nothing, and does not end a row.
+            (_, Probed::Unable(_)) => return false,
             // One that is not known to fail needs no proof that it answers.
-            (Verdict::Unknown, Outcome::Passed) => {
+            (Verdict::Unknown, Probed::Passed) => {
                 self.verdict = Verdict::Passing;
                 false
             }
-            (Verdict::Passing, Outcome::Passed) | (Verdict::Failing(_), Outcome::Failed(_)) => {
-                false
-            }
-            (Verdict::Unknown | Verdict::Passing, Outcome::Failed(_))
-            | (Verdict::Failing(_), Outcome::Passed) => true,
+            (Verdict::Passing, Probed::Passed) | (Verdict::Failing(_), Probed::Failed(_)) => false,
+            (Verdict::Unknown | Verdict::Passing, Probed::Failed(_))
+            | (Verdict::Failing(_), Probed::Passed) => true,
         };
         if !against {
             self.against = 0;
@@ -71,17 +61,18 @@ impl Gauge {
                 self.since = unix;
             }
             self.against = self.against.saturating_add(1);
-            self.turn(outcome, thresholds);
+            self.turn(outcome, timing);
         }
         before != (self.is_wavering(), std::mem::discriminant(&self.verdict))
     }
 
     /// Turns the verdict where enough speaks against it.
-    fn turn(&mut self, outcome: &Outcome, Thresholds { rise, fall }: Thresholds) {
+    fn turn(&mut self, outcome: &Probed, timing: &Timing) {
         let turned = match outcome {
-            Outcome::Passed => (self.against >= rise.get()).then_some(Verdict::Passing),
-            Outcome::Failed(why) => (self.against >= fall.get())
+            Probed::Passed => (self.against >= timing.rise.get()).then_some(Verdict::Passing),
+            Probed::Failed(why) => (self.against >= timing.fall.get())
                 .then(|| Verdict::Failing(Failed { since: self.since, why: why.clone() })),
+            Probed::Unable(_) => None,
         };
         if let Some(verdict) = turned {
             (self.verdict, self.against) = (verdict, 0);
@@ -103,30 +94,34 @@ impl Gauge {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn thresholds(rise: u32, fall: u32) -> Thresholds {
+    fn timing(rise: u32, fall: u32) -> Timing {
         let count = |n| NonZeroU32::new(n).expect("not zero");
-        Thresholds { rise: count(rise), fall: count(fall) }
+        Timing { rise: count(rise), fall: count(fall), ..Timing::default() }
     }
 
-    fn outcome(passed: bool) -> Outcome {
-        if passed { Outcome::Passed } else { Outcome::Failed("refused".into()) }
+    fn outcome(passed: bool) -> Probed {
+        if passed { Probed::Passed } else { Probed::Failed("refused".into()) }
     }
 
-    fn fed(history: &[bool], thresholds: Thresholds) -> Gauge {
+    fn fed(history: &[bool], timing: Timing) -> Gauge {
         let mut gauge = Gauge::default();
         for (second, passed) in history.iter().enumerate() {
-            gauge.take(&outcome(*passed), thresholds, second as u64);
+            gauge.take(&outcome(*passed), &timing, second as u64);
+            // Between any two, nothing may be said by what we could not find out.
+            gauge.take(&Probed::Unable("no socket".into()), &timing, second as u64);
         }
         gauge
     }
 
     #[test]
     fn it_falls_after_three_and_rises_after_two() {
-        let usual = thresholds(2, 3);
+        let usual = timing(2, 3);
         let failing = Verdict::Failing(Failed { since: 1, why: "refused".into() });
         assert_eq!(*fed(&[], usual).verdict(), Verdict::Unknown);
         assert_eq!(*fed(&[false, false], usual).verdict(), Verdict::Unknown);
@@ -155,7 +150,7 @@ mod tests {
                 (_, false) if run.len() >= fall as usize => Some(false),
                 _ => verdict,
             });
-            let gauge = fed(&history, thresholds(rise, fall));
+            let gauge = fed(&history, timing(rise, fall));
             let found = match gauge.verdict() {
                 Verdict::Unknown => None,
                 Verdict::Passing => Some(true),
@@ -171,7 +166,7 @@ mod tests {
             let mut gauge = Gauge::default();
             for (second, passed) in history.iter().enumerate() {
                 let before = gauge.clone();
-                let told = gauge.take(&outcome(*passed), thresholds(2, 3), second as u64);
+                let told = gauge.take(&outcome(*passed), &timing(2, 3), second as u64);
                 let seen = |g: &Gauge| (g.verdict().clone(), g.is_wavering());
                 prop_assert_eq!(told, seen(&before) != seen(&gauge));
             }

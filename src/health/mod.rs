@@ -5,12 +5,11 @@
 //! *Does not*: know names, distances or how signals arrive.
 
 pub mod check;
-mod gauge;
+pub mod gauge;
 mod opinion;
 mod tracker;
 pub mod votes;
 
-pub use gauge::{Failed, Gauge, Thresholds, Verdict};
 pub use opinion::{Checked, Failure, Load, LoadLimit, Opinion, Opinions, PerShard};
 pub use tracker::{
     Checks, Contact, Now, Outcome, Reading, Reason, Row, Signals, Standing, Tracker, Tracking,
@@ -30,11 +29,21 @@ pub struct Settings {
     pub tracking: Tracking,
     /// How addresses are checked.
     pub checks: check::Settings,
+    /// How fast what checks say may come and go.
+    pub damping: votes::Damping,
+    /// How this instance takes part in votes; where that is not set it decides for itself.
+    pub votes: Option<votes::Settings>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { min_ready: 1, tracking: Tracking::default(), checks: check::Settings::default() }
+        Self {
+            min_ready: 1,
+            tracking: Tracking::default(),
+            checks: check::Settings::default(),
+            damping: votes::Damping::default(),
+            votes: None,
+        }
     }
 }
 

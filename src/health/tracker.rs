@@ -90,17 +90,6 @@ pub enum Outcome {
 }
 
 impl Row {
-    /// The row after one more attempt.
-    #[must_use]
-    pub fn extended(row: Option<&Self>, outcome: Outcome, now: Instant) -> Self {
-        let same = row.filter(|row| row.passed() == matches!(outcome, Outcome::Passed));
-        Self {
-            outcome,
-            times: same.map_or(1, |row| row.times.saturating_add(1)),
-            since: same.map_or(now, |row| row.since),
-        }
-    }
-
     fn passed(&self) -> bool {
         self.outcome == Outcome::Passed
     }
@@ -165,7 +154,7 @@ pub enum Reason {
 /// What the checks of a cluster's addresses say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checks {
-    /// Nothing: there was none, or too few.
+    /// Nothing: there was none, or too few, or too few voters see it.
     Unknown,
     /// Some address answers.
     Answering,
@@ -182,7 +171,7 @@ impl fmt::Display for Reason {
             Self::WatchLost(why) => write!(f, "changes are not seen: {why}"),
             Self::ApiLost { why, checks } => {
                 let checks = match checks {
-                    Checks::Unknown => "its load balancers have not been checked",
+                    Checks::Unknown => "nothing is agreed of its load balancers",
                     Checks::Answering => "its load balancers answer",
                     Checks::Failing => "its load balancers do not answer either",
                 };
@@ -219,8 +208,8 @@ pub struct Transition {
     pub to: Standing,
 }
 
-/// The states of all clusters (DESIGN §3). A state is a function of the last signals, the checks
-/// since the API was lost, and the time; not of the order in which signals came.
+/// The states of all clusters. A state is a function of the last signals, what checks say, and the
+/// time; not of the order in which signals came.
 #[derive(Debug)]
 pub struct Tracker {
     tracking: Tracking,
@@ -234,9 +223,7 @@ struct Cluster {
     reading: Reading,
     watch: Contact,
     api: Api,
-    /// Of its addresses, since the API was lost.
-    checks: Option<Row>,
-    verdict: Checks,
+    checks: Checks,
     standing: Standing,
 }
 
@@ -278,26 +265,13 @@ impl Tracker {
         cluster.api = api(&cluster.api, &reach, probe.as_ref(), &self.tracking);
         cluster.watch = watch;
         cluster.reading = reading;
-        if cluster.api == Api::Answers {
-            cluster.checks = None;
-            cluster.verdict = Checks::Unknown;
-        }
     }
 
-    /// Takes in how a round of checks of a cluster's addresses went: passed where any answered.
-    /// One that comes in after the API has come back changes nothing.
-    pub fn checked(&mut self, id: ClusterId, outcome: Outcome, now: Instant) {
-        let Some(cluster) = self.clusters.get_mut(id.index()) else { return };
-        if cluster.api == Api::Answers {
-            return;
+    /// Takes in what active checks say of a cluster now. It counts while the API is lost.
+    pub fn checked(&mut self, id: ClusterId, checks: Checks) {
+        if let Some(cluster) = self.clusters.get_mut(id.index()) {
+            cluster.checks = checks;
         }
-        let row = Row::extended(cluster.checks.as_ref(), outcome, now);
-        match row.verdict(&self.tracking) {
-            Some(true) => cluster.verdict = Checks::Answering,
-            Some(false) => cluster.verdict = Checks::Failing,
-            None => {}
-        }
-        cluster.checks = Some(row);
     }
 
     /// The clusters whose addresses are to be checked: those whose API is lost.
@@ -358,8 +332,7 @@ impl Cluster {
             reading: Reading::Never,
             watch: Contact::Untried,
             api: Api::Lost { since, why },
-            checks: None,
-            verdict: Checks::Unknown,
+            checks: Checks::Unknown,
             standing: Standing {
                 state: ClusterState::Unread,
                 since: now.unix,
@@ -375,7 +348,7 @@ impl Cluster {
     /// Whether nothing that can be seen from here speaks for the cluster. The grace does not
     /// count: were it to, a fault of ours would take clusters out one by one as theirs end.
     fn looks_lost(&self, now: Instant) -> bool {
-        self.is_lost() && (self.verdict == Checks::Failing || self.stale_grace_over(now))
+        self.is_lost() && (self.checks == Checks::Failing || self.stale_grace_over(now))
     }
 
     fn lost_for(&self, now: Instant, time: Duration) -> bool {
@@ -390,7 +363,7 @@ impl Cluster {
     }
 
     fn judge(&self, now: Instant, tracking: &Tracking, all_lost: bool) -> (ClusterState, Reason) {
-        let checks_fail = self.verdict == Checks::Failing && self.lost_for(now, tracking.grace);
+        let checks_fail = self.checks == Checks::Failing && self.lost_for(now, tracking.grace);
         let given_up = if checks_fail {
             Some(Reason::ChecksFail)
         } else {
@@ -404,7 +377,7 @@ impl Cluster {
             (_, Api::Lost { .. }, _, Some(reason)) => (ClusterState::Down, reason),
             (Reading::LastKnownGood, ..) => (ClusterState::Stale, Reason::LastKnownGood),
             (Reading::Read, Api::Lost { why, .. }, ..) => {
-                let reason = Reason::ApiLost { why: why.clone(), checks: self.verdict };
+                let reason = Reason::ApiLost { why: why.clone(), checks: self.checks };
                 (ClusterState::Stale, reason)
             }
             (Reading::Read, Api::Answers, Contact::Lost { reason, .. }, _) => {

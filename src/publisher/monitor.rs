@@ -1,66 +1,34 @@
-//! Brings the signals of clusters to the tracker, and checks the addresses of those that are lost.
+//! Brings the signals of clusters to the tracker, and what checks and votes say of them.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Semaphore, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{self, Interval, MissedTickBehavior};
-use tracing::debug;
+use tokio::sync::watch;
 
+use super::checks::{Assignment, Checks, Verdicts};
 use super::herald::Herald;
 use super::known::View;
 use super::{Reload, until};
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
-    Contact, Now, Outcome, Reading, Row, Settings, Signals, Standing, Tracker,
-    check::sample as check,
+    Checks as Said, Contact, Now, Opinions, Outcome, Reading, Row, Signals, Standing, Tracker,
 };
-use crate::model::{ClusterId, ClusterView, Label};
+use crate::model::{ClusterId, Label};
 use crate::snapshot::Federation;
-
-/// Rounds of checks start within this time after each other: many clusters lost at once are not
-/// checked at one stroke.
-const JITTER: Duration = Duration::from_millis(500);
 
 /// The tracker with what it is told by.
 #[derive(Debug)]
 pub(super) struct Monitor {
     tracker: Tracker,
     names: Vec<Label>,
-    health: Settings,
-    /// The views as of the last look, for the addresses to check.
-    views: Vec<Option<View>>,
     standings: watch::Sender<Vec<(Label, Standing)>>,
     /// When time alone changes a state next, as of the last look.
     deadline: Option<Instant>,
-    checks: Rounds,
+    checks: Checks,
+    verdicts: Verdicts,
 }
 
 /// What others see of all clusters.
 type Standings = watch::Receiver<Vec<(Label, Standing)>>;
-
-/// Checks under way, at most one round a cluster.
-#[derive(Debug)]
-struct Rounds {
-    /// Begun with the first cluster that is lost.
-    ticks: Option<Interval>,
-    running: JoinSet<(Label, Outcome)>,
-    by_cluster: HashMap<Label, AbortHandle>,
-    permits: Arc<Semaphore>,
-    round: usize,
-    jitter: RandomState,
-}
-
-/// What comes next of the checks.
-enum Next {
-    /// Rounds are due.
-    Due,
-    /// A round of this cluster has ended.
-    Ended(Label, Outcome),
-}
 
 /// This moment.
 pub(super) fn now() -> Now {
@@ -69,44 +37,44 @@ pub(super) fn now() -> Now {
 }
 
 impl Monitor {
-    pub(super) fn new(federation: &Federation) -> (Self, Standings) {
+    pub(super) fn new(federation: &Federation, checks: Checks) -> (Self, Standings) {
         let (standings, seen) = watch::channel(Vec::new());
-        let health = federation.health.clone();
-        let tracker = Tracker::new(health.tracking.clone(), &federation.members, now());
-        let checks = Rounds {
-            ticks: None,
-            running: JoinSet::new(),
-            by_cluster: HashMap::new(),
-            permits: Arc::new(Semaphore::new(check::CONCURRENCY)),
-            round: 0,
-            jitter: RandomState::new(),
-        };
-        let names = names(federation);
-        let views = Vec::new();
-        (Self { tracker, names, health, views, standings, deadline: None, checks }, seen)
+        let tracking = federation.health.tracking.clone();
+        let tracker = Tracker::new(tracking, &federation.members, now());
+        let (names, verdicts) = (names(federation), Verdicts::default());
+        (Self { tracker, names, standings, deadline: None, checks, verdicts }, seen)
+    }
+
+    /// Begins to check, within the current tokio runtime.
+    pub(super) fn start(&mut self) {
+        self.checks.start();
     }
 
     /// Follows the clusters of `federation` from now on.
     pub(super) fn register(&mut self, federation: &Federation) {
-        self.health = federation.health.clone();
-        self.tracker.register(self.health.tracking.clone(), &federation.members, now());
+        let tracking = federation.health.tracking.clone();
+        self.tracker.register(tracking, &federation.members, now());
         self.names = names(federation);
     }
 
-    /// Takes in the links and views of the clusters of `config`, in its order, and judges. Every
-    /// change of a state is told by `herald`, once.
+    /// Takes in the links and views of the clusters of `config`, in its order, and what checks say,
+    /// and judges. Every change of a state is told by `herald`, once.
     pub(super) fn look(
         &mut self,
         config: &Reload,
         views: &[Option<View>],
         herald: &Herald,
     ) -> Vec<Standing> {
+        self.verdicts = self.checks.verdicts();
         for (index, (feed, view)) in config.feeds.iter().zip(views).enumerate() {
             let reading = view.as_ref().map_or(Reading::Never, |view| view.reading);
             let signals = signals(reading, &feed.link.borrow());
             self.tracker.signal(ClusterId::new(index), signals);
         }
-        views.clone_into(&mut self.views);
+        for (index, name) in self.names.iter().enumerate() {
+            let said = self.verdicts.clusters.get(name).copied().unwrap_or(Said::Unknown);
+            self.tracker.checked(ClusterId::new(index), said);
+        }
         let now = now();
         self.tracker.judge(now).iter().for_each(|transition| herald.cluster(transition));
         self.deadline = self.tracker.deadline(now.instant);
@@ -117,100 +85,37 @@ impl Monitor {
             *shown = new;
             changed
         });
-        let suspects: Vec<&Label> =
-            self.tracker.suspects().filter_map(|id| self.names.get(id.index())).collect();
-        self.checks.keep(&suspects);
+        self.assign(config, views);
         standings
     }
 
-    /// Waits until something has happened that may change a state; begins checks when they are
-    /// due. May be dropped at any time.
-    pub(super) async fn changed(&mut self) {
-        loop {
-            // One that has passed meanwhile is due at once.
-            let deadline = self.deadline;
-            tokio::select! {
-                () = until(deadline) => return,
-                next = self.checks.next() => match next {
-                    Next::Ended(name, outcome) => {
-                        self.take(&name, outcome);
-                        return;
-                    }
-                    Next::Due => self.begin_checks(),
-                },
-            }
-        }
-    }
-
-    fn take(&mut self, name: &Label, outcome: Outcome) {
-        self.checks.by_cluster.remove(name);
-        if let Outcome::Failed(reason) = &outcome {
-            debug!(cluster = %name, %reason, "no checked address answers");
-        }
-        if let Some(index) = self.names.iter().position(|known| known == name) {
-            self.tracker.checked(ClusterId::new(index), outcome, Instant::now());
-        }
-    }
-
-    fn begin_checks(&mut self) {
-        self.checks.round = self.checks.round.wrapping_add(1);
+    /// Has checked what may have to be.
+    fn assign(&self, config: &Reload, views: &[Option<View>]) {
+        let mut lost = vec![false; views.len()];
         for id in self.tracker.suspects() {
-            let (name, view) = (self.names.get(id.index()), self.views.get(id.index()));
-            if let (Some(name), Some(Some(View { view, .. }))) = (name, view) {
-                self.checks.begin(name, view, &self.health);
+            if let Some(lost) = lost.get_mut(id.index()) {
+                *lost = true;
             }
         }
-    }
-}
-
-impl Rounds {
-    /// Ends what checks other clusters than `suspects`: one that is back is left alone.
-    fn keep(&mut self, suspects: &[&Label]) {
-        self.by_cluster.retain(|name, round| {
-            let kept = suspects.contains(&name);
-            if !kept {
-                round.abort();
-            }
-            kept
-        });
-        if suspects.is_empty() {
-            self.ticks = None;
-        } else if self.ticks.is_none() {
-            let mut ticks = time::interval(check::PERIOD);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            self.ticks = Some(ticks);
-        }
+        let views = views.iter().map(|view| view.as_ref().map(|view| view.view.clone()));
+        let federation = config.federation.clone();
+        self.checks.assign(Assignment { federation, views: views.collect(), lost });
     }
 
-    /// Waits for what comes next, for ever where nothing is lost.
-    async fn next(&mut self) -> Next {
-        let Some(ticks) = &mut self.ticks else { return std::future::pending().await };
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => return Next::Due,
-                Some(round) = self.running.join_next() => {
-                    // Those that were ended have nothing to say.
-                    if let Ok((name, outcome)) = round {
-                        return Next::Ended(name, outcome);
-                    }
-                }
-            }
-        }
+    /// What checks and votes said of single shards at the last look.
+    pub(super) fn opinions(&self) -> &Opinions {
+        &self.verdicts.opinions
     }
 
-    fn begin(&mut self, name: &Label, view: &ClusterView, health: &Settings) {
-        let targets = check::targets(view, health, self.round);
-        // Without an address to try there is no verdict; a round that still runs goes on.
-        if targets.is_empty() || self.by_cluster.contains_key(name) {
-            return;
+    /// Waits until something has happened that may change a state or an opinion. May be dropped at
+    /// any time.
+    pub(super) async fn changed(&mut self) {
+        // One that has passed meanwhile is due at once.
+        let deadline = self.deadline;
+        tokio::select! {
+            () = until(deadline) => {}
+            () = self.checks.changed() => {}
         }
-        let share = (self.jitter.hash_one((name, self.round)) % 1000) as u32;
-        let (wait, permits, cluster) = (JITTER * share / 1000, self.permits.clone(), name.clone());
-        let round = self.running.spawn(async move {
-            time::sleep(wait).await;
-            (cluster, check::connect(targets, permits).await)
-        });
-        self.by_cluster.insert(name.clone(), round);
     }
 }
 

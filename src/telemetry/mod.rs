@@ -5,6 +5,7 @@
 //! another worker writes; labels come from small fixed sets, never from a client's address or a
 //! name that was asked. *Does not*: decide what is ready, log, or serve HTTP.
 
+mod checks;
 mod collector;
 mod counters;
 mod family;
@@ -25,6 +26,7 @@ use prometheus::{
     TextEncoder,
 };
 
+pub use checks::CheckMetrics;
 pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use home::{EventCounts, HomeStats};
 pub use readiness::Readiness;
@@ -49,6 +51,7 @@ pub struct Telemetry {
     reloads: IntCounterVec,
     saves: IntCounterVec,
     tcp: TcpMetrics,
+    checks: CheckMetrics,
 }
 
 /// Metrics of DNS connections.
@@ -146,9 +149,10 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
+        let checks = CheckMetrics::new(&registry);
         let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or(NO_INTERNAL))));
         let published = register(&registry, Ok(Published::new()));
-        Self { registry, workers, published, publish_duration, reloads, saves, tcp }
+        Self { registry, workers, published, publish_duration, reloads, saves, tcp, checks }
     }
 
     /// Counters for a new UDP worker thread.
@@ -167,6 +171,12 @@ impl Telemetry {
     #[must_use]
     pub fn tcp(&self) -> &TcpMetrics {
         &self.tcp
+    }
+
+    /// Metrics of active checks and votes.
+    #[must_use]
+    pub fn checks(&self) -> &CheckMetrics {
+        &self.checks
     }
 
     /// A snapshot was published, `took` after the first event that it holds; reloads and tables

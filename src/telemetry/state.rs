@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::geo;
-use crate::health::{self, ClusterState, Reason, Standing};
+use crate::health::{self, ClusterState, Reason, Standing, votes};
 use crate::model::{ClusterId, Coordinates, Endpoints, Label, Refusal, Report};
 use crate::snapshot::{Snapshot, Tally};
 
@@ -27,6 +27,8 @@ struct State<'s> {
     services: BTreeMap<String, Service<'s>>,
     reports: Vec<&'s Report>,
     geography: &'s geo::watch::Status,
+    /// How active checks and votes stand.
+    checks: &'s votes::Status,
 }
 
 #[derive(Serialize)]
@@ -90,12 +92,14 @@ struct Shard<'s> {
 }
 
 /// The state that a snapshot was built from, with the reason for each exclusion; what became of the
-/// databases; and the clusters' `standings` of this moment, whose reasons may be newer.
+/// databases; the clusters' `standings` of this moment, whose reasons may be newer; and how checks
+/// and votes stand.
 #[must_use]
 pub fn of(
     snapshot: &Snapshot,
     standings: &[(Label, Standing)],
     databases: &geo::watch::Status,
+    checks: &votes::Status,
 ) -> Value {
     let inputs = &snapshot.inputs;
     let state = State {
@@ -117,6 +121,7 @@ pub fn of(
             .collect(),
         reports: snapshot.reports.iter().chain(&inputs.federation.reports).collect(),
         geography: databases,
+        checks,
     };
     // Only strings, numbers and maps with string keys: nothing that JSON cannot hold.
     serde_json::to_value(state).unwrap_or_default()

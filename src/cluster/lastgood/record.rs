@@ -281,7 +281,7 @@ impl Registration<'_> {
             location: self.location.map(at).transpose()?,
             drain: self.drain,
             stale_grace: self.stale_grace,
-            // A Secret sets none.
+            // A Secret says nothing of checks.
             checks: ClusterChecks::default(),
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })

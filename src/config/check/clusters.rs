@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
+use super::checks;
 use super::federation::{NamespaceList, some_namespaces};
 use super::notes::{At, Notes, Refused, at};
 use super::values::{Kind, all, coordinates, duration, existing};
@@ -16,7 +17,7 @@ use crate::cluster::{
     home,
 };
 use crate::config::raw;
-use crate::model::{ClusterChecks, ClusterId, Label, Member};
+use crate::model::{ClusterId, Label, Member};
 
 /// A label as it was first written.
 #[derive(Clone, Debug)]
@@ -98,6 +99,7 @@ impl Registry {
             .as_ref()
             .map(|location| coordinates(notes, &at(path("location"), location), location.value));
         let stale_grace = stale_grace(&path("staleGrace"), raw.stale_grace.as_ref(), notes);
+        let checks = checks::of_cluster(&path("checks"), &raw.checks, notes);
         self.regions_from_nodes |= raw.region.is_none();
         self.zones_from_nodes |= raw.zones.is_empty();
         let location = location.transpose()?;
@@ -108,7 +110,7 @@ impl Registry {
             location,
             drain: raw.drain,
             stale_grace: stale_grace?,
-            checks: ClusterChecks::default(),
+            checks: checks?,
         })
     }
 

@@ -270,13 +270,19 @@ fn when_none_healthy(
 pub(super) fn health(
     raw: &raw::Federation,
     tracking: Result<health::Tracking, Refused>,
+    checks: Result<health::check::Settings, Refused>,
     notes: &mut Notes,
 ) -> Result<health::Settings, Refused> {
     let range = Range { least: 0, most: i64::from(u32::MAX), why: "a count of ready endpoints" };
     let raw = raw.min_ready.as_ref();
     let convert = |n| u32::try_from(n).ok();
     let min_ready = number(notes, "federation.minReady", raw, 1, &range, convert)?;
-    Ok(health::Settings { min_ready, tracking: tracking?, checks: Default::default() })
+    Ok(health::Settings {
+        min_ready,
+        tracking: tracking?,
+        checks: checks?,
+        ..health::Settings::default()
+    })
 }
 
 /// `export` with its lists, which each cluster's source owns.

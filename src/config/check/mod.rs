@@ -3,6 +3,7 @@
 //! Every check notes its mistakes and goes on, so that one run tells all of them; the settings
 //! are put together at the end, by `?` over what each check yielded.
 
+mod checks;
 mod clusters;
 mod domain;
 mod federation;
@@ -53,7 +54,8 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
     let tracking = tracking(&raw.health, notes);
-    let health = federation::health(&raw.federation, tracking, notes);
+    let checks = checks::settings(&raw.health.checks, directory, notes);
+    let health = federation::health(&raw.federation, tracking, checks, notes);
     let confirm = confirm(&raw.withdrawal, notes);
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
     let export = federation::export(&raw.federation, notes);
@@ -93,6 +95,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
         publisher: publisher::Settings {
             startup_grace: startup?,
             last_known_good: last_known_good?,
+            checking: publisher::Checking::Allowed,
         },
         warnings: Vec::new(),
     })

@@ -14,7 +14,6 @@ mod deadline;
 mod dns;
 mod grpc;
 mod http;
-pub mod sample;
 mod settings;
 mod tcp;
 mod tls;

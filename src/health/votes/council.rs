@@ -169,19 +169,6 @@ impl Council {
         counting.filter_map(|heard| heard.at.checked_add(lease)).filter(|end| *end > now).min()
     }
 
-    /// The voters that are heard at `now`, one's own among them.
-    #[must_use]
-    pub fn present(
-        &self,
-        electorate: &Electorate,
-        lease: Duration,
-        now: Instant,
-    ) -> BTreeSet<Label> {
-        let Electorate::Voters { own, all, .. } = electorate else { return BTreeSet::new() };
-        let others = self.alive(lease, now).map(|ballot| &ballot.voter);
-        others.chain([own]).filter(|voter| all.contains(*voter)).cloned().collect()
-    }
-
     /// Counts the votes at `now`, `own` being what this instance sees itself.
     #[must_use]
     pub fn decide(

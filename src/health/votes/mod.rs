@@ -12,6 +12,7 @@ mod ballot;
 mod council;
 mod damper;
 mod panel;
+mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use ballot::{Ballot, BallotError, Encoded, MAX_TEXT, Seeing, Sight, Sights};
 pub use council::{Council, Decision, Electorate, Findings, Quorum, Tally};
 pub use damper::{Damper, Damping, Seen};
 pub use panel::{Mode, Panel, Rules, Shown, Touched};
+pub use status::{Settings, Status, Voting};
 
 use crate::model::Report;
 

@@ -23,7 +23,8 @@ pub struct Rules {
 }
 
 /// How it is decided at the moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Mode {
     /// By the votes.
     #[default]
@@ -32,6 +33,21 @@ pub enum Mode {
     Frozen,
     /// Every cluster is seen failing, so the fault is taken for ours: nothing is out by checks.
     FailStatic,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Deciding, Self::Frozen, Self::FailStatic];
+
+    /// The mode as a word, in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Deciding => "deciding",
+            Self::Frozen => "frozen",
+            Self::FailStatic => "fail_static",
+        }
+    }
 }
 
 /// What is decided of all shards and clusters. What changes is told by [`Self::decide`] and
@@ -114,10 +130,9 @@ impl Panel {
         self.council.hear(ballots, self.rules.lease, now);
     }
 
-    /// The voters that are heard at `now`, one's own among them.
-    #[must_use]
-    pub fn present(&self, now: Instant) -> BTreeSet<Label> {
-        self.council.present(&self.rules.electorate, self.rules.lease, now)
+    /// The ballots of others that count at `now`.
+    pub fn alive(&self, now: Instant) -> impl Iterator<Item = &Arc<Ballot>> {
+        self.council.alive(self.rules.lease, now)
     }
 
     /// Counts the votes at `now`: `own` is what this instance sees, `all` are the clusters that
@@ -220,6 +235,20 @@ impl Panel {
     #[must_use]
     pub fn cluster(&self, cluster: &Label) -> Option<&Arc<Failure>> {
         self.clusters.get(cluster)?.failure.as_ref()
+    }
+
+    /// The clusters that as a whole are seen failing, where that is agreed.
+    pub fn clusters(&self) -> impl Iterator<Item = (&Label, &Arc<Failure>)> {
+        self.clusters.iter().filter_map(|(name, held)| Some((name, held.failure.as_ref()?)))
+    }
+
+    /// Whether anything in a cluster is seen failing by anyone, or was.
+    #[must_use]
+    pub fn is_suspected(&self, cluster: &Label) -> bool {
+        self.findings.clusters.contains_key(cluster)
+            || self.findings.shards.contains_key(cluster)
+            || self.clusters.contains_key(cluster)
+            || self.shards.contains_key(cluster)
     }
 
     /// When time alone may next change anything; later than `now`.

@@ -1,6 +1,6 @@
 //! Links in the tracker's words.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::cluster::link::{Fault, Kind, Listed, Probe, WatchStatus};
@@ -33,10 +33,11 @@ fn one_watch_that_fails_makes_the_view_old_but_not_the_api_lost() {
 
 #[test]
 fn probes_keep_their_count_and_beginning() {
+    const PERIOD: Duration = Duration::from_secs(5);
     let start = Instant::now();
     let failed = || ProbeOutcome::Failed("timed out".into());
     let first = Probe::after(None, failed(), start);
-    let second = Probe::after(Some(&first), failed(), start + check::PERIOD);
+    let second = Probe::after(Some(&first), failed(), start + PERIOD);
     let link = Link { probe: Some(second), ..Link::default() };
     let row = signals(Reading::Never, &link).probe.expect("probed");
     let expected = Row { outcome: Outcome::Failed("timed out".into()), times: 2, since: start };

@@ -1,0 +1,440 @@
+//! Which targets speak for which shards, and what they say. Pure.
+//!
+//! A target that several shards have in common is probed once. What changes of a cluster's shards
+//! is found by the pointers of its buckets, so that one changed service does not walk them all.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::health::check::{self, Probed, Report, Target};
+use crate::health::gauge::{Gauge, Verdict};
+use crate::health::votes::{Sight, Sights};
+use crate::health::{self, Checks};
+use crate::model::{BUCKETS, ClusterView, Label, Member, ServiceKey, bucket_of};
+use crate::snapshot::Federation;
+
+/// How closely the shards of a cluster are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Level {
+    /// Not at all.
+    #[default]
+    Left,
+    /// It is known which can be checked: others have voted on the whole cluster.
+    Listed,
+    /// They are checked.
+    Probed,
+}
+
+/// A target that is probed; never used for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ProbeId(u64);
+
+impl ProbeId {
+    #[cfg(test)]
+    pub(super) fn for_test(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// What the checks of this instance say of a shard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Local {
+    pub(super) seen: LocalSeen,
+    /// Whether that may change with the next outcome.
+    pub(super) wavering: bool,
+    /// The highest that any of its targets told.
+    pub(super) load: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum LocalSeen {
+    #[default]
+    Nothing,
+    Well,
+    Failing(Sight),
+}
+
+/// A shard by cluster and service.
+pub(super) type ShardName = (Label, ServiceKey);
+
+/// All shards that can be checked.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    numbers: HashMap<Label, usize>,
+    clusters: Vec<Cluster>,
+    probes: Probes,
+    dirty: BTreeSet<Place>,
+    /// Those that are there no more.
+    gone: Vec<ShardName>,
+}
+
+/// A bucket of a cluster.
+type Place = (usize, usize);
+
+#[derive(Debug)]
+struct Cluster {
+    name: Label,
+    level: Level,
+    /// What its entries were made from.
+    made_from: Option<(Arc<ClusterView>, Arc<Federation>)>,
+    buckets: Vec<Vec<Entry>>,
+    checked: usize,
+    /// Of these, those of which nothing is known yet.
+    unknown: usize,
+    failing: BTreeMap<ServiceKey, Sight>,
+    /// Whether something has been known of all of them at once. New ones do not undo it: they have
+    /// been seen by nobody else either.
+    judged: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: ServiceKey,
+    probes: Box<[ProbeId]>,
+    local: Local,
+}
+
+#[derive(Debug, Default)]
+struct Probes {
+    by_target: HashMap<Arc<Target>, ProbeId>,
+    by_id: HashMap<ProbeId, Probe>,
+    last: u64,
+    /// Those that nobody has scheduled yet.
+    fresh: Vec<ProbeId>,
+}
+
+#[derive(Debug)]
+struct Probe {
+    target: Arc<Target>,
+    gauge: Gauge,
+    load: Option<f64>,
+    /// How many shards it speaks for.
+    uses: usize,
+    /// Where these are, or were.
+    places: Vec<Place>,
+}
+
+impl Roster {
+    /// Follows `member`, which has `view`, at `level` from now on.
+    pub(super) fn follow(
+        &mut self,
+        member: &Member,
+        level: Level,
+        view: &Arc<ClusterView>,
+        federation: &Arc<Federation>,
+    ) {
+        let number = self.number(&member.name);
+        let cluster = &mut self.clusters[number];
+        let made_from = cluster.made_from.replace((view.clone(), federation.clone()));
+        let all = cluster.level != level
+            || made_from.as_ref().is_none_or(|(_, old)| !Arc::ptr_eq(old, federation));
+        if !all && made_from.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, view)) {
+            return;
+        }
+        cluster.level = level;
+        if level == Level::Left {
+            return self.leave(number);
+        }
+        cluster.buckets.resize_with(BUCKETS, Vec::new);
+        for bucket in 0..BUCKETS {
+            let same = |(old, _): &(Arc<ClusterView>, _)| old.shards.same(&view.shards, bucket);
+            if all || !made_from.as_ref().is_some_and(same) {
+                let entries = self.entries((number, bucket), member, view, &federation.health);
+                self.replace((number, bucket), entries);
+            }
+        }
+    }
+
+    /// Follows only clusters for which `registered` holds.
+    pub(super) fn retain(&mut self, registered: impl Fn(&Label) -> bool) {
+        for number in 0..self.clusters.len() {
+            if !registered(&self.clusters[number].name) {
+                self.leave(number);
+            }
+        }
+    }
+
+    fn leave(&mut self, number: usize) {
+        let buckets = self.clusters[number].buckets.len();
+        for bucket in 0..buckets {
+            self.replace((number, bucket), Vec::new());
+        }
+        let cluster = &mut self.clusters[number];
+        cluster.buckets = Vec::new();
+        (cluster.level, cluster.made_from, cluster.judged) = (Level::Left, None, false);
+    }
+
+    fn number(&mut self, name: &Label) -> usize {
+        *self.numbers.entry(name.clone()).or_insert_with(|| {
+            self.clusters.push(Cluster::new(name.clone()));
+            self.clusters.len() - 1
+        })
+    }
+
+    /// The shards of a bucket that can be checked: those that are to be served have to answer.
+    fn entries(
+        &mut self,
+        place: Place,
+        member: &Member,
+        view: &ClusterView,
+        settings: &health::Settings,
+    ) -> Vec<Entry> {
+        let probed = self.clusters[place.0].level == Level::Probed;
+        let mut entries = Vec::new();
+        for entry in view.shards.bucket(place.1) {
+            if health::judge(&entry.shard, settings).is_err() {
+                continue;
+            }
+            let targets = check::targets(&entry.shard, &settings.checks, member);
+            if targets.is_empty() {
+                continue;
+            }
+            let probes = match probed {
+                true => targets.into_iter().map(|t| self.probes.acquire(t, place)).collect(),
+                false => Box::default(),
+            };
+            entries.push(Entry { key: entry.key.clone(), probes, local: Local::default() });
+        }
+        entries
+    }
+
+    fn replace(&mut self, place: Place, entries: Vec<Entry>) {
+        let cluster = &mut self.clusters[place.0];
+        let old = std::mem::replace(&mut cluster.buckets[place.1], entries);
+        let new = &cluster.buckets[place.1];
+        cluster.checked = cluster.checked + new.len() - old.len();
+        cluster.unknown += new.len();
+        for entry in old {
+            entry.probes.iter().for_each(|id| self.probes.release(*id));
+            match entry.local.seen {
+                LocalSeen::Nothing => cluster.unknown -= 1,
+                LocalSeen::Well => {}
+                LocalSeen::Failing(_) => drop(cluster.failing.remove(&entry.key)),
+            }
+            if !cluster.buckets[place.1].iter().any(|new| new.key == entry.key) {
+                self.gone.push((cluster.name.clone(), entry.key));
+            }
+        }
+        self.dirty.insert(place);
+    }
+
+    /// The targets that have come since this was last asked.
+    pub(super) fn fresh(&mut self) -> Vec<ProbeId> {
+        let fresh = std::mem::take(&mut self.probes.fresh);
+        fresh.into_iter().filter(|id| self.probes.by_id.contains_key(id)).collect()
+    }
+
+    /// A target; `None` where no shard has it any more.
+    pub(super) fn target(&self, id: ProbeId) -> Option<&Arc<Target>> {
+        self.probes.by_id.get(&id).map(|probe| &probe.target)
+    }
+
+    /// How many targets there are.
+    pub(super) fn targets(&self) -> usize {
+        self.probes.by_id.len()
+    }
+
+    /// Takes in how a check ended at `unix`, Unix time in seconds.
+    pub(super) fn report(&mut self, id: ProbeId, report: &Report, unix: u64) {
+        let Some(probe) = self.probes.by_id.get_mut(&id) else { return };
+        let mut changed = probe.gauge.take(&report.outcome, &probe.target.timing, unix);
+        // What fails says nothing of its load.
+        if report.outcome == Probed::Passed && probe.load != report.load {
+            probe.load = report.load;
+            changed = true;
+        }
+        if changed {
+            self.dirty.extend(&probe.places);
+        }
+    }
+
+    /// Whether [`Self::settle`] has anything to do.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || !self.gone.is_empty()
+    }
+
+    /// Brings what is said of shards up to date: first those of which something else is said than
+    /// before or that are new, then those that are there no more.
+    pub(super) fn settle(&mut self) -> (Vec<ShardName>, Vec<ShardName>) {
+        let mut changed = Vec::new();
+        for (number, bucket) in std::mem::take(&mut self.dirty) {
+            let cluster = &mut self.clusters[number];
+            let mut entries = match cluster.buckets.get_mut(bucket) {
+                Some(entries) => std::mem::take(entries),
+                None => continue,
+            };
+            for entry in &mut entries {
+                let local = self.probes.local(&entry.probes);
+                let fresh = entry.local == Local::default();
+                if local != entry.local || fresh {
+                    cluster.take(entry, local);
+                    changed.push((cluster.name.clone(), entry.key.clone()));
+                }
+            }
+            cluster.buckets[bucket] = entries;
+        }
+        for cluster in self.clusters.iter_mut().filter(|c| c.level == Level::Probed) {
+            cluster.judged |= cluster.checked > 0 && cluster.unknown == 0;
+        }
+        (changed, std::mem::take(&mut self.gone))
+    }
+
+    /// What is said of a shard; `None` where it cannot be checked or its cluster is left alone.
+    pub(super) fn local(&self, cluster: &Label, key: &ServiceKey) -> Option<&Local> {
+        let cluster = self.cluster(cluster)?;
+        let bucket = cluster.buckets.get(bucket_of(key.hash()))?;
+        bucket.iter().find(|entry| entry.key == *key).map(|entry| &entry.local)
+    }
+
+    /// The shards of a cluster that can be checked.
+    pub(super) fn shards(&self, cluster: &Label) -> impl Iterator<Item = &ServiceKey> {
+        let entries = self.cluster(cluster).into_iter().flat_map(|c| c.buckets.iter().flatten());
+        entries.map(|entry| &entry.key)
+    }
+
+    /// What is said of a cluster as a whole.
+    pub(super) fn checks(&self, cluster: &Label) -> Checks {
+        match self.cluster(cluster) {
+            Some(cluster) if cluster.fails() => Checks::Failing,
+            Some(cluster) if cluster.is_answering() => Checks::Answering,
+            _ => Checks::Unknown,
+        }
+    }
+
+    /// Whether any shard of a cluster is checked.
+    pub(super) fn is_probed(&self, cluster: &Label) -> bool {
+        self.cluster(cluster).is_some_and(|c| c.level == Level::Probed && c.checked > 0)
+    }
+
+    /// What this instance sees of all clusters.
+    pub(super) fn sights(&self) -> Sights {
+        let mut sights = Sights::default();
+        for cluster in self.clusters.iter().filter(|c| c.level == Level::Probed && c.checked > 0) {
+            if cluster.judged {
+                sights.judged.insert(cluster.name.clone());
+            }
+            if cluster.fails() {
+                // The last one made it the whole.
+                let last = cluster.failing.values().max_by_key(|sight| sight.since);
+                sights.clusters.extend(last.map(|sight| (cluster.name.clone(), sight.clone())));
+            } else if !cluster.failing.is_empty() {
+                sights.shards.insert(cluster.name.clone(), cluster.failing.clone());
+            }
+        }
+        sights
+    }
+
+    fn cluster(&self, name: &Label) -> Option<&Cluster> {
+        self.numbers.get(name).map(|number| &self.clusters[*number])
+    }
+}
+
+impl Cluster {
+    fn new(name: Label) -> Self {
+        Self {
+            name,
+            level: Level::Left,
+            made_from: None,
+            buckets: Vec::new(),
+            checked: 0,
+            unknown: 0,
+            failing: BTreeMap::new(),
+            judged: false,
+        }
+    }
+
+    fn fails(&self) -> bool {
+        self.checked > 0 && self.failing.len() == self.checked
+    }
+
+    fn is_answering(&self) -> bool {
+        self.checked > self.unknown + self.failing.len()
+    }
+
+    fn take(&mut self, entry: &mut Entry, local: Local) {
+        match &entry.local.seen {
+            LocalSeen::Nothing => self.unknown -= 1,
+            LocalSeen::Well => {}
+            LocalSeen::Failing(_) => drop(self.failing.remove(&entry.key)),
+        }
+        match &local.seen {
+            LocalSeen::Nothing => self.unknown += 1,
+            LocalSeen::Well => {}
+            LocalSeen::Failing(sight) => {
+                drop(self.failing.insert(entry.key.clone(), sight.clone()));
+            }
+        }
+        entry.local = local;
+    }
+}
+
+impl Probes {
+    fn acquire(&mut self, target: Target, place: Place) -> ProbeId {
+        let id = match self.by_target.get(&target) {
+            Some(id) => *id,
+            None => {
+                self.last += 1;
+                let (id, target) = (ProbeId(self.last), Arc::new(target));
+                self.by_target.insert(target.clone(), id);
+                let gauge = Gauge::default();
+                let probe = Probe { target, gauge, load: None, uses: 0, places: Vec::new() };
+                self.by_id.insert(id, probe);
+                self.fresh.push(id);
+                id
+            }
+        };
+        if let Some(probe) = self.by_id.get_mut(&id) {
+            probe.uses += 1;
+            if !probe.places.contains(&place) {
+                probe.places.push(place);
+            }
+        }
+        id
+    }
+
+    fn release(&mut self, id: ProbeId) {
+        let Some(probe) = self.by_id.get_mut(&id) else { return };
+        probe.uses -= 1;
+        if probe.uses == 0
+            && let Some(probe) = self.by_id.remove(&id)
+        {
+            self.by_target.remove(&probe.target);
+        }
+    }
+
+    /// What these targets say of their shard: it is well while any of them is.
+    fn local(&self, ids: &[ProbeId]) -> Local {
+        let mut local = Local::default();
+        let (mut well, mut steady, mut unknown, mut wavers) = (false, false, false, false);
+        let mut last: Option<Sight> = None;
+        for probe in ids.iter().filter_map(|id| self.by_id.get(id)) {
+            let wavering = probe.gauge.is_wavering();
+            wavers |= wavering;
+            local.load = match (local.load, probe.load) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                (a, b) => a.or(b),
+            };
+            match probe.gauge.verdict() {
+                Verdict::Unknown => unknown = true,
+                Verdict::Passing => {
+                    well = true;
+                    steady |= !wavering;
+                }
+                Verdict::Failing(failed) => {
+                    if last.as_ref().is_none_or(|last| last.since < failed.since) {
+                        last = Some(Sight { since: failed.since, why: failed.why.clone() });
+                    }
+                }
+            }
+        }
+        (local.seen, local.wavering) = match last {
+            _ if well => (LocalSeen::Well, !steady),
+            Some(last) if !unknown => (LocalSeen::Failing(last), wavers),
+            _ => (LocalSeen::Nothing, wavers),
+        };
+        local
+    }
+}
+
+#[cfg(test)]
+mod tests;

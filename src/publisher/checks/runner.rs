@@ -1,0 +1,298 @@
+//! The task that probes, carries time to the desk, and tells what follows.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{self, Interval, MissedTickBehavior};
+use tracing::{info, warn};
+
+use super::desk::Desk;
+use super::roster::ProbeId;
+use super::schedule::Schedule;
+use super::{Assignment, Verdicts, directory};
+use crate::health::check::{self, Prober, Report};
+use crate::health::votes::{Ballot, BallotBox, Heard, Mode, Settings, Status};
+use crate::model::BUCKETS;
+use crate::publisher::monitor::now;
+use crate::telemetry::CheckMetrics;
+
+/// Outcomes and ballots that come within this time are taken together: short beside an interval
+/// of checks, long beside what it takes to count votes.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// The ends of channels that the task holds.
+#[derive(Debug)]
+pub(super) struct Channels {
+    pub(super) assigned: watch::Receiver<Option<Arc<Assignment>>>,
+    pub(super) verdicts: watch::Sender<Verdicts>,
+    pub(super) own: watch::Sender<Option<Arc<Ballot>>>,
+    pub(super) heard: watch::Receiver<Heard>,
+    /// For the task that carries ballots, where that is of our making.
+    pub(super) ballots: BallotBox,
+    pub(super) status: watch::Sender<Status>,
+}
+
+#[derive(Debug)]
+pub(super) struct Runner {
+    channels: Channels,
+    metrics: CheckMetrics,
+    desk: Desk,
+    schedule: Schedule,
+    checks: check::Settings,
+    prober: Arc<Prober>,
+    probes: Probing,
+    /// When everything is next brought up to date.
+    settle_at: Option<Instant>,
+    voting: Option<Settings>,
+    heartbeat: Option<Interval>,
+    carrier: Option<AbortHandle>,
+}
+
+/// Probes under way.
+#[derive(Debug, Default)]
+struct Probing {
+    tasks: JoinSet<Report>,
+    begun: HashMap<Id, (ProbeId, Instant)>,
+}
+
+/// What happened.
+enum Event {
+    Assigned,
+    Ended(Result<(Id, Report), JoinError>),
+    Heard,
+    Heartbeat,
+    /// Time has passed.
+    Due,
+}
+
+impl Runner {
+    pub(super) fn new(channels: Channels, metrics: CheckMetrics) -> Self {
+        let checks = check::Settings::default();
+        Self {
+            channels,
+            metrics,
+            // Another number each time, and no secret.
+            desk: Desk::new(RandomState::new().hash_one(now().unix)),
+            schedule: Schedule::new(Instant::now(), checks.jitter),
+            prober: Arc::new(Prober::new(&checks)),
+            checks,
+            probes: Probing::default(),
+            settle_at: None,
+            voting: None,
+            heartbeat: None,
+            carrier: None,
+        }
+    }
+
+    /// Checks until nobody assigns anything any more.
+    pub(super) async fn run(mut self) {
+        // What was assigned before the start.
+        self.channels.assigned.mark_changed();
+        loop {
+            let Some(event) = self.next().await else { return };
+            match event {
+                Event::Assigned => self.assign(),
+                Event::Ended(ended) => self.take(ended),
+                Event::Heard => self.hear(),
+                Event::Heartbeat => {
+                    self.desk.renew();
+                    self.publish();
+                }
+                Event::Due => {}
+            }
+            self.begin();
+            self.settle();
+        }
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        let at = [self.schedule.next(), self.settle_at].into_iter().flatten().min();
+        let deadline = self.desk.deadline(Instant::now());
+        let due = async {
+            match at.into_iter().chain(deadline).min() {
+                Some(at) => time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let beat = async {
+            match &mut self.heartbeat {
+                Some(heartbeat) => heartbeat.tick().await,
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            changed = self.channels.assigned.changed() => match changed {
+                Ok(()) => Event::Assigned,
+                Err(_) => return None,
+            },
+            Some(ended) = self.probes.tasks.join_next_with_id() => Event::Ended(ended),
+            Ok(()) = self.channels.heard.changed() => Event::Heard,
+            _ = beat => Event::Heartbeat,
+            () = due => {
+                // A deadline of the desk's is over, unless it was something else's turn.
+                if deadline.is_some_and(|at| at <= Instant::now()) {
+                    self.desk.wake();
+                }
+                Event::Due
+            }
+        };
+        Some(event)
+    }
+
+    fn assign(&mut self) {
+        let Some(assignment) = self.channels.assigned.borrow_and_update().clone() else { return };
+        let settings = &assignment.federation.health;
+        if self.checks != settings.checks {
+            self.checks = settings.checks.clone();
+            self.prober = Arc::new(Prober::new(&self.checks));
+            self.schedule.set_jitter(self.checks.jitter);
+        }
+        let voting = settings.votes.clone();
+        self.desk.assign(assignment);
+        if self.voting != voting {
+            self.voting = voting;
+            self.vote();
+        }
+    }
+
+    /// Begins to vote as it is configured now.
+    fn vote(&mut self) {
+        if let Some(carrier) = self.carrier.take() {
+            carrier.abort();
+        }
+        self.heartbeat = self.voting.as_ref().map(|voting| {
+            let mut heartbeat = time::interval(voting.heartbeat);
+            heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            heartbeat
+        });
+        let directory = self.voting.as_ref().and_then(|voting| voting.directory.clone());
+        self.carrier = directory.map(|path| {
+            let carrying = directory::carry(path, self.channels.ballots.clone());
+            tokio::spawn(carrying).abort_handle()
+        });
+        self.publish();
+    }
+
+    fn hear(&mut self) {
+        let heard = self.channels.heard.borrow_and_update().clone();
+        let before = &self.channels.status.borrow().faults;
+        for fault in heard.faults.difference(before) {
+            warn!(subject = %fault.subject, "{}", fault.reason);
+        }
+        self.desk.hear(&heard.ballots, Instant::now());
+    }
+
+    fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
+        let (task, report) = match ended {
+            Ok((task, report)) => (task, Some(report)),
+            Err(error) => (error.id(), None),
+        };
+        let Some((id, begun)) = self.probes.begun.remove(&task) else { return };
+        match &report {
+            Some(report) => {
+                self.metrics.count(&report.outcome);
+                self.desk.report(id, report, now());
+            }
+            // A panic, which the runtime has logged: it says nothing of the target.
+            None => self.metrics.unable.inc(),
+        }
+        if let Some(target) = self.desk.target(id) {
+            self.schedule.again(id, target.timing.interval, begun, Instant::now());
+        }
+    }
+
+    /// Begins what is due.
+    fn begin(&mut self) {
+        let now = Instant::now();
+        let fresh = self.desk.fresh();
+        let timed = fresh
+            .into_iter()
+            .filter_map(|id| self.desk.target(id).map(|target| (id, target.timing.interval)));
+        self.schedule.add(&timed.collect::<Vec<_>>(), now);
+        while let Some(id) = self.schedule.pop(now) {
+            let Some(target) = self.desk.target(id).cloned() else { continue };
+            let prober = self.prober.clone();
+            let task = self.probes.tasks.spawn(async move { prober.probe(&target).await });
+            self.probes.begun.insert(task.id(), (id, now));
+        }
+    }
+
+    /// Brings everything up to date, once some time has gone by since the first of what happened.
+    fn settle(&mut self) {
+        if !self.desk.is_stale() {
+            return;
+        }
+        let moment = now();
+        let at = *self.settle_at.get_or_insert(moment.instant + GATHER);
+        if moment.instant < at {
+            return;
+        }
+        self.settle_at = None;
+        let before = self.desk.mode();
+        self.desk.settle(moment);
+        self.tell_mode(before, moment.instant);
+        let verdicts = self.desk.verdicts();
+        self.channels.verdicts.send_if_modified(|told| {
+            let same = told.clusters == verdicts.clusters
+                && (0..BUCKETS).all(|bucket| told.opinions.same(&verdicts.opinions, bucket));
+            if !same {
+                told.clone_from(verdicts);
+            }
+            !same
+        });
+        self.publish();
+    }
+
+    /// Hands the ballot to those that carry it, and tells how votes stand.
+    fn publish(&self) {
+        let ballot = self.desk.ballot();
+        self.channels.own.send_if_modified(|own| {
+            let changed = own.as_deref() != ballot.as_ref();
+            if changed {
+                *own = ballot.map(Arc::new);
+            }
+            changed
+        });
+        let faults = self.channels.heard.borrow().faults.clone();
+        let status = Status { faults, ..self.desk.status(Instant::now()) };
+        self.metrics.stand(&status);
+        self.channels.status.send_replace(status);
+    }
+
+    /// Logs that it is decided in another way than before.
+    fn tell_mode(&self, before: Mode, now: Instant) {
+        let mode = self.desk.mode();
+        if mode == before {
+            return;
+        }
+        let voting = self.desk.status(now).voting;
+        let (heard, voters) = voting.map_or((1, 1), |voting| (voting.heard, voting.voters.len()));
+        match mode {
+            Mode::Deciding => info!(heard, voters, "checks decide what is served again"),
+            Mode::Frozen => warn!(
+                heard,
+                voters,
+                "fewer than a majority of the voters are heard: what checks have decided stays"
+            ),
+            Mode::FailStatic => warn!(
+                heard,
+                voters,
+                "the checks of every cluster fail, so the fault is taken for ours: nothing is \
+                 taken out by checks"
+            ),
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Some(carrier) = &self.carrier {
+            carrier.abort();
+        }
+    }
+}
