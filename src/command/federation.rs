@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use meridian::cluster::home::{self, Home, Registered};
 use meridian::cluster::lastgood::{KnownCluster, LastGood, Registry};
-use meridian::cluster::{self, Feed, Source};
+use meridian::cluster::{self, Feed, Office, Source};
 use meridian::config::Config;
 use meridian::geo;
 use meridian::model::{ClusterId, Member, Report};
@@ -190,6 +190,7 @@ impl Running {
             resolver: config.resolver.clone(),
             wake: wake.clone(),
             remembered: remembered.clone(),
+            ballots: before.map(|before| before.shared.ballots.clone()).unwrap_or_default(),
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
@@ -197,7 +198,11 @@ impl Running {
             let same = |old: &&RunningHome| old.settings == *settings;
             let old = kept.and_then(|before| before.home.as_ref()).filter(same);
             old.cloned().unwrap_or_else(|| {
-                let home = Arc::new(home::spawn(settings.clone(), shared.apex.clone()));
+                let home = Arc::new(home::spawn(
+                    settings.clone(),
+                    shared.apex.clone(),
+                    shared.ballots.clone(),
+                ));
                 let registered = home.registered.clone();
                 RunningHome { settings: settings.clone(), home, registered }
             })
@@ -251,6 +256,11 @@ impl Running {
             registry: registry.clone(),
         };
         (Self { sources, feeds, shared, geo, home, registry }, reload)
+    }
+
+    /// Where ballots are carried by API servers.
+    pub(crate) fn ballots(&self) -> &Arc<Office> {
+        &self.shared.ballots
     }
 
     /// The task that reads databases.

@@ -41,6 +41,7 @@ pub(super) use client::{Connection, connect, refuse_foreign, server};
 pub(super) use fault::{describe, of as fault_of};
 pub(super) use watch::{Follow, Narrowed, Outlet};
 
+use super::ballots::Reader;
 use super::feed::Batch;
 use super::link::Kind;
 use super::narrow::{FEDERATE_SELECTOR, Rules, Scope, Unnamed};
@@ -51,13 +52,21 @@ use super::{ApiSettings, ApiSource, Export};
 /// the old one expires, and reading some small files costs nothing.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// Where what a cluster holds goes to.
+pub(super) struct Outlets {
+    /// What the reducer takes.
+    pub(super) events: mpsc::Sender<Batch<Event>>,
+    /// Ballots, where they are read.
+    pub(super) ballots: Option<Reader>,
+}
+
 /// Reads a cluster's API server for ever.
 pub(super) async fn run(
     source: ApiSource,
     settings: ApiSettings,
     rules: Arc<Rules>,
     board: Arc<Board>,
-    batches: mpsc::Sender<Batch<Event>>,
+    Outlets { events, ballots }: Outlets,
 ) {
     let sessions = |connection: &Connection, renew: &Arc<Notify>| {
         let session = Session {
@@ -65,7 +74,7 @@ pub(super) async fn run(
             settings: settings.clone(),
             rules: rules.clone(),
             board: board.clone(),
-            batches: batches.clone(),
+            batches: events.clone(),
             renew: renew.clone(),
         };
         let mut tasks = JoinSet::new();
@@ -85,6 +94,10 @@ pub(super) async fn run(
         tasks.spawn(slices.in_current_span());
         let nodes = session.clone().follow(Scope::Cluster, Kind::Node, Rules::node, Event::Node);
         tasks.spawn(nodes.in_current_span());
+        if let Some(reader) = ballots.clone() {
+            let reading = reader.follow(connection, &settings, rules.clone(), renew.clone());
+            tasks.spawn(reading.in_current_span());
+        }
         if rules.export_mode() == Export::ServiceExport {
             tasks.spawn(exports::follow(session).in_current_span());
         }

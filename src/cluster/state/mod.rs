@@ -13,6 +13,7 @@ mod guard;
 mod hosts;
 mod lists;
 mod nodes;
+mod packed;
 mod pods;
 mod ports;
 mod reports;
@@ -106,7 +107,7 @@ impl ClusterState {
     pub(super) fn new(rules: Arc<Rules>, confirm: Duration) -> Self {
         let by_export = rules.export_mode() == Export::ServiceExport;
         Self {
-            exports: by_export.then(Exports::default),
+            exports: by_export.then(|| Exports::new(rules.clone())),
             export_list: List::default(),
             services: Services::new(rules),
             nodes: Nodes::default(),
