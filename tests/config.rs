@@ -108,7 +108,11 @@ fn the_reference_tells_the_defaults() {
         (real.ttl, real.negative_ttl, real.unhealthy_ttl, real.max_addresses)
     );
     assert_eq!((&told.policy, &told.when_none_healthy), (&real.policy, &real.when_none_healthy));
-    assert_eq!(reference.health, bare.health);
+    let health = health::Settings { votes: None, ..reference.health.clone() };
+    assert_eq!(health, bare.health);
+    let votes = reference.health.votes.expect("an example");
+    assert_eq!((votes.quorum, votes.heartbeat), (Quorum::Majority, votes::Settings::HEARTBEAT));
+    assert_eq!(votes.lease, votes::Settings::LEASE);
     assert_eq!(reference.sources[0].export, bare.sources[0].export);
     assert_eq!(reference.sources[0].allow_nets, bare.sources[0].allow_nets);
     assert_eq!(reference.members[0].drain, bare.members[0].drain);

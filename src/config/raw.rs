@@ -5,6 +5,7 @@
 //! default: `docs/configuration.md`.
 
 mod check;
+mod votes;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_saphyr::Spanned;
 
 pub(super) use check::Check;
+pub(super) use votes::{Damping, Quorum, Votes};
 
 pub(super) type Text = Spanned<String>;
 pub(super) type Number = Spanned<i64>;
@@ -340,6 +342,9 @@ pub(super) struct Health {
     pub success_threshold: Option<Number>,
     #[serde(default)]
     pub checks: Checks,
+    #[serde(default)]
+    pub damping: Damping,
+    pub votes: Option<Spanned<Votes>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,6 +14,7 @@ mod rdata;
 mod records;
 mod server;
 mod values;
+mod votes;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use values::{Kind, Range, duration, existing, number};
 use super::{Config, Mistake, raw};
 use crate::cluster::{ApiSettings, home};
 use crate::health::Tracking;
-use crate::{publisher, zone};
+use crate::{health, publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
 ///
@@ -55,6 +56,8 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let federation = federation::settings(&raw.federation, &registry, notes);
     let tracking = tracking(&raw.health, notes);
     let checks = checks::settings(&raw.health.checks, directory, notes);
+    let damping = votes::damping(&raw.health.damping, notes);
+    let votes = votes::settings(raw, &registry, directory, notes);
     let health = federation::health(&raw.federation, tracking, checks, notes);
     let confirm = confirm(&raw.withdrawal, notes);
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
@@ -83,7 +86,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
     Ok(Config {
         federation: zone::Settings { internal, ..federation? },
-        health: health?,
+        health: health::Settings { damping: damping?, votes: votes?, ..health? },
         geo: geo?,
         identity: identity?,
         server: server?,

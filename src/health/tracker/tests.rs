@@ -50,11 +50,9 @@ impl Bench {
         self.tracker.signal(ClusterId::new(cluster), signals);
     }
 
-    fn check(&mut self, cluster: usize, passed: bool, times: u32) {
-        for _ in 0..times {
-            let outcome = if passed { Outcome::Passed } else { Outcome::Failed("refused".into()) };
-            self.tracker.checked(ClusterId::new(cluster), outcome, self.start);
-        }
+    fn check(&mut self, cluster: usize, passed: bool) {
+        let checks = if passed { Checks::Answering } else { Checks::Failing };
+        self.tracker.checked(ClusterId::new(cluster), checks);
     }
 
     fn states(&mut self, seconds: u64) -> Vec<ClusterState> {
@@ -84,19 +82,21 @@ fn a_lost_cluster_is_stale_until_the_grace_is_over_and_its_checks_fail() {
     bench.signal(0, bench.lost(10), bench.probed(3, 10));
     assert_eq!(bench.tracker.suspects().collect::<Vec<_>>(), [ClusterId::new(0)]);
     assert_eq!(bench.states(100), [Stale, Up], "without a check there is no verdict");
-    bench.check(0, false, 2);
-    assert_eq!(bench.states(100), [Stale, Up], "two failed rounds are not three");
-    bench.check(0, false, 1);
+    bench.check(0, false);
     assert_eq!(bench.states(39), [Stale, Up], "within the grace");
     assert_eq!(bench.tracker.deadline(bench.at(39)), Some(bench.at(10 + GRACE)));
     assert_eq!(bench.states(40), [Down, Up]);
     assert_eq!(bench.tracker.deadline(bench.at(40)), None);
-    bench.check(0, true, 1);
+    bench.check(0, true);
     assert_eq!(bench.states(50), [Stale, Up], "its load balancers are back");
     bench.signal(0, Contact::Made, bench.probed(0, 60));
     assert_eq!(bench.states(60), [Up, Up]);
-    bench.check(0, false, 9);
-    assert_eq!(bench.states(99), [Up, Up], "a late check says nothing of a cluster that is back");
+    bench.check(0, false);
+    assert_eq!(
+        bench.states(99),
+        [Up, Up],
+        "checks alone say nothing of a cluster whose API answers"
+    );
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn all_lost_at_once_is_our_fault() {
     let mut bench = Bench::new(&[None, Some(40), None]);
     bench.signal(0, bench.lost(0), None);
     bench.signal(1, bench.lost(5), None);
-    bench.check(0, false, 3);
+    bench.check(0, false);
     assert_eq!(bench.states(44), [Down, Stale, Unread], "one has yet to be judged by its checks");
     assert_eq!(bench.states(45), [Stale, Stale, Unread]);
     assert_eq!(bench.reason(0), Reason::FailStatic);
@@ -128,7 +128,7 @@ fn what_is_known_of_a_cluster_outlives_a_reload() {
     let mut bench = Bench::new(&[None, None]);
     bench.signal(0, bench.lost(0), None);
     bench.signal(1, Contact::Made, None);
-    bench.check(0, false, 3);
+    bench.check(0, false);
     assert_eq!(bench.states(30), [Down, Up]);
     let mut next = members(&[None, None, None]);
     next.rotate_left(1);
@@ -148,7 +148,7 @@ fn last_known_good_is_stale_and_can_be_given_up() {
     bench.tracker.signal(ClusterId::new(0), signals);
     assert_eq!(bench.states(40), [Stale, Up]);
     assert_eq!(bench.reason(0), Reason::LastKnownGood);
-    bench.check(0, false, 3);
+    bench.check(0, false);
     assert_eq!(bench.states(41), [Down, Up]);
 }
 
@@ -191,7 +191,6 @@ struct Known {
     probe: Option<(bool, u32, u64)>,
     /// Whether the API is lost by the thresholds, and since when.
     api_lost: Option<u64>,
-    checks: (bool, u32),
     failing: bool,
     read: bool,
 }
@@ -207,23 +206,14 @@ impl Known {
                     _ => Some((*passed, 1, now)),
                 };
             }
-            What::Check(passed) if self.api_lost.is_some() => {
-                let times = if self.checks.0 == *passed { self.checks.1 + 1 } else { 1 };
-                self.checks = (*passed, times);
-                if *passed || times >= 3 {
-                    self.failing = !passed;
-                }
-            }
-            What::Check(_) | What::Nothing => {}
+            What::Check(passed) => self.failing = !passed,
+            What::Nothing => {}
         }
         match self.probe {
             None => self.api_lost = self.lost_since,
             Some((true, ..)) => self.api_lost = None,
             Some((false, times, since)) if times >= 3 => self.api_lost = Some(since),
             Some(_) => {}
-        }
-        if self.api_lost.is_none() {
-            (self.checks, self.failing) = ((true, 0), false);
         }
     }
 }
@@ -256,7 +246,7 @@ proptest! {
         for Step { after, cluster, what } in &steps {
             now += after;
             if let What::Check(passed) = what {
-                bench.check(*cluster, *passed, 1);
+                bench.check(*cluster, *passed);
             }
             known[*cluster].take(what, now);
             signal_all(&mut bench, &known, &[0, 1, 2]);
@@ -296,7 +286,7 @@ proptest! {
             for &cluster in order {
                 for step in steps.iter().filter(|step| step.cluster == cluster) {
                     if let What::Check(passed) = step.what {
-                        bench.check(cluster, passed, 1);
+                        bench.check(cluster, passed);
                     }
                     known[cluster].take(&step.what, 0);
                     signal_all(&mut bench, &known, &[cluster]);

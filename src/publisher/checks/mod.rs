@@ -18,6 +18,8 @@ mod directory;
 mod roster;
 mod runner;
 mod schedule;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -92,6 +92,8 @@ struct Entry {
     key: ServiceKey,
     probes: Box<[ProbeId]>,
     local: Local,
+    /// Whether it has been told of since it was made.
+    told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -193,7 +195,12 @@ impl Roster {
                 true => targets.into_iter().map(|t| self.probes.acquire(t, place)).collect(),
                 false => Box::default(),
             };
-            entries.push(Entry { key: entry.key.clone(), probes, local: Local::default() });
+            entries.push(Entry {
+                key: entry.key.clone(),
+                probes,
+                local: Local::default(),
+                told: false,
+            });
         }
         entries
     }
@@ -265,8 +272,8 @@ impl Roster {
             };
             for entry in &mut entries {
                 let local = self.probes.local(&entry.probes);
-                let fresh = entry.local == Local::default();
-                if local != entry.local || fresh {
+                if local != entry.local || !entry.told {
+                    entry.told = true;
                     cluster.take(entry, local);
                     changed.push((cluster.name.clone(), entry.key.clone()));
                 }

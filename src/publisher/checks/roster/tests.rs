@@ -1,1 +1,161 @@
+//! Which targets there are, and what they say of shards.
 
+use super::*;
+use crate::model::CheckMode;
+use crate::publisher::checks::testing::{checked, failed, federation, key, passed, shard, view};
+use crate::snapshot::testing::label;
+
+/// A roster of one cluster `x`.
+struct Bench {
+    roster: Roster,
+    federation: Arc<Federation>,
+    view: Arc<ClusterView>,
+}
+
+impl Bench {
+    fn new(view: Arc<ClusterView>) -> Self {
+        let federation = federation(&["x"], checked(CheckMode::Always));
+        let mut bench = Self { roster: Roster::default(), federation, view };
+        bench.follow(Level::Probed);
+        bench
+    }
+
+    fn follow(&mut self, level: Level) {
+        let member = &self.federation.members[0];
+        self.roster.follow(member, level, &self.view, &self.federation);
+    }
+
+    /// Has every target at `address` end so often in a row.
+    fn end(&mut self, address: &str, report: &Report, times: usize) {
+        let at = |probe: &Probe| probe.target.address.ip().to_string() == address;
+        let probes = self.roster.probes.by_id.iter().filter(|(_, probe)| at(probe));
+        let ids: Vec<_> = probes.map(|(id, _)| *id).collect();
+        assert!(!ids.is_empty(), "no target at {address}");
+        for id in ids {
+            for second in 0..times {
+                self.roster.report(id, report, second as u64);
+            }
+        }
+    }
+
+    fn changed(&mut self) -> Vec<String> {
+        let (changed, gone) = self.roster.settle();
+        let names =
+            |shards: Vec<ShardName>| shards.into_iter().map(|(_, key)| key.name().to_owned());
+        let gone = names(gone).map(|name| format!("-{name}"));
+        let mut all: Vec<_> = names(changed).chain(gone).collect();
+        all.sort();
+        all
+    }
+
+    fn local(&self, name: &str) -> &Local {
+        self.roster.local(&label("x"), &key(name)).expect("it is checked")
+    }
+}
+
+#[test]
+fn a_target_is_probed_once_however_many_shards_have_it() {
+    let shards = ["a", "b", "c"].map(|name| shard(name, &["192.0.2.1", "192.0.2.2"]));
+    let mut bench = Bench::new(view(shards.to_vec()));
+    assert_eq!(bench.roster.fresh().len(), 2);
+    assert_eq!(bench.changed(), ["a", "b", "c"]);
+    bench.end("192.0.2.1", &failed(), 3);
+    assert_eq!(bench.changed(), [""; 0], "the other target may pass yet");
+    bench.end("192.0.2.2", &passed(), 1);
+    assert_eq!(bench.changed(), ["a", "b", "c"]);
+    assert_eq!(bench.local("a").seen, LocalSeen::Well, "one target is enough");
+    bench.end("192.0.2.2", &failed(), 1);
+    assert_eq!(bench.changed(), ["a", "b", "c"]);
+    assert!(bench.local("a").wavering);
+    bench.end("192.0.2.2", &failed(), 2);
+    assert_eq!(bench.changed(), ["a", "b", "c"]);
+    assert!(matches!(bench.local("a").seen, LocalSeen::Failing(_)));
+    assert_eq!(bench.roster.checks(&label("x")), Checks::Failing);
+    assert_eq!(bench.roster.sights().clusters.len(), 1);
+}
+
+#[test]
+fn what_changes_keeps_what_is_known_of_the_rest() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
+    bench.end("192.0.2.1", &failed(), 3);
+    bench.end("192.0.2.2", &passed(), 1);
+    assert_eq!(bench.changed(), ["a", "b"]);
+    assert_eq!(bench.roster.fresh().len(), 2);
+    let mut next = (*bench.view).clone();
+    next.shards.upsert(shard("b", &["192.0.2.1", "192.0.2.3"]), |old| old.key == key("b"));
+    bench.view = Arc::new(next);
+    bench.follow(Level::Probed);
+    assert_eq!(bench.roster.fresh().len(), 1, "only the address that is new");
+    assert_eq!(bench.changed(), ["b"]);
+    assert_eq!(bench.local("b").seen, LocalSeen::Nothing, "its new target may pass");
+    assert_eq!(bench.roster.targets(), 2);
+    // A reload judges all anew, and knows what it knew.
+    bench.federation = federation(&["x"], checked(CheckMode::Always));
+    bench.follow(Level::Probed);
+    assert_eq!(bench.roster.fresh().len(), 0);
+    assert_eq!(bench.changed(), ["a", "b"]);
+    assert!(matches!(bench.local("a").seen, LocalSeen::Failing(_)));
+}
+
+#[test]
+fn what_is_left_is_forgotten() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
+    bench.end("192.0.2.1", &failed(), 3);
+    bench.changed();
+    let mut next = (*bench.view).clone();
+    next.shards.remove(key("a").hash(), |old| old.key == key("a"));
+    bench.view = Arc::new(next);
+    bench.follow(Level::Probed);
+    assert_eq!(bench.changed(), ["-a"]);
+    assert_eq!(bench.roster.targets(), 1);
+    assert!(bench.roster.sights().is_empty());
+    bench.follow(Level::Listed);
+    assert_eq!((bench.roster.targets(), bench.changed()), (0, vec!["b".to_owned()]));
+    assert!(bench.roster.shards(&label("x")).eq([&key("b")]));
+    assert!(!bench.roster.is_probed(&label("x")));
+    bench.roster.retain(|_| false);
+    assert_eq!(bench.changed(), ["-b"]);
+}
+
+#[test]
+fn shards_that_are_not_to_be_served_are_not_checked() {
+    let mut unready = shard("a", &["192.0.2.1"]);
+    Arc::make_mut(&mut unready.shard).endpoints.ready = 0;
+    let mut portless = shard("b", &["192.0.2.2"]);
+    Arc::make_mut(&mut portless.shard).tcp_port = None;
+    let bench = Bench::new(view(vec![unready, portless, shard("c", &["192.0.2.3"])]));
+    assert_eq!(bench.roster.targets(), 1);
+}
+
+/// Until something is known of all shards, silence does not mean that they are well.
+#[test]
+fn a_cluster_is_judged_once_all_of_it_is_known() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
+    bench.end("192.0.2.1", &passed(), 1);
+    bench.end("192.0.2.2", &failed(), 2);
+    bench.changed();
+    assert!(bench.roster.sights().judged.is_empty());
+    bench.end("192.0.2.2", &failed(), 1);
+    bench.changed();
+    let sights = bench.roster.sights();
+    assert_eq!((sights.judged.len(), sights.len()), (1, 1));
+    let mut next = (*bench.view).clone();
+    next.shards.upsert(shard("c", &["192.0.2.3"]), |_| false);
+    bench.view = Arc::new(next);
+    bench.follow(Level::Probed);
+    bench.changed();
+    assert_eq!(bench.roster.sights().judged.len(), 1, "a new shard does not undo it");
+}
+
+#[test]
+fn the_highest_load_of_a_shards_targets_is_its_own() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1", "192.0.2.2"])]));
+    let loaded = |load| Report { load: Some(load), ..passed() };
+    bench.end("192.0.2.1", &loaded(0.5), 1);
+    bench.end("192.0.2.2", &loaded(0.7), 1);
+    bench.changed();
+    assert_eq!(bench.local("a").load, Some(0.7));
+    bench.end("192.0.2.2", &failed(), 1);
+    bench.changed();
+    assert_eq!(bench.local("a").load, Some(0.7), "what fails says nothing of its load");
+}
