@@ -146,6 +146,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             reports: Default::default(),
         }),
         views,
+        opinions: Default::default(),
         standings: vec![
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters

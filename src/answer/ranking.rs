@@ -169,18 +169,26 @@ fn has_ties(
     service: &Service,
     snapshot: &Snapshot,
 ) -> bool {
-    if ranking.order.is_none() {
-        return eligible.iter().nth(1).is_some();
-    }
-    let mut last = None;
+    let Some(order) = ranking.order else { return eligible.iter().nth(1).is_some() };
+    let most = service.most_clusters(snapshot.zone.settings().max_addresses);
     let choice = Choice { service, beside: snapshot.geography.compiled.beside() };
-    let tie = visit(ranking, eligible, choice, 0, |_, group| {
-        (last.replace(group) == Some(group)).then_some(())
+    let (mut taken, mut last) = (0, None);
+    let tie = visit(ranking, eligible, choice, 0, |id, group| {
+        taken += 1;
+        match last.replace((id, group)) {
+            Some((_, before)) if before == group => Some(true),
+            // No answer holds more.
+            _ => (taken == most.get()).then_some(false),
+        }
     });
     // A tie may also stand at the end of what is taken, so that only one of it is.
-    let cut = matches!(service.policy, Policy::Nearest(_));
-    let holds = |id| eligible.contains(id);
-    tie.is_some() || cut && last.is_some_and(|group| ranking.members(group, holds) > 1)
+    let split = |(id, _)| {
+        let its = |group: &&[Ranked]| group.iter().any(|ranked| ranked.cluster() == id);
+        let group = order.groups().find(its).unwrap_or_default();
+        group.iter().filter(|ranked| eligible.contains(ranked.cluster())).count() > 1
+    };
+    let cut = tie == Some(false) || matches!(service.policy, Policy::Nearest(_));
+    tie == Some(true) || cut && last.is_some_and(split)
 }
 
 /// A service's way to choose among its clusters.

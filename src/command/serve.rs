@@ -12,7 +12,7 @@ use meridian::geo;
 use meridian::health::{Standing, votes};
 use meridian::model::Label;
 use meridian::publisher::{Handle, Progress, Publisher};
-use meridian::server::{HttpState, RunningDns, Sockets};
+use meridian::server::{HttpState, RunningDns, Sockets, raise_open_files};
 use meridian::snapshot::SnapshotCell;
 use meridian::telemetry::{Outcome, Readiness, Reload, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +31,9 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     for warning in &config.warnings {
         warn!(file = %path.display(), "{warning}");
+    }
+    if let Err(error) = raise_open_files() {
+        warn!(%error, "the limit of open files cannot be raised");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(path, config))

@@ -151,3 +151,40 @@ fn scopes_are_as_wide_among_hundreds_of_clusters() {
     let limit = told.service.expect("a service").limit.expect("a limit");
     assert!(limit.starts_with("20.128.0.0/9 beside it, where 20.128.0.0 is "), "{limit}");
 }
+
+#[test]
+fn ties_that_no_answer_holds_do_not_narrow_scopes() {
+    let told = |near: &str, most: u16, ready: [u32; 3]| {
+        let mut fixture = Fixture::new()
+            .cluster("near", "eu", &[], Some((50.0, 8.0)))
+            .cluster("far", "us", &[], Some((40.0, -90.0)))
+            .cluster("twin", "us", &[], Some((40.0, -90.0)))
+            .network("20.0.0.0/8", (48.0, 2.0))
+            .network("22.0.0.0/8", (41.0, -88.0));
+        for (at, ready) in ready.into_iter().enumerate() {
+            let options =
+                crate::model::ServiceOptions { policy: near.parse().ok(), ..Default::default() };
+            let address = format!("192.0.2.{at}");
+            fixture = fixture.shard(at, "ns/web", &[&address], ready, options);
+        }
+        fixture.zone.ties = crate::model::Ties::Sticky;
+        fixture.zone.max_addresses = std::num::NonZeroU16::new(most).expect("not zero");
+        let request = Request::parse(WEB, "A", "20.1.2.0/24").expect("a request");
+        explain(&fixture.build(), &request).scope
+    };
+    for (policy, most, ready, scope) in [
+        ("all", 8, [1, 1, 1], "20.1.2.0/24"),
+        ("all", 3, [1, 1, 1], "20.1.2.0/24"),
+        // Which of the two is left out is for the hash to say.
+        ("all", 2, [1, 1, 1], "20.1.2.0/24"),
+        ("all", 1, [1, 1, 1], "20.0.0.0/7"),
+        ("all", 1, [0, 1, 1], "20.1.2.0/24"),
+        ("all", 2, [1, 1, 0], "20.0.0.0/7"),
+        ("nearest: 1", 8, [1, 1, 1], "20.0.0.0/7"),
+        ("nearest: 2", 8, [1, 1, 1], "20.1.2.0/24"),
+        ("nearest: 3", 1, [1, 1, 1], "20.0.0.0/7"),
+        ("region", 8, [1, 1, 1], "20.0.0.0/7"),
+    ] {
+        assert_eq!(told(policy, most, ready), scope, "{policy}, {most} addresses, {ready:?}");
+    }
+}

@@ -248,16 +248,6 @@ impl Ranking<'_> {
     pub const EQUAL: Self =
         Self { order: None, scope: 0, by: LocatedBy::Nothing, varies: false, unit: None };
 
-    /// How many of the clusters in the group of this number, counted over the groups that have any
-    /// of which `holds` is true, are so.
-    #[must_use]
-    pub fn members(&self, number: u16, holds: impl Fn(ClusterId) -> bool) -> usize {
-        let Some(order) = self.order else { return 0 };
-        let counts =
-            order.groups().map(|group| group.iter().filter(|r| holds(r.cluster())).count());
-        counts.filter(|count| *count > 0).nth(number.into()).unwrap_or(0)
-    }
-
     /// The ranking with a say for the client's network.
     #[must_use]
     pub fn with_unit(self, unit: Unit) -> Self {

@@ -323,6 +323,21 @@ pub enum CheckMode {
     Always,
 }
 
+impl CheckMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Suspect, Self::Always];
+
+    /// The mode as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Suspect => "suspect",
+            Self::Always => "always",
+        }
+    }
+}
+
 /// `meridian.dev/check`: what a Service says of its checks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceCheck {

@@ -3,7 +3,8 @@
 //! *Owns*: binding, the threads and tasks that move bytes between sockets and the answer
 //! function, their limits, the HTTP pages. *Guarantees*: every socket is bound before any is
 //! served; a UDP query takes no allocation and no lock; a snapshot is loaded once for a batch and
-//! never held while a worker waits; stopping is bounded in time. *Does not*: look into DNS
+//! never held while a worker waits; stopping is bounded in time; `udp::mmsg` alone is unsafe.
+//! *Does not*: look into DNS
 //! messages, decide when to answer, or make what the HTTP pages show.
 //!
 //! | standard | where |
@@ -13,6 +14,7 @@
 
 mod bind;
 mod dns;
+mod files;
 mod http;
 mod slots;
 mod stop;
@@ -30,6 +32,7 @@ use crate::snapshot::Snapshot;
 
 pub use bind::{BindError, Sockets};
 pub use dns::{DnsSockets, RunningDns};
+pub use files::{most_open_files, raise_open_files};
 pub use http::{HttpSocket, HttpState, RunningHttp};
 
 /// What the configuration says of sockets.

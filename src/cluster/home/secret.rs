@@ -12,7 +12,7 @@ use super::{Registration, SecretName};
 use crate::cluster::ApiSource;
 use crate::cluster::kube::refuse_foreign;
 use crate::cluster::narrow::ObjectId;
-use crate::model::{ClusterChecks, Coordinates, Label, Member};
+use crate::model::{CheckMode, ClusterChecks, Coordinates, Label, Member};
 
 /// A Secret, narrowed.
 pub(super) struct Narrow {
@@ -80,7 +80,11 @@ pub(super) fn registration(
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let checks = ClusterChecks::default();
+    let mode = annotation("checks").map(|text| {
+        let mode: Result<CheckMode, _> = text.parse();
+        mode.map_err(|error| Unusable(format!("meridian.dev/checks {error}")))
+    });
+    let checks = ClusterChecks { mode: mode.transpose()?, ..ClusterChecks::default() };
     let member = Member { name, region, zones, location, drain, stale_grace, checks };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::secret::registration;
 use super::*;
-use crate::model::Coordinates;
+use crate::model::{CheckMode, Coordinates};
 
 const KUBECONFIG: &str = "{clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}], \
                           users: [], contexts: [], current-context: c}";
@@ -45,6 +45,7 @@ fn annotations_place_a_cluster() {
         ("location", "52.5,13.4"),
         ("drain", "true"),
         ("stale-grace", "1m 30s"),
+        ("checks", "always"),
     ])
     .unwrap();
     assert_eq!(said.member.name.as_str(), "berlin", "by default the Secret's name");
@@ -55,6 +56,7 @@ fn annotations_place_a_cluster() {
     assert_eq!(said.member.stale_grace, Some(Duration::from_secs(90)));
     let never = read(&[("stale-grace", "never")]).unwrap();
     assert_eq!(never.member.stale_grace, None, "the default, said");
+    assert_eq!(said.member.checks.mode, Some(CheckMode::Always));
     let apart = read(&[("latitude", "52.5"), ("longitude", "13.4"), ("name", "other")]).unwrap();
     assert_eq!(apart.member.location, Coordinates::new(52.5, 13.4).ok());
     assert_eq!(apart.member.name.as_str(), "other");
@@ -71,6 +73,7 @@ fn what_cannot_be_used_has_a_reason() {
         ("drain", "perhaps"),
         ("stale-grace", "2h"),
         ("stale-grace", "90"),
+        ("checks", "on"),
         ("name", "---"),
     ];
     for annotation in refused {

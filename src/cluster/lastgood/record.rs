@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, ClusterChecks, ClusterView, Coordinates, DomainName, Endpoints, Label, Member,
-    Policy, Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    self, Buckets, CheckMode, ClusterChecks, ClusterView, Coordinates, DomainName, Endpoints,
+    Label, Member, Policy, Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology,
+    WhenNoneHealthy,
 };
 
 /// What the types of the model refuse.
@@ -28,7 +29,7 @@ pub(in crate::cluster) enum Invalid {
     #[error("a network with a prefix too long")]
     Network(#[from] ipnet::PrefixLenError),
     #[error(transparent)]
-    Policy(#[from] model::InvalidOption),
+    Option(#[from] model::InvalidOption),
     #[error(transparent)]
     Coordinates(#[from] model::InvalidCoordinates),
     #[error("a list of ports that is not there")]
@@ -62,6 +63,8 @@ struct Registration<'a> {
     location: Option<(f64, f64)>,
     drain: bool,
     stale_grace: Option<Duration>,
+    /// Which of its shards are checked, in the form of the annotation.
+    checks: Option<&'a str>,
 }
 
 /// One cluster.
@@ -185,6 +188,8 @@ impl<'a> Registration<'a> {
             location: member.location.map(|at| (at.latitude(), at.longitude())),
             drain: member.drain,
             stale_grace: member.stale_grace,
+            // A Secret sets no more of them apart.
+            checks: member.checks.mode.map(CheckMode::as_str),
         }
     }
 }
@@ -281,8 +286,10 @@ impl Registration<'_> {
             location: self.location.map(at).transpose()?,
             drain: self.drain,
             stale_grace: self.stale_grace,
-            // A Secret says nothing of checks.
-            checks: ClusterChecks::default(),
+            checks: ClusterChecks {
+                mode: self.checks.map(str::parse).transpose()?,
+                ..ClusterChecks::default()
+            },
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })
     }

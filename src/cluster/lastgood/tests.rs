@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, ClusterChecks, Coordinates, Endpoints, Internal, Port, Protocol, Refusal, ServiceKey,
-    ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, CheckMode, ClusterChecks, Coordinates, Endpoints, Internal, Port, Protocol, Refusal,
+    ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -179,7 +179,10 @@ fn registered_clusters_come_back_with_their_views() {
         location: Coordinates::new(52.5, -13.25).ok(),
         drain: name == "b",
         stale_grace: Some(Duration::from_millis(90_500)),
-        checks: ClusterChecks::default(),
+        checks: ClusterChecks {
+            mode: (name == "b").then_some(CheckMode::Always),
+            ..ClusterChecks::default()
+        },
     };
     let cluster = |name: &str| KnownCluster {
         member: member(name),

@@ -14,6 +14,7 @@ use super::values::{Kind, Range, all, duration, existing, number};
 use crate::config::raw;
 use crate::health::check::{Settings, Timing};
 use crate::model::{Check, CheckMode, CheckTiming, ClusterChecks};
+use crate::server::most_open_files;
 
 const IN_A_ROW: Range =
     Range { least: 1, most: CheckTiming::MOST_IN_A_ROW as i64, why: "checks in a row" };
@@ -46,7 +47,7 @@ pub(super) fn settings(
         u8::try_from(n).ok()
     });
     let (path, concurrency) = ("health.checks.concurrency", raw.concurrency.as_ref());
-    let concurrency = number(notes, path, concurrency, default.concurrency, &CONCURRENCY, |n| {
+    let concurrency = number(notes, path, concurrency, usual_concurrency(), &CONCURRENCY, |n| {
         usize::try_from(n).ok().and_then(NonZeroUsize::new)
     });
     let authorities = authorities(&raw.authorities, directory, notes);
@@ -67,6 +68,12 @@ pub(super) fn settings(
         concurrency: concurrency?,
         authorities: authorities?,
     })
+}
+
+/// A quarter of the files that the process may have open: the others are for clients and sources.
+fn usual_concurrency() -> NonZeroUsize {
+    let quarter = NonZeroUsize::new(most_open_files() / 4).unwrap_or(NonZeroUsize::MIN);
+    quarter.min(Settings::MOST_CONCURRENCY)
 }
 
 /// Checks what a cluster sets apart; `path` is that of its `checks`.

@@ -254,11 +254,7 @@ impl FromStr for CheckMode {
     type Err = InvalidOption;
 
     fn from_str(text: &str) -> Result<Self, InvalidOption> {
-        match text.trim() {
-            "off" => Ok(Self::Off),
-            "suspect" => Ok(Self::Suspect),
-            "always" => Ok(Self::Always),
-            _ => Err(InvalidOption::new(text, "is none of off, suspect, always")),
-        }
+        let found = Self::ALL.into_iter().find(|mode| mode.as_str() == text);
+        found.ok_or_else(|| InvalidOption::new(text, "is none of off, suspect, always"))
     }
 }

@@ -77,3 +77,12 @@ async fn no_more_at_a_time_than_allowed() {
     failure(first.await.expect("ends"));
     assert_eq!(second.await.expect("ends").outcome, Probed::Passed);
 }
+
+/// Tens of thousands may wait for their turn.
+#[tokio::test]
+async fn what_waits_takes_little() {
+    let prober = Prober::new(&Settings::default());
+    let target = target("https/", closed().await, BRIEF);
+    let size = size_of_val(&prober.probe(&target));
+    assert!(size < 1024, "{size} octets");
+}

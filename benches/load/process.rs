@@ -1,0 +1,207 @@
+//! Processes: started, watched, and ended by their ids.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a process may take to end before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A process that ends with its owner.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts a program that writes what it has to say to `log`.
+    pub(crate) fn start(
+        program: impl AsRef<OsStr>,
+        arguments: &[&str],
+        log: &Path,
+    ) -> io::Result<Self> {
+        let log = fs::File::create(log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self { child: command.spawn()? })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal by name, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) -> io::Result<()> {
+        Command::new("kill")
+            .args([&format!("-{name}"), &self.id().to_string()])
+            .status()
+            .map(|_| ())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.signal("TERM");
+        let deadline = Instant::now() + PATIENCE;
+        while self.runs() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Where it has not ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that runs on one processor only, where one is named.
+pub(crate) fn on(processor: Option<usize>, program: impl AsRef<OsStr>) -> Command {
+    match processor {
+        None => Command::new(program),
+        Some(processor) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &processor.to_string()]).arg(program);
+            command
+        }
+    }
+}
+
+/// What a process has used of processors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// On a processor.
+    pub(crate) nanoseconds: u64,
+    /// In user and in kernel mode, in clock ticks: a sample of the same.
+    user: u64,
+    kernel: u64,
+}
+
+impl Usage {
+    /// Of all threads that live, and of those of its children.
+    pub(crate) fn read(pid: u32) -> io::Result<Self> {
+        let mut sum = Self::of_one(pid)?;
+        for child in tree(pid).into_iter().skip(1) {
+            if let Ok(of_child) = Self::of_one(child) {
+                sum.nanoseconds += of_child.nanoseconds;
+                sum.user += of_child.user;
+                sum.kernel += of_child.kernel;
+            }
+        }
+        Ok(sum)
+    }
+
+    fn of_one(pid: u32) -> io::Result<Self> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may have ended meanwhile.
+            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            let first = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            nanoseconds += first.unwrap_or(0);
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name, in parentheses, may hold spaces; user and kernel time are fields 14 and 15.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let mut fields = fields.split_whitespace().skip(11).map(|f| f.parse().unwrap_or(0));
+        let mut field = || fields.next().unwrap_or(0);
+        Ok(Self { nanoseconds, user: field(), kernel: field() })
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            nanoseconds: self.nanoseconds.saturating_sub(before.nanoseconds),
+            user: self.user.saturating_sub(before.user),
+            kernel: self.kernel.saturating_sub(before.kernel),
+        }
+    }
+
+    pub(crate) fn user_share(self) -> f64 {
+        self.user as f64 / (self.user + self.kernel).max(1) as f64
+    }
+}
+
+/// Resident memory of a process now and at its peak, megabytes (10^6).
+pub(crate) fn memory(pid: u32) -> io::Result<(f64, f64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let kibibytes: f64 = line.split_whitespace().next().unwrap_or("0").parse().unwrap_or(0.0);
+        kibibytes * 1024.0 / 1e6
+    };
+    Ok((field("VmRSS:"), field("VmHWM:")))
+}
+
+/// A process and all that it has started.
+fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(pid) = found.get(at) {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(path).unwrap_or_default();
+        found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        at += 1;
+    }
+    found
+}
+
+/// Memory of a process and its children, megabytes, what they share counted once.
+pub(crate) fn proportional_memory(pid: u32) -> io::Result<f64> {
+    let mut kibibytes = 0.0;
+    for pid in tree(pid) {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+        kibibytes += line.split_whitespace().next().unwrap_or("0").parse().unwrap_or(0.0);
+    }
+    Ok(kibibytes * 1024.0 / 1e6)
+}
+
+/// Has all threads of a process and its children run on one processor only.
+pub(crate) fn pin(pid: u32, processor: usize) -> io::Result<()> {
+    for pid in tree(pid) {
+        let arguments = ["-a", "-p", "-c", &processor.to_string(), &pid.to_string()];
+        let output = Command::new("taskset").args(arguments).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// An address on loopback whose port is free over TCP and UDP.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+}
+
+/// Sends `query` again and again until `done` says that the reply is right; the time that took.
+pub(crate) fn until_answered(
+    server: SocketAddr,
+    query: &[u8],
+    limit: Duration,
+    mut done: impl FnMut(&[u8]) -> bool,
+) -> io::Result<Duration> {
+    let start = Instant::now();
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    // Not connected, so that a server that is not there yet is no error.
+    socket.set_read_timeout(Some(Duration::from_millis(5)))?;
+    let mut reply = [0; 4096];
+    while start.elapsed() < limit {
+        socket.send_to(query, server)?;
+        if let Ok(len) = socket.recv(&mut reply)
+            && done(&reply[..len])
+        {
+            return Ok(start.elapsed());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {server} in {limit:?}")))
+}

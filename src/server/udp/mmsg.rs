@@ -1,0 +1,464 @@
+//! `recvmmsg` and `sendmmsg`, the only `unsafe` of this crate.
+//!
+//! *Owns*: the buffers of a batch and the headers by which the kernel finds them. *Guarantees*: it
+//! allocates when made and never again. *Does not*: know DNS, or why a reply goes where it goes.
+//!
+//! Why not nix: its `sendmmsg` gives all datagrams of a call the same control messages, where each
+//! train needs its own length and each reply its own source, and its `sendmsg` allocates every time.
+
+#![allow(unsafe_code, reason = "two system calls that no safe wrapper makes as they are needed")]
+#![allow(clippy::unnecessary_cast, reason = "lengths have other widths with musl")]
+
+use std::mem::{offset_of, size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::libc::{
+    IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, MSG_TRUNC, MSG_WAITFORONE, SOL_UDP,
+    UDP_SEGMENT, c_int, c_uint, cmsghdr, iovec, mmsghdr, recvmmsg, sendmmsg,
+};
+
+use super::packet::{Asked, Peer};
+use super::train::{Cars, Destination, Trains};
+use super::{BATCH, Bound, Segmentation};
+use crate::telemetry::Family;
+
+/// The longest query taken, octets: the largest payload size that we can be configured to announce
+/// (RFC 6891 §6.2.3), and a cache line that keeps the fronts of all buffers from meeting in the
+/// same cache sets. Nearly all stay below 512; what is never written to takes no memory.
+const QUERY: usize = 4096 + 64;
+
+/// Room for a reply: the largest `udp_payload` of [`crate::snapshot::Identity`], and a cache line.
+const REPLY: usize = 4096 + 64;
+
+/// A control message with its data (cmsg(3)). The alignment of the header pads the whole to a
+/// multiple of it, which is `CMSG_SPACE`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Control<T> {
+    header: cmsghdr,
+    data: T,
+}
+
+/// Octets of `header` and `data`, not padded: `CMSG_LEN`.
+const fn control_len(data: usize) -> usize {
+    size_of::<cmsghdr>() + data
+}
+
+/// Octets of the same, padded: `CMSG_SPACE`.
+const fn control_space(data: usize) -> usize {
+    control_len(data.next_multiple_of(align_of::<cmsghdr>()))
+}
+
+// As `CMSG_DATA` has it: right behind the header, which is aligned for whatever follows.
+const _: () = {
+    assert!(offset_of!(Control<Asked>, data) == size_of::<cmsghdr>());
+    assert!(offset_of!(Control<u16>, data) == size_of::<cmsghdr>());
+    assert!(size_of::<cmsghdr>().is_multiple_of(align_of::<cmsghdr>()));
+    assert!(size_of::<Control<Asked>>() == control_space(size_of::<Asked>()));
+};
+
+/// What a control message says, by family: level and type.
+fn information(family: Family) -> (c_int, c_int) {
+    match family {
+        Family::V4 => (IPPROTO_IP, IP_PKTINFO),
+        Family::V6 => (IPPROTO_IPV6, IPV6_PKTINFO),
+    }
+}
+
+/// A header that points to nothing.
+fn header() -> mmsghdr {
+    // SAFETY: it consists of integers and pointers, for which zero is a value.
+    unsafe { zeroed() }
+}
+
+/// A slice of nothing.
+const NOTHING: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+
+impl<T> Control<T> {
+    fn new(data: T) -> Self {
+        // SAFETY: the header consists of integers.
+        Self { header: unsafe { zeroed() }, data }
+    }
+
+    /// With its level, its type, and the octets of its data that count.
+    fn fill(&mut self, (level, kind): (c_int, c_int), data: T, len: usize) {
+        self.header.cmsg_len = control_len(len) as _;
+        self.header.cmsg_level = level;
+        self.header.cmsg_type = kind;
+        self.data = data;
+    }
+}
+
+/// Queries as they were received.
+pub(super) struct Inbox {
+    bound: Bound,
+    headers: Box<[mmsghdr; BATCH]>,
+    slices: Box<[iovec; BATCH]>,
+    peers: Box<[Peer; BATCH]>,
+    controls: Box<[Control<Asked>; BATCH]>,
+    buffers: Box<[[u8; QUERY]]>,
+}
+
+/// A query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram<'a> {
+    pub(super) octets: &'a [u8],
+    pub(super) peer: Peer,
+    /// What it says of where it went to; none also where the socket has but one address.
+    pub(super) asked: Option<Asked>,
+    /// Whether more came than is taken.
+    pub(super) cut: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(bound: Bound) -> Self {
+        Self {
+            bound,
+            headers: Box::new([header(); BATCH]),
+            slices: Box::new([NOTHING; BATCH]),
+            peers: Box::new([Peer::default(); BATCH]),
+            controls: Box::new([Control::new(Asked::default()); BATCH]),
+            buffers: vec![[0; QUERY]; BATCH].into(),
+        }
+    }
+
+    /// Waits for a datagram, for as long as the socket's time-out says, and takes what has come by
+    /// then. Returns how many.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        for i in 0..BATCH {
+            let buffer = &mut self.buffers[i];
+            self.slices[i] = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: QUERY };
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.peers[i]).cast();
+            header.msg_namelen = Peer::len(self.bound.family) as _;
+            header.msg_iov = &raw mut self.slices[i];
+            header.msg_iovlen = 1;
+            if self.bound.wildcard {
+                header.msg_control = ptr::from_mut(&mut self.controls[i]).cast();
+                header.msg_controllen = size_of::<Control<Asked>>() as _;
+            }
+        }
+        let (headers, flags) = (self.headers.as_mut_ptr(), MSG_WAITFORONE);
+        // SAFETY: `headers` points to `BATCH` headers, all written above. Their pointers were made
+        // above from fields of `self`, which is borrowed until the call is over, and none of those
+        // fields was touched since; the lengths beside them are those of what they point to. All
+        // of it is plain memory in which any octets are valid values. No time-out is given.
+        let count = unsafe {
+            recvmmsg(socket.as_raw_fd(), headers, BATCH as c_uint, flags, ptr::null_mut())
+        };
+        Errno::result(count).map(|count| count as usize)
+    }
+
+    /// A datagram of those that the last call received; `index` is below their number.
+    #[inline]
+    pub(super) fn datagram(&self, index: usize) -> Datagram<'_> {
+        let header = &self.headers[index];
+        let len = (header.msg_len as usize).min(QUERY);
+        Datagram {
+            octets: &self.buffers[index][..len],
+            peer: self.peers[index],
+            asked: if self.bound.wildcard { self.asked(index) } else { None },
+            cut: header.msg_hdr.msg_flags & MSG_TRUNC != 0,
+        }
+    }
+
+    fn asked(&self, index: usize) -> Option<Asked> {
+        let Control { header, data } = self.controls[index];
+        let len = control_len(Asked::len(self.bound.family));
+        // What the kernel did not write is what was there before, of an earlier datagram.
+        let written = self.headers[index].msg_hdr.msg_controllen as usize >= len;
+        let is_information =
+            (header.cmsg_level, header.cmsg_type) == information(self.bound.family);
+        let whole = header.cmsg_len as usize >= len;
+        (written && is_information && whole).then(|| data.source(self.bound.family))
+    }
+}
+
+/// Control messages of a train: the length of its cars, then its source. In this order because
+/// the next message begins where `CMSG_SPACE` of the one before ends, and only of the length is
+/// that the same for both families.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Way {
+    segment: Control<u16>,
+    source: Control<Asked>,
+}
+
+const _: () = {
+    assert!(offset_of!(Way, source) == control_space(size_of::<u16>()));
+    assert!(size_of::<Way>() == offset_of!(Way, source) + size_of::<Control<Asked>>());
+};
+
+/// Where the source of a reply stands in its [`Way`].
+const SOURCE: usize = offset_of!(Way, source);
+
+/// Replies on their way out.
+pub(super) struct Outbox {
+    family: Family,
+    buffers: Box<[[u8; REPLY]]>,
+    destinations: Vec<Destination>,
+    trains: Trains,
+    /// One for each train.
+    headers: Box<[mmsghdr; BATCH]>,
+    /// One for each reply, those of a train in a row.
+    slices: Box<[iovec; BATCH]>,
+    ways: Box<[Way; BATCH]>,
+}
+
+impl Outbox {
+    pub(super) fn new(family: Family, segmentation: Segmentation) -> Self {
+        let way = Way { segment: Control::new(0), source: Control::new(Asked::default()) };
+        Self {
+            family,
+            buffers: vec![[0; REPLY]; BATCH].into(),
+            destinations: Vec::with_capacity(BATCH),
+            trains: Trains::new(segmentation),
+            headers: Box::new([header(); BATCH]),
+            slices: Box::new([NOTHING; BATCH]),
+            ways: Box::new([way; BATCH]),
+        }
+    }
+
+    /// Room for the next reply; there is some for as many as a batch has queries.
+    #[inline]
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        &mut self.buffers[self.destinations.len()]
+    }
+
+    /// What was written to the room is a reply.
+    #[inline]
+    pub(super) fn push(&mut self, destination: Destination) {
+        debug_assert!(destination.len <= REPLY && self.destinations.len() < BATCH);
+        self.destinations.push(destination);
+    }
+
+    /// Sends all and is empty. Returns how many could not be sent.
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+        self.trains.make(&self.destinations);
+        let count = self.address();
+        let (mut done, mut failed) = (0, 0);
+        while done < count {
+            match self.call(socket, done, count) {
+                // The kernel stops before a datagram that it cannot send, and the next call says
+                // why.
+                Ok(sent) => done += sent,
+                Err(Errno::EINTR) => {}
+                // The send buffer stayed full for as long as we wait: the way out is blocked for
+                // all.
+                Err(Errno::EAGAIN) => {
+                    failed += self.headers[done..count].iter().map(cars).sum::<usize>();
+                    break;
+                }
+                Err(_) => {
+                    failed += self.send_singly(socket, done);
+                    done += 1;
+                }
+            }
+        }
+        self.destinations.clear();
+        failed
+    }
+
+    /// Writes a header for each train; returns how many there are.
+    fn address(&mut self) -> usize {
+        let Self { family, buffers, destinations, trains, headers, slices, ways } = self;
+        let buffers = buffers.as_mut_ptr();
+        let (mut count, mut filled) = (0, 0);
+        for (length, cars) in trains.iter() {
+            let (header, way) = (&mut headers[count].msg_hdr, &mut ways[count]);
+            let asked = destinations[cars.first()].asked;
+            header.msg_namelen = Peer::len(*family) as _;
+            header.msg_iovlen = cars.len() as _;
+            let end = match asked {
+                None => SOURCE,
+                Some(asked) => {
+                    let len = Asked::len(*family);
+                    way.source.fill(information(*family), asked, len);
+                    SOURCE + control_space(len)
+                }
+            };
+            header.msg_controllen = (end - begin(&cars)) as _;
+            if cars.len() > 1 {
+                way.segment.fill((SOL_UDP, UDP_SEGMENT), length, size_of::<u16>());
+            }
+            for reply in cars {
+                let start = buffers.wrapping_add(reply).cast();
+                slices[filled] = iovec { iov_base: start, iov_len: destinations[reply].len };
+                filled += 1;
+            }
+            count += 1;
+        }
+        // Pointers come last: what they lead to is not touched from here until all is sent.
+        let (to, slices, ways) =
+            (destinations.as_mut_ptr(), slices.as_mut_ptr(), ways.as_mut_ptr());
+        filled = 0;
+        for (train, (_, cars)) in trains.iter().enumerate() {
+            let header = &mut headers[train].msg_hdr;
+            let to = to.wrapping_add(cars.first());
+            header.msg_name = to.wrapping_byte_add(offset_of!(Destination, peer)).cast();
+            header.msg_iov = slices.wrapping_add(filled);
+            filled += cars.len();
+            let way = ways.wrapping_add(train);
+            header.msg_control = way.wrapping_byte_add(begin(&cars)).cast();
+        }
+        count
+    }
+
+    /// Sends the trains from `first` to before `end`; returns how many left before one did not.
+    fn call(&mut self, socket: BorrowedFd<'_>, first: usize, end: usize) -> Result<usize, Errno> {
+        let headers = &mut self.headers[first..end];
+        let (headers, count) = (headers.as_mut_ptr(), headers.len() as c_uint);
+        // SAFETY: `headers` points to `count` headers, which `address` has written. Their pointers
+        // lead into buffers, destinations, slices and ways of `self`, which is borrowed until the
+        // call is over; since they were made nothing has touched those. Slices are as long as
+        // replies, which fit their buffers; as many belong to a header as its train has cars;
+        // names and control messages have the lengths of their types. The kernel reads all that,
+        // and writes to the headers alone.
+        let sent = unsafe { sendmmsg(socket.as_raw_fd(), headers, count, 0) };
+        Errno::result(sent).map(|sent| sent as usize)
+    }
+
+    /// Sends the cars of a train one by one, after the kernel has refused it as a whole: some
+    /// ways (IPsec, a small MTU) take no trains. Returns how many could not be sent.
+    fn send_singly(&mut self, socket: BorrowedFd<'_>, train: usize) -> usize {
+        let cars = cars(&self.headers[train]);
+        if cars == 1 {
+            // It was alone, and tried.
+            return 1;
+        }
+        let header = &mut self.headers[train].msg_hdr;
+        header.msg_iovlen = 1;
+        header.msg_control = header.msg_control.wrapping_byte_add(SOURCE);
+        header.msg_controllen = (header.msg_controllen as usize - SOURCE) as _;
+        let mut failed = 0;
+        for _ in 0..cars {
+            let mut sent = Err(Errno::EINTR);
+            while sent == Err(Errno::EINTR) {
+                sent = self.call(socket, train, train + 1);
+            }
+            failed += usize::from(sent.is_err());
+            let header = &mut self.headers[train].msg_hdr;
+            header.msg_iov = header.msg_iov.wrapping_add(1);
+        }
+        failed
+    }
+}
+
+/// Where in its [`Way`] the control messages of a train begin.
+fn begin(cars: &Cars<'_>) -> usize {
+    if cars.len() > 1 { 0 } else { SOURCE }
+}
+
+/// Replies in a train.
+fn cars(header: &mmsghdr) -> usize {
+    header.msg_hdr.msg_iovlen as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, UdpSocket};
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use nix::libc::{SO_NO_CHECK, SOL_SOCKET, setsockopt};
+
+    use super::*;
+
+    const BOUND: Bound = Bound { family: Family::V4, wildcard: false };
+
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+    }
+
+    /// The peer of a socket, as a datagram of it shows it.
+    fn peer(of: &UdpSocket) -> Peer {
+        let receiver = socket();
+        of.send_to(b"who", receiver.local_addr().unwrap()).unwrap();
+        let mut inbox = Inbox::new(BOUND);
+        assert_eq!(inbox.receive(receiver.as_fd()).unwrap(), 1);
+        let datagram = inbox.datagram(0);
+        assert_eq!((datagram.octets, datagram.cut), (&b"who"[..], false));
+        let (address, port) = datagram.peer.client(Family::V4);
+        assert_eq!(SocketAddr::from((address, port)), of.local_addr().unwrap());
+        datagram.peer
+    }
+
+    fn push(outbox: &mut Outbox, peer: Peer, reply: &[u8]) {
+        outbox.room()[..reply.len()].copy_from_slice(reply);
+        outbox.push(Destination { peer, asked: None, len: reply.len() });
+    }
+
+    fn hears(socket: &UdpSocket, expected: &[&[u8]]) {
+        for expected in expected {
+            let mut octets = [0; REPLY];
+            let len = socket.recv(&mut octets).unwrap();
+            assert_eq!(&octets[..len], *expected);
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_cannot_be_sent_does_not_hold_up_the_rest() {
+        let (from, to) = (socket(), socket());
+        let good = peer(&to);
+        // Nothing can be sent to port 0.
+        let bad = good.with_port(0);
+        let mut outbox = Outbox::new(Family::V4, Segmentation::Absent);
+        for (to, reply) in [(bad, b"0"), (good, b"1"), (bad, b"2"), (good, b"3"), (bad, b"4")] {
+            push(&mut outbox, to, reply);
+        }
+        assert_eq!(outbox.send(from.as_fd()), 3);
+        hears(&to, &[b"1", b"3"]);
+    }
+
+    #[test]
+    fn trains_arrive_car_by_car() {
+        let (from, one, other) = (socket(), socket(), socket());
+        let segmentation = Segmentation::of(&from);
+        let mut outbox = Outbox::new(Family::V4, segmentation);
+        let peers = [peer(&one), peer(&other)];
+        // Twice, as headers and buffers are used again.
+        for _ in 0..2 {
+            for (to, reply) in [(0, "abc"), (1, "def"), (0, "ghi"), (0, "j"), (0, "k"), (1, "lm")] {
+                push(&mut outbox, peers[to], reply.as_bytes());
+            }
+            assert_eq!(outbox.send(from.as_fd()), 0);
+            hears(&one, &[b"abc", b"ghi", b"j", b"k"]);
+            hears(&other, &[b"def", b"lm"]);
+        }
+    }
+
+    #[test]
+    fn a_train_that_is_refused_is_sent_car_by_car() {
+        let (from, to) = (socket(), socket());
+        let mut outbox = Outbox::new(Family::V4, Segmentation::Present);
+        // Segmentation needs checksums, and this socket sends none.
+        let on: c_int = 1;
+        let (option, len) = (ptr::from_ref(&on).cast(), size_of::<c_int>());
+        // SAFETY: the option is the number of this length that `on` holds.
+        let set =
+            unsafe { setsockopt(from.as_raw_fd(), SOL_SOCKET, SO_NO_CHECK, option, len as _) };
+        assert_eq!(set, 0);
+        let peer = peer(&to);
+        for reply in [b"abc", b"def", b"ghi"] {
+            push(&mut outbox, peer, reply);
+        }
+        outbox.trains.make(&outbox.destinations);
+        assert_eq!(outbox.address(), 1, "one train");
+        assert!(outbox.call(from.as_fd(), 0, 1).is_err(), "refused by the kernel");
+        assert_eq!(outbox.send(from.as_fd()), 0);
+        hears(&to, &[b"abc", b"def", b"ghi"]);
+    }
+
+    #[test]
+    fn what_is_longer_than_any_query_is_known() {
+        let (from, to) = (socket(), socket());
+        from.send_to(&[7; QUERY + 1], to.local_addr().unwrap()).unwrap();
+        let mut inbox = Inbox::new(BOUND);
+        assert_eq!(inbox.receive(to.as_fd()).unwrap(), 1);
+        assert!(inbox.datagram(0).cut);
+    }
+}

@@ -1,0 +1,163 @@
+//! Socket addresses and packet information as the kernel lays them out, read and written without
+//! pointers.
+//!
+//! Linux fixes these layouts (`netinet/in.h`, ip(7), ipv6(7)); the assertions below compare ours
+//! with those of libc.
+
+use std::mem::{align_of, offset_of, size_of};
+use std::net::{IpAddr, Ipv6Addr};
+
+use nix::libc::{in_pktinfo, in6_pktinfo, sockaddr_in, sockaddr_in6};
+
+use crate::telemetry::Family;
+
+/// Words of the longest socket address: `sockaddr_in6`.
+const ADDRESS: usize = 7;
+
+/// Words of the longest packet information: `in6_pktinfo`.
+const INFORMATION: usize = 5;
+
+/// A `sockaddr_in` or `sockaddr_in6`. What the kernel leaves unwritten is zero, so that equal
+/// words mean the same socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Peer([u32; ADDRESS]);
+
+/// An `in_pktinfo` or `in6_pktinfo`: the address that was asked, in the form in which it is given
+/// to the kernel as the source of the reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Asked([u32; INFORMATION]);
+
+const _: () = {
+    assert!(size_of::<Peer>() == size_of::<sockaddr_in6>());
+    assert!(align_of::<Peer>() == align_of::<sockaddr_in6>());
+    assert!(align_of::<Peer>() == align_of::<sockaddr_in>());
+    assert!(offset_of!(sockaddr_in, sin_port) == 2 && offset_of!(sockaddr_in6, sin6_port) == 2);
+    assert!(offset_of!(sockaddr_in, sin_addr) == 4 && offset_of!(sockaddr_in6, sin6_addr) == 8);
+    assert!(size_of::<Asked>() == size_of::<in6_pktinfo>());
+    assert!(align_of::<Asked>() == align_of::<in6_pktinfo>());
+    assert!(align_of::<Asked>() == align_of::<in_pktinfo>());
+    assert!(offset_of!(in_pktinfo, ipi_ifindex) == 0);
+    assert!(offset_of!(in6_pktinfo, ipi6_addr) == 0 && offset_of!(in6_pktinfo, ipi6_ifindex) == 16);
+};
+
+impl Peer {
+    /// Octets that an address of `family` has.
+    pub(super) fn len(family: Family) -> usize {
+        match family {
+            Family::V4 => size_of::<sockaddr_in>(),
+            Family::V6 => size_of::<sockaddr_in6>(),
+        }
+    }
+
+    /// Address and port of a client.
+    pub(super) fn client(&self, family: Family) -> (IpAddr, u16) {
+        let [_, _, high, low] = self.0[0].to_ne_bytes();
+        let address = match family {
+            Family::V4 => IpAddr::from(self.0[1].to_ne_bytes()),
+            Family::V6 => ipv6(&self.0[2..6]).into(),
+        };
+        (address, u16::from_be_bytes([high, low]))
+    }
+
+    /// A number whose high bits are seldom the same for two peers of one batch.
+    pub(super) fn mix(&self) -> u32 {
+        // In network order what differs between neighbours, the port and the last octets of the
+        // address, is in the low bits, which the product by the golden ratio spreads upwards. Flow
+        // and scope of IPv6 tell nothing of their own.
+        let [port, v4, a, b, c, d, _] = self.0.map(u32::from_be);
+        let address = v4 ^ a.rotate_left(7) ^ b.rotate_left(13) ^ c.rotate_left(19) ^ d;
+        (port ^ address.rotate_left(11)).wrapping_mul(0x9E37_79B9)
+    }
+}
+
+impl Asked {
+    /// Octets that the packet information of `family` has.
+    pub(super) fn len(family: Family) -> usize {
+        match family {
+            Family::V4 => size_of::<in_pktinfo>(),
+            Family::V6 => size_of::<in6_pktinfo>(),
+        }
+    }
+
+    /// What to answer from, by what came with a query.
+    pub(super) fn source(mut self, family: Family) -> Self {
+        match family {
+            // The local address (for a broadcast not its destination) stays in `ipi_spec_dst`;
+            // interface 0 leaves the way back to the routing table.
+            Family::V4 => self.0[0] = 0,
+            // fe80::/10 means nothing without its interface; all else goes by the routing table.
+            Family::V6 if ipv6(&self.0[..4]).is_unicast_link_local() => {}
+            Family::V6 => self.0[4] = 0,
+        }
+        self
+    }
+}
+
+/// The address in four words.
+fn ipv6(words: &[u32]) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    for (octets, word) in octets.chunks_exact_mut(4).zip(words) {
+        octets.copy_from_slice(&word.to_ne_bytes());
+    }
+    octets.into()
+}
+
+#[cfg(test)]
+impl Peer {
+    /// The same at another port.
+    pub(super) fn with_port(mut self, port: u16) -> Self {
+        let [family, more, ..] = self.0[0].to_ne_bytes();
+        let [high, low] = port.to_be_bytes();
+        self.0[0] = u32::from_ne_bytes([family, more, high, low]);
+        self
+    }
+}
+
+#[cfg(test)]
+impl Asked {
+    /// Any that is the same for the same number.
+    pub(super) fn test(number: u32) -> Self {
+        Self([number; INFORMATION])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words<const N: usize>(octets: &[u8]) -> [u32; N] {
+        let mut words = [0; N];
+        for (word, octets) in words.iter_mut().zip(octets.chunks(4)) {
+            *word = u32::from_ne_bytes(octets.try_into().unwrap());
+        }
+        words
+    }
+
+    #[test]
+    fn clients_are_read() {
+        let v4 = Peer(words(&[0, 0, 0x14, 0xE9, 192, 0, 2, 1]));
+        assert_eq!(v4.client(Family::V4), (IpAddr::from([192, 0, 2, 1]), 5353));
+        let mut octets = [0; 28];
+        octets[2..4].copy_from_slice(&[0, 53]);
+        let address: Ipv6Addr = "2001:db8::17".parse().unwrap();
+        octets[8..24].copy_from_slice(&address.octets());
+        let v6 = Peer(words(&octets));
+        assert_eq!(v6.client(Family::V6), (address.into(), 53));
+    }
+
+    #[test]
+    fn replies_leave_by_the_routing_table_but_on_links() {
+        let v4 = Asked(words(&[9, 0, 0, 0, 127, 0, 0, 2, 127, 0, 0, 3]));
+        assert_eq!(v4.source(Family::V4), Asked(words(&[0, 0, 0, 0, 127, 0, 0, 2, 127, 0, 0, 3])));
+        for (address, kept) in [("fe80::1", 9), ("febf::1", 9), ("fec0::1", 0), ("2001:db8::1", 0)]
+        {
+            let address: Ipv6Addr = address.parse().unwrap();
+            let mut asked = Asked(words(&address.octets()));
+            asked.0[4] = 9;
+            let source = asked.source(Family::V6);
+            assert_eq!((source.0[4], &source.0[..4]), (kept, &asked.0[..4]), "{address}");
+        }
+    }
+}
