@@ -8,7 +8,7 @@ use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
 use meridian::health;
 use meridian::health::votes::{self, Quorum};
-use meridian::model::{CheckMode, ClusterId, Label, Policy, WhenNoneHealthy};
+use meridian::model::{CheckMode, ClusterId, Label, MinReady, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
 fn shipped() -> PathBuf {
@@ -162,7 +162,7 @@ geo:
     let zone = &config.federation;
     assert!(matches!(zone.policy, Policy::Nearest(n) if n.get() == 2));
     assert!(matches!(zone.when_none_healthy, WhenNoneHealthy::Addresses(_)));
-    assert_eq!((zone.max_addresses.get(), config.health.min_ready), (3, 0));
+    assert_eq!((zone.max_addresses.get(), config.health.min_ready), (3, MinReady::Count(0)));
     let records: Vec<_> =
         zone.records.iter().map(|r| (r.owner.to_string(), r.rtype, r.ttl, r.rdata.len())).collect();
     assert_eq!(

@@ -119,8 +119,8 @@ impl Files {
             KnownView { name: label(&cluster(at)), source, view }
         };
         let views = (0..self.size.clusters).map(view).collect();
-        let state = LastGood { views, registry: None };
-        lastgood::save(&self.path("state"), &state).map_err(io::Error::other)
+        let kept = LastGood { views, registry: None };
+        lastgood::save(&self.path("state"), &kept).map_err(io::Error::other)
     }
 }
 

@@ -100,7 +100,8 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
                 region: Some(label(&format!("{region}{suffix}"))),
                 zones: [label(&format!("{zone}{suffix}"))].into(),
                 location: Coordinates::new(latitude - turn, longitude + turn).ok(),
-                drain: false,
+                drain: Default::default(),
+                force: None,
                 stale_grace: None,
                 checks: Default::default(),
             }
@@ -127,6 +128,7 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
         ttl: 180,
         negative_ttl: 60,
         unhealthy_ttl: 5,
+        unsettled_ttl: None,
         max_addresses: NonZeroU16::new(8).expect("not zero"),
         policy: Policy::All,
         ties: Ties::Rotate,
@@ -151,6 +153,8 @@ pub(crate) fn inputs(services: usize, clusters: usize) -> Inputs {
             Standing { state: ClusterState::Up, since: 0, reason: Reason::Current };
             clusters
         ],
+        overrides: Default::default(),
+        phases: Default::default(),
         compiled: None,
         now: 1_700_000_000,
     }

@@ -142,6 +142,8 @@ struct Answer<'s, 'q, 'b> {
     apex: Owner,
     soa: &'s [u8],
     most_negative_ttl: u32,
+    /// TTL of the records of the service that is asked for, seconds.
+    ttl: u32,
     /// Where the chain within D begins.
     head: Owner,
     zone: ZoneKind,
@@ -190,6 +192,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
             apex: Owner::QUESTION,
             soa: &[],
             most_negative_ttl: u32::MAX,
+            ttl: 0,
             head: Owner::QUESTION,
             zone: ZoneKind::None,
             located: LocatedBy::Nothing,

@@ -33,16 +33,18 @@ impl<'s> Eligible<'s> {
     ) -> Self {
         let only = if let Level::Shard(cluster) = level { Some(cluster) } else { None };
         let level = snapshot.zone.levels().clusters(level);
-        Self { low: 0, base, others: [Some(&live.served), Some(&snapshot.up), level], only }
-            .with_low()
+        let [served, up] = live.eligible(&snapshot.up);
+        Self { low: 0, base, others: [Some(served), Some(up), level], only }.with_low()
     }
 
     /// The clusters of a set at the end of a chain, whatever their health: all, or the one whose
-    /// shard is asked for.
+    /// shard is asked for; but for those that operators force out.
     #[must_use]
-    pub fn all(base: &'s ClusterSet, end: Level) -> Self {
+    pub fn all(base: &'s ClusterSet, snapshot: &'s Snapshot, live: &'s Live, end: Level) -> Self {
         let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
-        Self { low: 0, base, others: [None; 3], only }.with_low()
+        let unbarred = live.exception.as_ref().map(|exception| &exception.unbarred);
+        let others = [Some(&snapshot.unbarred), unbarred, None];
+        Self { low: 0, base, others, only }.with_low()
     }
 
     #[inline]

@@ -39,6 +39,7 @@ impl<'s> Answer<'s, '_, '_> {
     pub(super) fn service(&mut self, name: ServiceName<'s>) -> Result<(), Full> {
         let snapshot = self.snapshot;
         let live = snapshot.live(name.position);
+        self.ttl = snapshot.ttl(name.service, live);
         let path = resolve(snapshot, live, &name);
         if let Some(first) = path.cnames().first() {
             // "A CNAME stands for every type but CNAME and ANY" (DESIGN §2 rule 2); for these it
@@ -85,7 +86,7 @@ impl<'s> Answer<'s, '_, '_> {
             !Eligible::served(base, snapshot, live, path.level).is_empty()
         });
         let eligible = Eligible::served(wanted.base(name.service), snapshot, live, path.level);
-        if self.data(name, path, wanted, &eligible, name.service.ttl)? {
+        if self.data(name, path, wanted, &eligible, self.ttl)? {
             return Ok(());
         }
         // "A level with any served shard has no CNAME, also for a type that it lacks: NODATA
@@ -159,12 +160,14 @@ impl<'s> Answer<'s, '_, '_> {
     ) -> Result<(), Full> {
         let service = name.service;
         // What stands in is to be gone as soon as a shard is back.
-        let ttl = service.ttl.min(self.snapshot.zone.settings().unhealthy_ttl);
+        let ttl = self.ttl.min(self.snapshot.zone.settings().unhealthy_ttl);
         let answered = match stand_in {
             WhenNoneHealthy::Nothing => self.chain(name, path).map(|_| false)?,
             WhenNoneHealthy::All => {
                 let wanted = self.wanted(name, |family| !service.addressed(family).is_empty());
-                let eligible = Eligible::all(wanted.base(service), path.level);
+                let base = wanted.base(service);
+                let live = self.snapshot.live(name.position);
+                let eligible = Eligible::all(base, self.snapshot, live, path.level);
                 self.data(name, path, wanted, &eligible, ttl)?
             }
             WhenNoneHealthy::Name(target) => {
@@ -213,7 +216,7 @@ impl<'s> Answer<'s, '_, '_> {
             name.service.key.wire(),
             snapshot.zone.levels().tail(to),
         ];
-        self.reply.cname(owner, name.service.ttl, &labels, self.apex)
+        self.reply.cname(owner, self.ttl, &labels, self.apex)
     }
 
     /// The addresses of the eligible clusters, nearest first.

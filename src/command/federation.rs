@@ -1,6 +1,7 @@
 //! From a configuration to the parts that run.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use meridian::cluster::lastgood::{KnownCluster, LastGood, Registry};
 use meridian::cluster::{self, Feed, Office, Source};
 use meridian::config::Config;
 use meridian::geo;
+use meridian::health::overrides;
 use meridian::model::{ClusterId, Member, Report};
-use meridian::publisher::{AtlasReceiver, Checking, Progress, Publisher, Reload, Settings};
+use meridian::publisher::{
+    AtlasReceiver, Checking, OverridesReceiver, Progress, Publisher, Reload, Settings,
+};
 use meridian::snapshot::{Federation, Membership, Snapshot, SnapshotCell};
 use meridian::telemetry::Telemetry;
 use tokio::sync::{Notify, watch};
@@ -24,9 +28,30 @@ pub(crate) struct Running {
     feeds: Vec<Arc<Feed>>,
     shared: cluster::Shared,
     geo: Arc<Geography>,
+    overrides: Arc<OverridesFile>,
     home: Option<RunningHome>,
     /// What the home cluster registers, or did in an earlier run.
     registry: Option<Arc<Registry>>,
+}
+
+/// The task that keeps up with the overrides file; it runs as long as the server and is told of
+/// another file.
+#[derive(Debug)]
+pub(crate) struct OverridesFile {
+    file: watch::Sender<Option<PathBuf>>,
+    /// What is in force.
+    pub(crate) overrides: OverridesReceiver,
+}
+
+impl OverridesFile {
+    /// Reads the file at once, so that nothing is answered against it.
+    fn start(file: Option<PathBuf>, wake: Arc<Notify>) -> Self {
+        let loader = overrides::watch::Loader::new(file.clone());
+        let (overrides, seen) = watch::channel(loader.current().clone());
+        let (file, file_seen) = watch::channel(file);
+        tokio::spawn(overrides::watch::run(loader, file_seen, overrides, wake));
+        Self { file, overrides: seen }
+    }
 }
 
 /// The home cluster being read.
@@ -238,6 +263,17 @@ impl Running {
             }
             None => Arc::new(Geography::start(config.geo.clone())),
         };
+        let overrides = match before {
+            Some(before) => {
+                before.overrides.file.send_if_modified(|file| {
+                    let changed = *file != config.overrides;
+                    file.clone_from(&config.overrides);
+                    changed
+                });
+                before.overrides.clone()
+            }
+            None => Arc::new(OverridesFile::start(config.overrides.clone(), wake.clone())),
+        };
         let federation = Federation {
             zone: Arc::new(config.federation.clone()),
             health: config.health.clone(),
@@ -255,7 +291,12 @@ impl Running {
             home: home.as_ref().map(|running| running.home.clone()),
             registry: registry.clone(),
         };
-        (Self { sources, feeds, shared, geo, home, registry }, reload)
+        (Self { sources, feeds, shared, geo, overrides, home, registry }, reload)
+    }
+
+    /// The overrides file.
+    pub(crate) fn overrides(&self) -> OverridesReceiver {
+        self.overrides.overrides.clone()
     }
 
     /// Where ballots are carried by API servers.
@@ -279,7 +320,7 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
         let (mut running, reload) = Running::start(&config, &wake, Arc::default(), None);
         let atlas = running.geography().atlas.clone();
         let (publisher, mut handle) =
-            Publisher::new(reload, &[], atlas, wake.clone(), telemetry);
+            Publisher::new(reload, &[], atlas, running.overrides(), wake.clone(), telemetry);
         let task = tokio::spawn(
             publisher.run(Settings {
                 startup_grace: READ_LIMIT,

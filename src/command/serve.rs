@@ -59,8 +59,14 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let (running, first) = Running::start(&config, &wake, remembered.clone(), None);
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
-    let (publisher, handle) =
-        Publisher::new(first, &remembered.views, atlas, wake.clone(), telemetry.clone());
+    let (publisher, handle) = Publisher::new(
+        first,
+        &remembered.views,
+        atlas,
+        running.overrides(),
+        wake.clone(),
+        telemetry.clone(),
+    );
     drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
     let Handle { cell, mut progress, reloads, standings, checks, ballots } = handle;

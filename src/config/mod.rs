@@ -14,7 +14,7 @@ mod errors;
 mod raw;
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter};
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub federation: zone::Settings,
     /// Thresholds.
     pub health: health::Settings,
+    /// The file of overrides, where there is one.
+    pub overrides: Option<PathBuf>,
     /// Where clients are.
     pub geo: geo::Settings,
     /// How the server names itself.

@@ -57,13 +57,14 @@ pub(super) struct Federation {
     pub ttl: Option<Number>,
     pub negative_ttl: Option<Number>,
     pub unhealthy_ttl: Option<Number>,
+    pub unsettled_ttl: Option<Number>,
     pub max_addresses: Option<Number>,
     #[serde(default)]
     pub allow_nets: Vec<Text>,
     pub policy: Option<Spanned<Policy>>,
     pub sticky: Option<bool>,
     pub when_none_healthy: Option<Text>,
-    pub min_ready: Option<Number>,
+    pub min_ready: Option<Spanned<Scalar>>,
     pub export: Option<Spanned<Exported>>,
     pub addresses: Option<Addresses>,
     #[serde(default)]
@@ -144,6 +145,46 @@ impl<'de> Deserialize<'de> for Policy {
     }
 }
 
+/// A truth value, a number or a text, as text: what an annotation would have.
+#[derive(Debug)]
+pub(super) struct Scalar(pub String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl Visitor<'_> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a truth value, a number or a text")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
 /// A word, or `all` with lists.
 #[derive(Debug)]
 pub(super) enum Exported {
@@ -218,8 +259,7 @@ pub(super) struct Cluster {
     #[serde(default)]
     pub zones: Vec<Text>,
     pub location: Option<Spanned<Location>>,
-    #[serde(default)]
-    pub drain: bool,
+    pub drain: Option<Spanned<Scalar>>,
     pub namespaces: Option<Spanned<Vec<Text>>>,
     pub addresses: Option<Addresses>,
     pub source: Spanned<Source>,
@@ -341,10 +381,20 @@ pub(super) struct Health {
     pub failure_threshold: Option<Number>,
     pub success_threshold: Option<Number>,
     #[serde(default)]
+    pub load: Load,
+    pub overrides: Option<Text>,
+    #[serde(default)]
     pub checks: Checks,
     #[serde(default)]
     pub damping: Damping,
     pub votes: Option<Spanned<Votes>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Load {
+    pub limit: Option<Spanned<f64>>,
+    pub hysteresis: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -131,21 +131,22 @@ fn dump_level(
     let live = snapshot.live(name.position);
     let prefix = name.port.map_or_else(String::new, port_labels);
     let path = resolve(snapshot, live, name);
+    let ttl = snapshot.ttl(service, live);
     let own = format!("{prefix}{own}");
     if let Some(first) = path.cnames().first() {
         let target = owner(snapshot, service, path.after(*first));
-        return writeln!(out, "{own} {} IN CNAME {prefix}{target}", service.ttl);
+        return writeln!(out, "{own} {ttl} IN CNAME {prefix}{target}");
     }
-    let soon = service.ttl.min(snapshot.zone.settings().unhealthy_ttl);
+    let soon = ttl.min(snapshot.zone.settings().unhealthy_ttl);
     match (path.end, name.port) {
         (End::Served, port) => {
             let base = port.map_or(&service.clusters, |port| &port.clusters);
             let eligible = Eligible::served(base, snapshot, live, path.level);
-            dump_shards(snapshot, name, &own, service.ttl, &eligible, out)
+            dump_shards(snapshot, name, &own, ttl, &eligible, out)
         }
         (End::StandIn(WhenNoneHealthy::All), port) => {
             let base = port.map_or(&service.clusters, |port| &port.clusters);
-            let eligible = Eligible::all(base, path.level);
+            let eligible = Eligible::all(base, snapshot, live, path.level);
             dump_shards(snapshot, name, &own, soon, &eligible, out)
         }
         (End::StandIn(WhenNoneHealthy::Name(target)), None) => {

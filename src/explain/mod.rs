@@ -12,6 +12,7 @@ mod limit;
 mod table;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -24,12 +25,11 @@ use limit::Question;
 
 use crate::answer::{Eligible, End, Path, resolve};
 use crate::geo::Located;
-use crate::health::{self, Exclusion};
-use crate::model::{ClusterId, DomainName, Label, ServiceKey, ShardEntry, WhenNoneHealthy};
+use crate::model::{ClusterId, DomainName, Label, WhenNoneHealthy};
 use crate::snapshot::Snapshot;
 use crate::wire::QuestionName;
 use crate::wire::number::rtype;
-use crate::zone::{Family, Level, Lookup, ServiceName};
+use crate::zone::{Family, Lookup, ServiceName};
 
 /// What is to be explained.
 #[derive(Clone, Debug)]
@@ -132,6 +132,9 @@ pub struct ServiceStory {
     pub path: Vec<String>,
     /// What stands at the end of the path, in words.
     pub end: String,
+    /// TTL of its records now, seconds.
+    #[serde(default)]
+    pub ttl: u32,
     /// Which served shards are taken, as it is configured.
     pub policy: String,
     /// The neighbouring network that keeps the scope from being wider, and why; `None` where the
@@ -160,6 +163,9 @@ pub struct ClusterStory {
     pub excluded: Option<String>,
     /// Since when it is excluded for that reason (RFC 3339), where this was seen to begin.
     pub since: Option<String>,
+    /// Overrides in force, drains under way, doubts that lower the TTL.
+    #[serde(default)]
+    pub remark: Option<String>,
 }
 
 /// Tells how the answer to `request` comes about.
@@ -222,7 +228,9 @@ fn story(
         (None, None) => &name.service.clusters,
     };
     let (eligible, in_answer) = match path.end {
-        End::StandIn(WhenNoneHealthy::All) => (Eligible::all(base, path.level), true),
+        End::StandIn(WhenNoneHealthy::All) => {
+            (Eligible::all(base, snapshot, live, path.level), true)
+        }
         end => {
             let served = Eligible::served(base, snapshot, live, path.level);
             (served, matches!(end, End::Served))
@@ -238,7 +246,7 @@ fn story(
         let rank = (in_answer && index < order.len()).then_some(index as u32 + 1);
         let excluded = match rank {
             Some(_) => None,
-            None => Some(exclusion(snapshot, name, &path, family, id)),
+            None => Some(why::exclusion(snapshot, name, &path, family, id)),
         };
         cluster_story(snapshot, name, located, id, rank, excluded)
     });
@@ -250,6 +258,7 @@ fn story(
             End::Nothing => "no served shard".to_owned(),
             End::StandIn(stand_in) => format!("no served shard; whenNoneHealthy: {stand_in:?}"),
         },
+        ttl: snapshot.ttl(name.service, live),
         policy: name.service.policy.to_string(),
         limit: in_answer.then(|| question.limit(&ranked, &eligible)).flatten(),
         clusters: clusters.collect(),
@@ -284,57 +293,8 @@ fn cluster_story(
         rank,
         excluded,
         since: since.map(|at| at.to_string()),
+        remark: why::remark(snapshot, name, id),
     }
-}
-
-/// Why a cluster is not in the answer: the first reason that holds.
-fn exclusion(
-    snapshot: &Snapshot,
-    name: &ServiceName<'_>,
-    path: &Path<'_>,
-    family: Option<Family>,
-    id: ClusterId,
-) -> (String, Option<u64>) {
-    let reason = |text: &str| (text.to_owned(), None);
-    let inputs = &snapshot.inputs;
-    let member = &inputs.federation.members[id.index()];
-    if inputs.views[id.index()].is_none() {
-        return reason("its source has not been read yet");
-    }
-    let Some(entry) = shard(snapshot, &name.service.key, id) else {
-        return reason("does not export the service");
-    };
-    let standing = &inputs.standings[id.index()];
-    let healthy =
-        health::judge_cluster(member, standing.state).and_then(|()| inputs.assess(id, entry));
-    match healthy {
-        Ok(()) => {}
-        Err(Exclusion::ClusterDown) => {
-            let text = format!("{}: {}", Exclusion::ClusterDown, standing.reason);
-            return (text, Some(standing.since));
-        }
-        Err(exclusion) => {
-            let since = snapshot.live(name.position).unserved_since(id);
-            return (exclusion.to_string(), since);
-        }
-    }
-    let levels = snapshot.zone.levels();
-    let outside = match path.level {
-        Level::Shard(only) => only != id,
-        level => levels.clusters(level).is_some_and(|clusters| !clusters.contains(id)),
-    };
-    if outside {
-        reason("is not in the place asked for")
-    } else if family.is_some_and(|family| !name.service.addressed(family).contains(id)) {
-        reason("has no address of the family asked for")
-    } else {
-        reason("is beyond what the policy takes")
-    }
-}
-
-fn shard<'s>(snapshot: &'s Snapshot, key: &ServiceKey, id: ClusterId) -> Option<&'s ShardEntry> {
-    let view = snapshot.inputs.views[id.index()].as_ref()?;
-    view.shards.find(key.hash()).find(|entry| entry.key == *key)
 }
 
 /// The owner names of a path, from the level asked for to its end.

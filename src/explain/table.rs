@@ -16,6 +16,11 @@ impl fmt::Display for Explanation {
             writeln!(f, "policy    {}", story.policy)?;
             writeln!(f)?;
             clusters(f, &story.clusters)?;
+            for cluster in &story.clusters {
+                if let Some(remark) = &cluster.remark {
+                    writeln!(f, "{}: {remark}", cluster.cluster)?;
+                }
+            }
         }
         writeln!(f)?;
         writeln!(f, "{}, scope {}", self.rcode, self.scope)?;

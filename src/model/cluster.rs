@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Buckets, ClusterChecks, Label, ShardEntry};
+use super::{Buckets, ClusterChecks, Drain, Force, Label, ShardEntry};
 
 /// Where nodes stand: a region and, where known, an availability zone of it
 /// (`topology.kubernetes.io/region` and `zone`).
@@ -118,8 +118,10 @@ pub struct Member {
     pub zones: BTreeSet<Label>,
     /// Its coordinates, where configured; else its region's name tells.
     pub location: Option<Coordinates>,
-    /// Taken out by the operator: none of its shards is served.
-    pub drain: bool,
+    /// Whether the operator takes it out: then none of its shards is served.
+    pub drain: Drain,
+    /// What the operator forces it to be, as it is registered.
+    pub force: Option<Arc<Force>>,
     /// How long its API may be lost before its last known view is served no more, where the
     /// operator sets a limit.
     pub stale_grace: Option<Duration>,

@@ -8,6 +8,7 @@
 mod buckets;
 mod check;
 mod cluster;
+mod force;
 mod label;
 mod name;
 mod options;
@@ -21,11 +22,12 @@ pub use check::{
     TlsCheck, Verify,
 };
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
+pub use force::{Force, Forced, Until};
 pub use label::{InvalidLabel, Label};
 pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
-    Endpoints, Internal, Policy, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Ties, WhenNoneHealthy, key_hash,
+    Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceKey,
+    ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy, key_hash,
 };

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{DomainName, Label, Policy, WhenNoneHealthy};
+use super::{DomainName, Drain, Label, MinReady, Policy, WhenNoneHealthy};
 
 /// Why a text is no value of an option; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,50 @@ impl fmt::Display for Policy {
                 let names: Vec<&str> = clusters.iter().map(Label::as_str).collect();
                 write!(f, "failover: {}", names.join(", "))
             }
+        }
+    }
+}
+
+/// A number, or a whole percentage such as `50%`.
+impl FromStr for MinReady {
+    type Err = InvalidOption;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOption> {
+        let number = |text: &str| text.parse::<u32>().ok();
+        let read = match text.strip_suffix('%') {
+            None => number(text).map(Self::Count),
+            Some(share) => {
+                let share = number(share.trim_end()).filter(|share| *share <= 100);
+                share.map(|share| Self::Percent(share as u8))
+            }
+        };
+        read.ok_or_else(|| {
+            let fault = "is no count of endpoints: write a number from 0 to 4294967295, or 0% to \
+                         100% of the service's";
+            InvalidOption::new(text, fault)
+        })
+    }
+}
+
+impl fmt::Display for MinReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Percent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
+/// `true`: at once; `planned`; `false`: not at all.
+impl FromStr for Drain {
+    type Err = InvalidOption;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOption> {
+        match text {
+            "false" => Ok(Self::No),
+            "true" => Ok(Self::AtOnce),
+            "planned" => Ok(Self::Planned),
+            _ => Err(InvalidOption::new(text, "is no drain: write 'true', 'planned' or 'false'")),
         }
     }
 }
@@ -161,7 +205,7 @@ pub fn unusable_address(address: IpAddr) -> Option<&'static str> {
 mod tests {
     use std::num::NonZeroU16;
 
-    use crate::model::{DomainName, Policy, WhenNoneHealthy};
+    use crate::model::{DomainName, Drain, MinReady, Policy, WhenNoneHealthy};
 
     #[test]
     fn policies() {
@@ -193,6 +237,29 @@ mod tests {
         ] {
             assert!(bad.parse::<Policy>().is_err(), "{bad:?} must be refused");
         }
+    }
+
+    #[test]
+    fn counts_and_shares_of_endpoints() {
+        assert_eq!("2".parse(), Ok(MinReady::Count(2)));
+        assert_eq!("50%".parse(), Ok(MinReady::Percent(50)));
+        assert_eq!("50 %".parse(), Ok(MinReady::Percent(50)));
+        for bad in ["", "%", "-1", "101%", "0.5", "12.5%", "4294967296", "50%%"] {
+            assert!(bad.parse::<MinReady>().is_err(), "{bad:?} must be refused");
+        }
+        let needed = |text: &str, total| text.parse::<MinReady>().expect("valid").needed(total);
+        assert_eq!((needed("0", 9), needed("3", 0)), (0, 3));
+        assert_eq!([needed("50%", 4), needed("50%", 5), needed("100%", 7)], [2, 3, 7]);
+        assert_eq!(needed("1%", u32::MAX), 42_949_673, "no overflow");
+        // No share of nothing is served without an endpoint, unless it is asked for.
+        assert_eq!((needed("50%", 0), needed("0%", 9), needed("0%", 0)), (1, 0, 0));
+    }
+
+    #[test]
+    fn drains() {
+        assert_eq!("planned".parse(), Ok(Drain::Planned));
+        assert_eq!(("true".parse(), "false".parse()), (Ok(Drain::AtOnce), Ok(Drain::No)));
+        assert!("yes".parse::<Drain>().is_err() && "".parse::<Drain>().is_err());
     }
 
     #[test]

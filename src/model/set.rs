@@ -92,6 +92,13 @@ impl ClusterSet {
         self.words.iter().map(|w| w.count_ones() as usize).sum()
     }
 
+    /// Whether any cluster is in both sets.
+    #[must_use]
+    #[inline]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
     /// The clusters in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -162,6 +169,7 @@ mod tests {
             let mut both: ClusterSet = make(&a);
             let shared: BTreeSet<usize> = a.intersection(&b).copied().collect();
             prop_assert_eq!(both.intersection(&make(&b)), make(&shared));
+            prop_assert_eq!(both.meets(&make(&b)), !shared.is_empty());
             for id in b.iter().copied() {
                 both.remove(ClusterId::new(id));
             }

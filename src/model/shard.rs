@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::{DomainName, Keyed, Label, ServiceCheck};
+use super::{DomainName, Force, Keyed, Label, ServiceCheck};
 
 /// The hash by which services are found: over the wire form of `name.namespace`, lower case,
 /// length octets included, root excluded. One pass, the same on the query path and in views.
@@ -166,8 +166,47 @@ pub enum WhenNoneHealthy {
     Name(DomainName),
 }
 
+/// Ready endpoints below which a shard is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MinReady {
+    /// So many.
+    Count(u32),
+    /// So many of a hundred of all endpoints of the shard, 0 to 100.
+    Percent(u8),
+}
+
+impl MinReady {
+    /// The number that it means for a shard of `total` endpoints. A share is rounded up; none but
+    /// 0 % is met without any endpoint.
+    #[must_use]
+    pub fn needed(self, total: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(0) => 0,
+            Self::Percent(share) => {
+                let needed = (u64::from(total) * u64::from(share)).div_ceil(100).max(1);
+                // No more than all of them, or 1.
+                u32::try_from(needed).unwrap_or(u32::MAX)
+            }
+        }
+    }
+}
+
+/// Whether a shard or a cluster is to be taken out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Drain {
+    /// It is not.
+    #[default]
+    No,
+    /// At once.
+    AtOnce,
+    /// When the TTL that was answered before is over; it is lowered meanwhile.
+    Planned,
+}
+
 /// What the annotations of one cluster's Service ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceOptions {
     /// `meridian.dev/ttl`, seconds.
     pub ttl: Option<u32>,
@@ -180,9 +219,13 @@ pub struct ServiceOptions {
     /// `meridian.dev/when-none-healthy`.
     pub when_none_healthy: Option<WhenNoneHealthy>,
     /// `meridian.dev/min-ready`: ready endpoints below which the shard is not served.
-    pub min_ready: Option<u32>,
+    pub min_ready: Option<MinReady>,
     /// `meridian.dev/drain`: take this shard out.
-    pub drain: bool,
+    pub drain: Drain,
+    /// `meridian.dev/load`: how loaded the shard is, 0 to 1.
+    pub load: Option<f64>,
+    /// `meridian.dev/override`: what an operator forces the shard to be.
+    pub force: Option<Arc<Force>>,
     /// `meridian.dev/check`: how this shard's addresses are checked.
     pub check: Option<ServiceCheck>,
 }
@@ -216,7 +259,7 @@ impl Internal {
 }
 
 /// One service in one cluster, exported, narrowed to what DNS needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shard {
     /// Published addresses: ingress IPs, `externalIPs`, `meridian.dev/addresses`, and those that
     /// ingress host names resolved to; sorted, without duplicates.

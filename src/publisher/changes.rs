@@ -1,23 +1,24 @@
 //! Which shards have changed their state from one snapshot to the next. Pure; the work grows with
 //! what changed.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::health::Exclusion;
-use crate::model::{BUCKETS, ClusterId, ClusterView, Label, ServiceKey, ShardEntry};
+use crate::health::{Exclusion, Verdict};
+use crate::model::{BUCKETS, ClusterId, ClusterView, Force, Label, ServiceKey, ShardEntry};
 use crate::snapshot::{Inputs, Snapshot};
 
 /// The state of one shard by itself; whether its cluster is up is told of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum ShardState {
     /// Its cluster exports no such service.
     Absent,
     /// It is served.
     Served,
-    /// It is not, and why.
+    /// It is, whatever its cluster's state: forced by an override.
+    Forced(Arc<Force>),
+    /// It is not like any other, and why.
     Excluded(Exclusion),
 }
 
@@ -27,6 +28,7 @@ impl ShardState {
         match self {
             Self::Absent => "absent",
             Self::Served => "served",
+            Self::Forced(_) => "forced_up",
             Self::Excluded(why) => why.label(),
         }
     }
@@ -38,13 +40,14 @@ impl fmt::Display for ShardState {
         match self {
             Self::Absent => f.write_str("is not exported any more"),
             Self::Served => f.write_str("is healthy"),
+            Self::Forced(force) => force.fmt(f),
             Self::Excluded(why) => why.fmt(f),
         }
     }
 }
 
 /// A shard has changed its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct ShardChange {
     pub(super) cluster: Label,
     pub(super) key: ServiceKey,
@@ -95,9 +98,8 @@ impl Changes {
         let mut changes = Self::default();
         let (old, new) = (&before.inputs, &after.inputs);
         let same_members = Arc::ptr_eq(&old.federation, &new.federation);
-        let same_rules = same_members || old.federation.health == new.federation.health;
-        let seen: Vec<usize> =
-            (0..BUCKETS).filter(|&bucket| !old.opinions.same(&new.opinions, bucket)).collect();
+        let rebuilt: Vec<_> =
+            (0..BUCKETS).filter(|index| after.rebuilt_since(before, *index)).collect();
         for (id, view) in new.read_views() {
             let Some(member) = new.federation.members.get(id.index()) else { continue };
             // A reload may have moved it.
@@ -107,17 +109,9 @@ impl Changes {
             };
             let known = place.and_then(|place| Some((place, old.views.get(place)?.as_ref()?)));
             let Some((place, known)) = known else { continue };
-            let then = Judged { view: known, inputs: old, id: ClusterId::new(place) };
-            let now = Judged { view, inputs: new, id };
-            let differs = |index: &usize| {
-                !known.shards.same(&view.shards, *index) || seen.binary_search(index).is_ok()
-            };
-            let differing: Cow<'_, [usize]> = match same_rules {
-                true if Arc::ptr_eq(known, view) => Cow::Borrowed(&seen),
-                true => (0..BUCKETS).filter(differs).collect(),
-                false => (0..BUCKETS).collect(),
-            };
-            for index in differing.iter() {
+            let then = Judged { view: known, id: ClusterId::new(place), inputs: old };
+            let now = Judged { view, id, inputs: new };
+            for index in &rebuilt {
                 changes.compare(&member.name, &then, &now, *index);
             }
         }
@@ -205,9 +199,10 @@ struct Judged<'a> {
 
 impl Judged<'_> {
     fn state(&self, entry: &ShardEntry) -> ShardState {
-        match self.inputs.assess(self.id, entry) {
-            Ok(()) => ShardState::Served,
-            Err(why) => ShardState::Excluded(why),
+        match self.inputs.assess(self.id, entry).verdict {
+            Verdict::Forced(force) => ShardState::Forced(force),
+            Verdict::Served => ShardState::Served,
+            Verdict::Spare(why) | Verdict::Out(why) => ShardState::Excluded(why),
         }
     }
 }

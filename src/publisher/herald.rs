@@ -139,6 +139,8 @@ fn reason(to: &ShardState) -> (&'static str, Severity) {
     use crate::health::Exclusion;
     match to {
         ShardState::Served => ("ShardServed", Severity::Normal),
+        ShardState::Forced(_) => ("ShardForced", Severity::Normal),
+        ShardState::Excluded(Exclusion::Forced(_)) => ("ShardForced", Severity::Normal),
         ShardState::Absent => ("ShardAbsent", Severity::Normal),
         ShardState::Excluded(Exclusion::Drained | Exclusion::ClusterDrained) => {
             ("ShardDrained", Severity::Normal)

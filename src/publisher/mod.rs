@@ -11,6 +11,7 @@ mod herald;
 mod keeper;
 mod known;
 mod monitor;
+mod operators;
 mod stats;
 
 use std::collections::BTreeSet;
@@ -27,7 +28,8 @@ use crate::cluster::Feed;
 use crate::cluster::home::Home;
 use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
-use crate::health::{Opinions, Standing, votes};
+use crate::health::overrides::Overrides;
+use crate::health::{Standing, votes};
 use crate::model::{BUCKETS, ClusterView, Label, Member, Report};
 use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
 use crate::telemetry::Telemetry;
@@ -38,6 +40,7 @@ use herald::Herald;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
+use operators::Operators;
 
 /// Timing of the start.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +85,9 @@ pub struct Reload {
 /// Address space to places; `None` until every database has been tried once.
 pub type AtlasReceiver = watch::Receiver<Option<Arc<Atlas>>>;
 
+/// The overrides file.
+pub type OverridesReceiver = watch::Receiver<Arc<Overrides>>;
+
 /// How far the start has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -100,6 +106,7 @@ pub struct Publisher {
     known: Known,
     monitor: Monitor,
     atlas: AtlasReceiver,
+    operators: Operators,
     /// Stands in for the atlas until there is one.
     no_atlas: Arc<Atlas>,
     wake: Arc<Notify>,
@@ -139,6 +146,7 @@ impl Publisher {
         config: Reload,
         remembered: &[KnownView],
         atlas: AtlasReceiver,
+        overrides: OverridesReceiver,
         wake: Arc<Notify>,
         telemetry: Telemetry,
     ) -> (Self, Handle) {
@@ -149,11 +157,11 @@ impl Publisher {
         let (mut monitor, standings) = Monitor::new(&config.federation, checks);
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
+        let mut operators = Operators::new(overrides);
         let mut herald = Herald::default();
         herald.register(config.home.clone());
-        let judged = monitor.look(&config, &views, &herald);
-        let opinions = monitor.opinions().clone();
-        let first = build(None, inputs(&config, views, judged, opinions, place, None));
+        let told = (&mut monitor, &mut operators, &herald);
+        let first = build(None, inputs(&config, views, told, (place, None), None));
         let cell = Arc::new(SnapshotCell::new(first));
         let (progress, progress_seen) = watch::channel(Progress::Waiting(Vec::new()));
         let (reloads_sender, reloads) = mpsc::channel(1);
@@ -172,6 +180,7 @@ impl Publisher {
             known,
             monitor,
             atlas,
+            operators,
             no_atlas,
             wake,
             reloads,
@@ -204,9 +213,11 @@ impl Publisher {
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let deadline = self.cell.load().deadline();
             tokio::select! {
                 () = self.wake.notified() => self.publish().await,
                 () = self.monitor.changed() => self.publish().await,
+                () = operators::due(deadline) => self.publish().await,
                 () = keeper.write_when_due() => continue,
                 () = until(self.herald.deadline()) => {
                     self.herald.tell_when_due(Instant::now());
@@ -249,12 +260,12 @@ impl Publisher {
             &self.config.federation.members,
             self.config.federation.membership,
         );
-        let standings = self.monitor.look(&self.config, &views, &self.herald);
-        let opinions = self.monitor.opinions().clone();
-        let compiled = self.compiled.clone();
-        let inputs = inputs(&self.config, views, standings, opinions, atlas, compiled);
         let previous = Arc::clone(&self.cell.load());
-        if unchanged(&previous.inputs, &inputs) {
+        let told = (&mut self.monitor, &mut self.operators, &self.herald);
+        let geography = (atlas, self.compiled.clone());
+        let inputs = inputs(&self.config, views, told, geography, Some(&previous));
+        operators::count(&previous.inputs.overrides, &inputs.overrides, &self.telemetry);
+        if unchanged(&previous, &inputs) {
             return;
         }
         let build = move || {
@@ -380,28 +391,33 @@ impl Publisher {
     }
 }
 
+/// What the next snapshot is built from; the one before tells with which TTLs was answered.
 fn inputs(
     config: &Reload,
     views: Vec<Option<View>>,
-    standings: Vec<Standing>,
-    opinions: Opinions,
-    atlas: Arc<Atlas>,
-    compiled: Option<Arc<Compiled>>,
+    (monitor, operators, herald): (&mut Monitor, &mut Operators, &Herald),
+    (atlas, compiled): (Arc<Atlas>, Option<Arc<Compiled>>),
+    previous: Option<&Snapshot>,
 ) -> Inputs {
+    let now = monitor::now().unix;
+    let (overrides, phases) = operators.look(&config.federation, &views, previous, now);
     Inputs {
+        standings: monitor.look(config, &views, herald),
         federation: config.federation.clone(),
         views: views.into_iter().map(|view| view.map(|view| view.view)).collect(),
-        standings,
-        opinions,
+        opinions: monitor.opinions().clone(),
+        overrides,
+        phases,
         atlas,
         compiled,
-        now: monitor::now().unix,
+        now,
     }
 }
 
-/// Whether nothing differs but the time, so that the serial stays ("at every published change and
-/// at no other time", DESIGN §2 rule 6).
-fn unchanged(old: &Inputs, new: &Inputs) -> bool {
+/// Whether nothing differs but the time, and that does not matter, so that the serial stays ("at
+/// every published change and at no other time", DESIGN §2 rule 6).
+fn unchanged(previous: &Snapshot, new: &Inputs) -> bool {
+    let old = &previous.inputs;
     let same_views = old.views.len() == new.views.len()
         && old.views.iter().zip(&new.views).all(|(a, b)| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -413,9 +429,16 @@ fn unchanged(old: &Inputs, new: &Inputs) -> bool {
         (None, None) => true,
         _ => false,
     };
+    let same_shards = |bucket| {
+        old.opinions.same(&new.opinions, bucket)
+            && old.phases.shards.same(&new.phases.shards, bucket)
+    };
     same_views
         && same_tables
-        && (0..BUCKETS).all(|bucket| old.opinions.same(&new.opinions, bucket))
+        && previous.deadline().is_none_or(|deadline| new.now < deadline)
+        && (0..BUCKETS).all(same_shards)
+        && Arc::ptr_eq(&old.phases.clusters, &new.phases.clusters)
+        && Arc::ptr_eq(&old.overrides, &new.overrides)
         && old.standings.len() == new.standings.len()
         && old.standings.iter().zip(&new.standings).all(|(a, b)| a.state == b.state)
         && Arc::ptr_eq(&old.federation, &new.federation)

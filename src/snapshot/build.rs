@@ -7,11 +7,12 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 
 use super::location::{reports, sites};
-use super::state::{Placements, Reports, Tally, tables};
-use super::{Inputs, Live, Snapshot};
+use super::state::{Placements, Reports, Timing, tables};
+use super::{Inputs, Live, Snapshot, Tally};
 use crate::geo::{Compiled, Geography, PodNetworks, Site};
-use crate::health;
-use crate::model::{BUCKETS, Buckets, ClusterId, ClusterView, Report};
+use crate::health::overrides::Rule;
+use crate::health::{Assessment, Exclusion, first};
+use crate::model::{BUCKETS, Buckets, ClusterId, ClusterSet, ClusterView, Report};
 use crate::zone::{self, INTERNAL_TTL, InternalZone, Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
@@ -20,15 +21,18 @@ use crate::zone::{self, INTERNAL_TTL, InternalZone, Service, Zone};
 pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     let sites = sites(&inputs);
     let geography = geography(previous, &inputs, &sites);
+    let wholes = inputs.assess_clusters();
+    let up = clusters(&wholes, |whole| whole.verdict.is_ok());
     let base = previous.filter(|p| same_structure(p, &inputs, &sites));
     let mut work = match base {
         Some(previous) => Work::on(previous),
         None => Work::from_scratch(&inputs, &sites),
     };
+    let changes = base.map(|base| Changes::between(base, &inputs, &up));
     for index in 0..BUCKETS {
-        if base.is_none_or(|p| bucket_changed(p, &inputs, index)) {
+        if changes.as_ref().is_none_or(|changes| changes.touch(index)) {
             work.tally(index, base.map(|p| &p.inputs), &inputs);
-            work.rebuild(index, previous, &inputs);
+            work.rebuild(index, previous, &inputs, &up);
         }
     }
     let same_places = base.is_some_and(|p| {
@@ -39,8 +43,11 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         work.reports.places = reports(&inputs, &sites, &geography);
     }
     work.reports.federation = name_collision(&work.zone);
-    let up = health::up(&inputs.federation.members, &inputs.standings);
-    let digest = (work.digest, work.structure, &up).hash_one();
+    work.reports.overrides = inputs.overrides.strays(&inputs.federation.members).collect();
+    let unsettled = clusters(&wholes, |whole| whole.unsettled);
+    let forced = |whole: &Whole| matches!(whole.verdict, Err(Exclusion::ClusterForced(_)));
+    let unbarred = clusters(&wholes, |whole| !forced(whole));
+    let digest = (work.digest, work.structure, &up, &unsettled, &unbarred).hash_one();
     let serial = serial(previous, digest, &inputs, &work.zone);
     let settings = work.zone.settings();
     let internal_soa = work.zone.internal().map(|_| soa(settings, serial, INTERNAL_TTL));
@@ -49,6 +56,9 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         generation: previous.map_or(1, |p| p.generation + 1),
         serial,
         up,
+        unsettled,
+        unbarred,
+        wholes,
         complete: inputs.complete(),
         digest,
         reports: work.reports,
@@ -57,6 +67,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         structure_digest: work.structure,
         live: work.live,
         placements: work.placements,
+        timing: work.timing,
         soa,
         internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
@@ -75,14 +86,59 @@ trait HashOne: Hash {
 
 impl<T: Hash + ?Sized> HashOne for T {}
 
+/// What became of a cluster as a whole.
+type Whole = Assessment<Result<(), Exclusion>>;
+
+fn clusters(wholes: &[Whole], are: impl Fn(&Whole) -> bool) -> ClusterSet {
+    let those = wholes.iter().enumerate().filter(|(_, whole)| are(whole));
+    those.map(|(index, _)| ClusterId::new(index)).collect()
+}
+
 /// Whether configuration and places are those that `previous` was compiled for, so that its
-/// unchanged buckets hold.
+/// unchanged buckets hold. They do not where the clock was set back: what had ended may not have.
 fn same_structure(previous: &Snapshot, inputs: &Inputs, sites: &[Site]) -> bool {
-    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation) && *previous.sites == *sites
+    Arc::ptr_eq(&previous.inputs.federation, &inputs.federation)
+        && *previous.sites == *sites
+        && previous.inputs.now <= inputs.now
+}
+
+/// What differs between a snapshot and the inputs of the next one.
+struct Changes<'a> {
+    previous: &'a Snapshot,
+    inputs: &'a Inputs,
+    /// Overrides of shards that came, went or changed.
+    rules: Vec<&'a Rule>,
+    other_up: bool,
+}
+
+impl<'a> Changes<'a> {
+    fn between(previous: &'a Snapshot, inputs: &'a Inputs, up: &ClusterSet) -> Self {
+        let (old, new) = (&previous.inputs.overrides, &inputs.overrides);
+        let rules = if Arc::ptr_eq(old, new) { Vec::new() } else { old.changed(new) };
+        Self { previous, inputs, rules, other_up: previous.up != *up }
+    }
+
+    /// Whether a bucket is to be built anew.
+    fn touch(&self, index: usize) -> bool {
+        let Timing { deadlines, exceptional } = &self.previous.timing;
+        bucket_changed(self.previous, self.inputs, index)
+            || deadlines.get(&index).is_some_and(|deadline| *deadline <= self.inputs.now)
+            || (self.other_up && exceptional.contains(&index))
+            || (!self.rules.is_empty() && self.ruled(index))
+    }
+
+    /// Whether an override that changed is about a service in a bucket.
+    fn ruled(&self, index: usize) -> bool {
+        // Had its shards changed, it would be built anew for that.
+        let mut shards = self.inputs.shards(index);
+        shards.any(|(_, entry)| self.rules.iter().any(|rule| rule.is_about(&entry.key)))
+    }
 }
 
 fn bucket_changed(previous: &Snapshot, inputs: &Inputs, index: usize) -> bool {
-    if !previous.inputs.opinions.same(&inputs.opinions, index) {
+    if !previous.inputs.opinions.same(&inputs.opinions, index)
+        || !previous.inputs.phases.shards.same(&inputs.phases.shards, index)
+    {
         return true;
     }
     let views = previous.inputs.views.iter().zip(&inputs.views);
@@ -139,6 +195,7 @@ struct Work {
     structure: u64,
     reports: Reports,
     tallies: Vec<Tally>,
+    timing: Timing,
 }
 
 impl Work {
@@ -151,6 +208,7 @@ impl Work {
             structure: previous.structure_digest,
             reports: previous.reports.clone(),
             tallies: previous.tallies.clone(),
+            timing: previous.timing.clone(),
         }
     }
 
@@ -163,11 +221,17 @@ impl Work {
         let tallies = vec![Tally::default(); sites.len()];
         // Settings are plain data, and their debug form tells all of them; so do the clusters'.
         let structure = (format!("{:?}", zone.settings()), format!("{clusters:?}")).hash_one();
-        let placements = Placements::default();
-        Self { zone, live, placements, digest: 0, structure, reports, tallies }
+        let (placements, timing) = (Placements::default(), Timing::default());
+        Self { zone, live, placements, digest: 0, structure, reports, tallies, timing }
     }
 
-    fn rebuild(&mut self, index: usize, previous: Option<&Snapshot>, inputs: &Inputs) {
+    fn rebuild(
+        &mut self,
+        index: usize,
+        previous: Option<&Snapshot>,
+        inputs: &Inputs,
+        up: &ClusterSet,
+    ) {
         self.uncount(index);
         let shards = inputs.read_views().map(|(id, view)| (id, view.shards.bucket(index)));
         let reports = self.zone.rebuild_bucket(index, shards);
@@ -177,7 +241,17 @@ impl Work {
             self.reports.by_bucket.insert(index, reports);
         }
         let services = self.zone.services().bucket(index).iter();
-        let live = services.map(|e| judge(&e.service, previous, inputs)).collect();
+        let (live, untils): (Vec<Live>, Vec<Option<u64>>) =
+            services.map(|e| Live::judge(&e.service, previous, inputs, up)).unzip();
+        let Timing { deadlines, exceptional } = &mut self.timing;
+        match untils.into_iter().fold(None, first) {
+            Some(deadline) => deadlines.insert(index, deadline),
+            None => deadlines.remove(&index),
+        };
+        match live.iter().any(|live| live.exception.is_some()) {
+            true => exceptional.insert(index),
+            false => exceptional.remove(&index),
+        };
         self.live.replace(index, live);
         self.count(index);
     }
@@ -186,11 +260,11 @@ impl Work {
     fn tally(&mut self, index: usize, before: Option<&Inputs>, now: &Inputs) {
         if let Some(before) = before {
             for (id, entry) in before.shards(index) {
-                *self.tallies[id.index()].of(&before.assess(id, entry)) -= 1;
+                *self.tallies[id.index()].of(&before.assess(id, entry).verdict) -= 1;
             }
         }
         for (id, entry) in now.shards(index) {
-            *self.tallies[id.index()].of(&now.assess(id, entry)) += 1;
+            *self.tallies[id.index()].of(&now.assess(id, entry).verdict) += 1;
         }
     }
 
@@ -202,8 +276,7 @@ impl Work {
                 *self.placements.entry(wanted).or_default() += 1;
             }
             // A sum does not depend on the order in which services came.
-            let part = (entry.service.digest(), &live.served).hash_one();
-            self.digest = self.digest.wrapping_add(part);
+            self.digest = self.digest.wrapping_add(part(&entry.service, live));
         }
     }
 
@@ -219,35 +292,14 @@ impl Work {
                     }
                 }
             }
-            let part = (entry.service.digest(), &live.served).hash_one();
-            self.digest = self.digest.wrapping_sub(part);
+            self.digest = self.digest.wrapping_sub(part(&entry.service, live));
         }
     }
 }
 
-/// What the clusters' views say of the health of one service's shards. A shard that was not healthy
-/// before is so since then.
-fn judge(service: &Service, previous: Option<&Snapshot>, inputs: &Inputs) -> Live {
-    let hash = service.key.hash();
-    let healthy = |id: &ClusterId| {
-        let view = inputs.views[id.index()].as_ref();
-        let entry = view.and_then(|v| v.shards.find(hash).find(|e| e.key == service.key));
-        entry.is_some_and(|e| inputs.assess(*id, e).is_ok())
-    };
-    let before = previous.and_then(|p| Some((p, p.zone.service(service.key.wire())?.1)));
-    let since = |id: ClusterId| {
-        let (previous, position) = before?;
-        // Ids are places in the registry, which a new configuration may have moved.
-        let same =
-            |p: &Snapshot| p.inputs.federation.members.get(id.index()).map(|m| m.name.clone());
-        let known = same(previous) == Some(inputs.federation.members[id.index()].name.clone());
-        previous.live(position).unserved_since(id).filter(|_| known)
-    };
-    let unserved = service.clusters.iter().filter(|id| !healthy(id));
-    Live {
-        served: service.clusters.iter().filter(healthy).collect(),
-        unserved: unserved.map(|id| (id, since(id).unwrap_or(inputs.now))).collect(),
-    }
+/// A service's part of the digest.
+fn part(service: &Service, live: &Live) -> u64 {
+    (service.digest(), &live.served, &live.exception, live.unsettled).hash_one()
 }
 
 /// A namespace of the federation's name: "`S.N.myns.svc.cluster.local` produced by the search path

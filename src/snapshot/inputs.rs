@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::geo::{Atlas, Compiled, NetworkRule};
-use crate::health::{self, Exclusion, Opinions, Standing};
-use crate::model::{ClusterId, ClusterView, Member, Report, ShardEntry, Topology};
+use crate::health::overrides::Overrides;
+use crate::health::{
+    self, Assessment, ClusterEvidence, Evidence, Exclusion, Opinions, Phases, Standing, Verdict,
+};
+use crate::model::{ClusterId, ClusterView, Member, Report, ServiceKey, ShardEntry, Topology};
 use crate::zone;
 
 /// How this server names itself to those who ask, and its UDP limit.
@@ -62,12 +65,16 @@ pub struct Inputs {
     pub standings: Vec<Standing>,
     /// What is seen of single shards from outside of their clusters.
     pub opinions: Opinions,
+    /// The overrides file.
+    pub overrides: Arc<Overrides>,
+    /// How far drains are, and which loads are over their limit.
+    pub phases: Phases,
     /// Address space to places.
     pub atlas: Arc<Atlas>,
     /// Geographic tables compiled beforehand; used where they are of this `atlas` and of the
     /// clusters' present places.
     pub compiled: Option<Arc<Compiled>>,
-    /// Unix time, seconds.
+    /// Unix time, seconds, by which ends of overrides and drains are told.
     pub now: u64,
 }
 
@@ -85,14 +92,50 @@ impl Inputs {
         self.all_read() && self.views.iter().flatten().all(|view| !view.partial)
     }
 
-    /// Judges the shard `entry` of a cluster by itself, the cluster as a whole aside.
-    ///
-    /// # Errors
-    /// The first reason for which it is not served.
-    pub fn assess(&self, id: ClusterId, entry: &ShardEntry) -> Result<(), Exclusion> {
+    /// What is known of the shard `entry` of a cluster.
+    #[must_use]
+    pub fn evidence<'a>(&'a self, id: ClusterId, entry: &'a ShardEntry) -> Evidence<'a> {
         let cluster = &self.federation.members[id.index()].name;
-        let opinion = self.opinions.get(&entry.key, cluster);
-        health::assess(&entry.shard, opinion, &self.federation.health)
+        let own = entry.shard.options.as_deref().and_then(|options| options.force.as_ref());
+        let own = || own.filter(|force| force.in_force(self.now));
+        Evidence {
+            shard: &entry.shard,
+            opinion: self.opinions.get(&entry.key, cluster),
+            phase: self.phases.shards.get(&entry.key, cluster),
+            force: self.overrides.of_shard(&entry.key, cluster, self.now).or_else(own),
+        }
+    }
+
+    /// Judges the shard `entry` of a cluster by itself, the cluster as a whole aside.
+    #[must_use]
+    pub fn assess(&self, id: ClusterId, entry: &ShardEntry) -> Assessment<Verdict> {
+        self.evidence(id, entry).assess(&self.federation.health, self.now)
+    }
+
+    /// What is known of a cluster as a whole.
+    #[must_use]
+    pub fn cluster_evidence(&self, id: ClusterId) -> ClusterEvidence<'_> {
+        let member = &self.federation.members[id.index()];
+        let own = || member.force.as_ref().filter(|force| force.in_force(self.now));
+        ClusterEvidence {
+            member,
+            state: self.standings[id.index()].state,
+            leaving: self.phases.clusters.get(&member.name).copied(),
+            force: self.overrides.of_cluster(&member.name, self.now).or_else(own),
+        }
+    }
+
+    /// Judges every cluster as a whole, by id.
+    pub(super) fn assess_clusters(&self) -> Vec<Assessment<Result<(), Exclusion>>> {
+        let ids = (0..self.federation.members.len()).map(ClusterId::new);
+        ids.map(|id| self.cluster_evidence(id).assess(self.now)).collect()
+    }
+
+    /// The shard of a service in a cluster.
+    #[must_use]
+    pub fn shard(&self, id: ClusterId, key: &ServiceKey) -> Option<&ShardEntry> {
+        let view = self.views[id.index()].as_ref()?;
+        view.shards.find(key.hash()).find(|entry| entry.key == *key)
     }
 
     /// The clusters' views, by id.

@@ -8,13 +8,15 @@
 mod build;
 mod cell;
 mod inputs;
+mod live;
 mod location;
 mod state;
 
 pub use build::build;
 pub use cell::SnapshotCell;
 pub use inputs::{Federation, Identity, Inputs, Membership, places};
-pub use state::{Live, Missing, NotLocal, Reports, Snapshot, Tally};
+pub use live::{Exception, Live, Tally};
+pub use state::{Missing, NotLocal, Reports, Snapshot};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,30 +6,11 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::{Identity, Inputs};
+use super::{Identity, Inputs, Live, Tally};
 use crate::geo::{Atlas, Compiled, Geography, Shape, Site};
-use crate::health::{self, Exclusion};
-use crate::model::{Buckets, ClusterId, ClusterSet, Internal, Report};
+use crate::health::{Assessment, Exclusion};
+use crate::model::{Buckets, ClusterSet, Forced, Internal, Report};
 use crate::zone::{Family, Position, Service, Zone};
-
-/// What changes faster than a service's records, kept beside them at the same position.
-#[derive(Clone, Debug)]
-pub struct Live {
-    /// Clusters whose shard of the service is healthy by itself; whether the cluster as a whole
-    /// is up is kept once for all services in [`Snapshot::up`].
-    pub served: ClusterSet,
-    /// Clusters whose shard is not, and since when, Unix time in seconds.
-    pub unserved: Box<[(ClusterId, u64)]>,
-}
-
-impl Live {
-    /// Since when the shard in a cluster has not been healthy by itself, Unix time in seconds;
-    /// `None` where it is, or where there is none.
-    #[must_use]
-    pub fn unserved_since(&self, cluster: ClusterId) -> Option<u64> {
-        self.unserved.iter().find(|(id, _)| *id == cluster).map(|(_, since)| *since)
-    }
-}
 
 /// A set of clusters and how much of their order answers hold.
 pub(super) type Wanted = (ClusterSet, Shape);
@@ -44,42 +25,11 @@ pub(super) fn tables(service: &Service, live: &Live, most: NonZeroU16) -> BTreeS
     let by_family = [Family::V4, Family::V6].map(|family| service.addressed(family));
     let by_port = service.ports().iter().map(|port| &port.clusters);
     let wanted = by_family.into_iter().chain(by_port).filter_map(|base| {
-        let set = base.intersection(&live.served);
+        let set = base.intersection(live.candidates());
         let shape = Shape::of(&service.policy, most, set.len())?;
         Some((set, shape))
     });
     wanted.filter(|(set, _)| set.len() > 1).collect()
-}
-
-/// How many shards of one cluster are in each state by themselves, the cluster as a whole aside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Healthy.
-    pub served: u64,
-    /// Without an address.
-    pub no_address: u64,
-    /// With too few ready endpoints.
-    pub not_ready: u64,
-    /// Drained by annotation.
-    pub drained: u64,
-    /// Voted down by active checks.
-    pub checks_fail: u64,
-}
-
-impl Tally {
-    /// The number that a verdict counts towards.
-    pub(super) fn of(&mut self, verdict: &Result<(), Exclusion>) -> &mut u64 {
-        match verdict {
-            Ok(()) => &mut self.served,
-            Err(Exclusion::NoAddress) => &mut self.no_address,
-            Err(Exclusion::NotReady { .. }) => &mut self.not_ready,
-            Err(Exclusion::ChecksFail(_)) => &mut self.checks_fail,
-            // Shards are not judged by what their cluster is; that is counted at once for all.
-            Err(Exclusion::Drained | Exclusion::ClusterDrained | Exclusion::ClusterDown) => {
-                &mut self.drained
-            }
-        }
-    }
 }
 
 /// What cannot be served as asked, found while building.
@@ -93,13 +43,16 @@ pub struct Reports {
     pub(super) by_bucket: BTreeMap<usize, Vec<Report>>,
     /// Of the federation's own name.
     pub(super) federation: Option<Report>,
+    /// Of overrides.
+    pub(super) overrides: Vec<Report>,
 }
 
 impl Reports {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Report> {
         let services = self.by_bucket.values().flatten();
-        self.structure.iter().chain(&self.places).chain(services).chain(&self.federation)
+        let own = self.structure.iter().chain(&self.places).chain(services);
+        own.chain(&self.federation).chain(&self.overrides)
     }
 }
 
@@ -114,6 +67,12 @@ pub struct Snapshot {
     pub zone: Zone,
     /// Clusters whose shards may be served.
     pub up: ClusterSet,
+    /// Clusters whose state may change soon: the TTLs of services with a shard there are lowered.
+    pub unsettled: ClusterSet,
+    /// Clusters that are not forced out, which even `whenNoneHealthy` does not bring back.
+    pub unbarred: ClusterSet,
+    /// What became of each cluster as a whole, by id.
+    pub wholes: Vec<Assessment<Result<(), Exclusion>>>,
     /// Distances.
     pub geography: Geography,
     /// Whether every source has been read: if not, absence is unknown.
@@ -133,14 +92,24 @@ pub struct Snapshot {
     /// Where the clusters stand; tables of other places may still be in force.
     pub(super) sites: Arc<[Site]>,
     pub(super) placements: Placements,
+    pub(super) timing: Timing,
     /// SOA RDATA.
     pub(super) soa: Box<[u8]>,
     /// SOA RDATA of the zone of cluster-internal names, where it is served.
     pub(super) internal_soa: Box<[u8]>,
 }
 
+/// Buckets that change without their services.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timing {
+    /// When time alone changes something in a bucket, Unix time in seconds.
+    pub(super) deadlines: BTreeMap<usize, u64>,
+    /// Buckets with a service for which it matters which clusters are up.
+    pub(super) exceptional: BTreeSet<usize>,
+}
+
 /// Why a cluster-internal name is not answered with addresses of the instance's own cluster.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NotLocal {
     /// It serves no such names, or none of its name is registered.
     #[error("the cluster is not registered")]
@@ -162,6 +131,38 @@ impl Snapshot {
     #[inline]
     pub fn live(&self, position: Position) -> &Live {
         &self.live.bucket(position.bucket)[position.slot]
+    }
+
+    /// With which TTL the records of a service are answered now, seconds.
+    #[must_use]
+    #[inline]
+    pub fn ttl(&self, service: &Service, live: &Live) -> u32 {
+        match self.is_unsettled(service, live) {
+            true => self.zone.settings().lowered(service.ttl),
+            false => service.ttl,
+        }
+    }
+
+    /// Whether a shard of a service may change soon, or the cluster that it is in.
+    #[must_use]
+    #[inline]
+    pub fn is_unsettled(&self, service: &Service, live: &Live) -> bool {
+        live.unsettled || service.clusters.meets(&self.unsettled)
+    }
+
+    /// When time alone changes an answer, Unix time in seconds: at this time it has to be built
+    /// anew.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        let wholes = self.wholes.iter().filter_map(|whole| whole.until);
+        wholes.chain(self.timing.deadlines.values().copied()).min()
+    }
+
+    /// Whether a bucket was built anew since an earlier snapshot: if not, its shards are judged as
+    /// they were.
+    #[must_use]
+    pub fn rebuilt_since(&self, earlier: &Self, bucket: usize) -> bool {
+        !self.live.same(&earlier.live, bucket)
     }
 
     /// How the server names itself.
@@ -189,14 +190,15 @@ impl Snapshot {
     /// [`NotLocal`]: their names lead elsewhere (DESIGN §2 rule 4).
     pub fn local(&self, service: &Service) -> Result<&Internal, NotLocal> {
         let home = self.zone.internal().and_then(|zone| zone.home()).ok_or(NotLocal::NoCluster)?;
-        if !self.up.contains(home) {
+        let entry = self.inputs.shard(home, &service.key);
+        let evidence = entry.map(|entry| self.inputs.evidence(home, entry));
+        let forced_up = evidence.is_some_and(|e| e.force.is_some_and(|f| f.to == Forced::Up));
+        if !self.up.contains(home) && !forced_up {
             return Err(NotLocal::ClusterOut);
         }
-        let view = self.inputs.views[home.index()].as_ref();
-        let mut entries = view.into_iter().flat_map(|v| v.shards.find(service.key.hash()));
-        let entry = entries.find(|e| e.key == service.key).ok_or(NotLocal::NotExported)?;
+        let (entry, evidence) = entry.zip(evidence).ok_or(NotLocal::NotExported)?;
         let health = &self.inputs.federation.health;
-        health::judge_internal(&entry.shard, health).map_err(NotLocal::Excluded)?;
+        evidence.judge_internal(health, self.inputs.now).map_err(NotLocal::Excluded)?;
         // What is judged fit has addresses.
         entry.shard.internal.as_deref().ok_or(NotLocal::Excluded(Exclusion::NoAddress))
     }

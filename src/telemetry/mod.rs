@@ -78,6 +78,8 @@ pub enum Reload {
     Config,
     /// A geographic database.
     Database,
+    /// The overrides file.
+    Overrides,
 }
 
 /// How a reload ended.
@@ -126,11 +128,11 @@ impl Telemetry {
         );
         let reloads = Opts::new(
             "meridian_reloads_total",
-            "Reloads of the configuration and of databases; after a failure the old stays.",
+            "Reloads of the configuration, databases and overrides; after a failure the old stays.",
         );
         let reloads = register(&registry, IntCounterVec::new(reloads, &["what", "outcome"]));
         // Both outcomes exist from the start, so that an alert sees the first failure.
-        for what in [Reload::Config, Reload::Database] {
+        for what in [Reload::Config, Reload::Database, Reload::Overrides] {
             for outcome in [Outcome::Success, Outcome::Failure] {
                 reloads.with_label_values(&[what.label(), outcome.label()]);
             }
@@ -246,6 +248,7 @@ impl Reload {
         match self {
             Self::Config => "config",
             Self::Database => "database",
+            Self::Overrides => "overrides",
         }
     }
 }

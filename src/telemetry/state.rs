@@ -6,9 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::geo;
-use crate::health::{self, ClusterState, Reason, Standing, votes};
-use crate::model::{ClusterId, Coordinates, Endpoints, Label, Refusal, Report};
-use crate::snapshot::{Snapshot, Tally};
+use crate::health::overrides::Overrides;
+use crate::health::{Checked, ClusterState, Failure, Load, Reason, Standing, Verdict, votes};
+use crate::model::{
+    ClusterId, Coordinates, Endpoints, Force, Label, Refusal, Report, ShardEntry, Until,
+};
+use crate::snapshot::{Live, Snapshot, Tally};
 
 /// The state of the federation as it is answered from.
 #[derive(Serialize)]
@@ -25,10 +28,32 @@ struct State<'s> {
     complete: bool,
     clusters: Vec<Cluster<'s>>,
     services: BTreeMap<String, Service<'s>>,
+    overrides: OverridesFile<'s>,
     reports: Vec<&'s Report>,
     geography: &'s geo::watch::Status,
     /// How active checks and votes stand.
     checks: &'s votes::Status,
+}
+
+/// The overrides file.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverridesFile<'s> {
+    /// Those that have not ended.
+    in_force: Vec<Override<'s>>,
+    /// Why what the file holds now is not in force, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'s Report>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Override<'s> {
+    cluster: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    #[serde(flatten)]
+    force: &'s Force,
 }
 
 #[derive(Serialize)]
@@ -41,6 +66,14 @@ struct Cluster<'s> {
     reason: &'s Reason,
     #[serde(skip_serializing_if = "Option::is_none")]
     excluded: Option<String>,
+    /// The override that is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#override: Option<&'s Force>,
+    /// Until when a planned drain lets it be served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaving_until: Option<Until>,
+    /// Whether the TTLs of services with a shard there are lowered.
+    unsettled: bool,
     locations: Vec<String>,
     coordinates: Option<Coordinates>,
     shards: Shards,
@@ -62,12 +95,34 @@ struct Shards {
     not_ready: u64,
     drained: u64,
     checks_fail: u64,
+    overloaded: u64,
+    forced_up: u64,
+    forced_out: u64,
+}
+
+impl From<&Tally> for Shards {
+    fn from(tally: &Tally) -> Self {
+        let Tally { served, forced_up, no_address, not_ready, .. } = *tally;
+        let Tally { drained, checks_fail, overloaded, forced_out, .. } = *tally;
+        Self {
+            served,
+            no_address,
+            not_ready,
+            drained,
+            checks_fail,
+            overloaded,
+            forced_up,
+            forced_out,
+        }
+    }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Service<'s> {
+    /// Of its records now: lower than it is set to while it is unsettled.
     ttl: u32,
+    unsettled: bool,
     policy: String,
     ties: crate::model::Ties,
     when_none_healthy: &'s crate::model::WhenNoneHealthy,
@@ -83,12 +138,43 @@ struct Shard<'s> {
     /// Since when it is not healthy by itself, Unix time in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     unserved_since: Option<u64>,
+    /// The override that is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#override: Option<&'s Force>,
+    /// Until when a planned drain lets it be served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaving_until: Option<Until>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<Check<'s>>,
+    /// The loads that its Service and its checks tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    loads: Vec<Load>,
+    /// Whether it may change soon.
+    unsettled: bool,
     addresses: &'s [std::net::IpAddr],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     hostnames: &'s [Box<str>],
     endpoints: Endpoints,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     refused: &'s [Refusal],
+}
+
+/// What the active checks of a shard say.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Check<'s> {
+    Passing,
+    Failing(&'s Failure),
+}
+
+impl<'s> Check<'s> {
+    fn of(checked: &'s Checked) -> Option<Self> {
+        match checked {
+            Checked::NotChecked => None,
+            Checked::Passing => Some(Self::Passing),
+            Checked::Failing(failure) => Some(Self::Failing(failure)),
+        }
+    }
 }
 
 /// The state that a snapshot was built from, with the reason for each exclusion; what became of the
@@ -119,12 +205,23 @@ pub fn of(
             .iter()
             .map(|entry| (entry.service.key.to_string(), service(snapshot, &entry.service)))
             .collect(),
+        overrides: overrides(&inputs.overrides, inputs.now),
         reports: snapshot.reports.iter().chain(&inputs.federation.reports).collect(),
         geography: databases,
         checks,
     };
     // Only strings, numbers and maps with string keys: nothing that JSON cannot hold.
     serde_json::to_value(state).unwrap_or_default()
+}
+
+fn overrides(overrides: &Overrides, now: u64) -> OverridesFile<'_> {
+    let in_force = overrides.rules.iter().filter(|rule| rule.force.in_force(now));
+    let shown = in_force.map(|rule| Override {
+        cluster: rule.cluster.to_string(),
+        service: rule.service.as_ref().map(ToString::to_string),
+        force: &rule.force,
+    });
+    OverridesFile { in_force: shown.collect(), fault: overrides.fault.as_ref() }
 }
 
 fn cluster<'s>(
@@ -138,18 +235,20 @@ fn cluster<'s>(
     let Standing { state, since, reason } =
         newest.map_or(&inputs.standings[id.index()], |(_, standing)| standing);
     let site = &snapshot.geography.compiled.sites[id.index()];
-    let Tally { served, no_address, not_ready, drained, checks_fail } =
-        snapshot.tallies[id.index()];
+    let (whole, evidence) = (&snapshot.wholes[id.index()], inputs.cluster_evidence(id));
     let reports = inputs.views[id.index()].iter().flat_map(|view| view.reports.iter());
     Cluster {
         name: member.name.as_str(),
         state: *state,
         since: *since,
         reason,
-        excluded: health::judge_cluster(member, *state).err().map(|e| e.to_string()),
+        excluded: whole.verdict.as_ref().err().map(ToString::to_string),
+        r#override: evidence.force.map(|force| &**force),
+        leaving_until: leaving(evidence.leaving, inputs.now),
+        unsettled: whole.unsettled,
         locations: site.topologies.iter().map(ToString::to_string).collect(),
         coordinates: site.coordinates,
-        shards: Shards { served, no_address, not_ready, drained, checks_fail },
+        shards: Shards::from(&snapshot.tallies[id.index()]),
         withheld: inputs.views[id.index()].as_ref().map_or(0, |view| view.withheld),
         reports: reports.collect(),
     }
@@ -160,28 +259,56 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
     let position = snapshot.zone.service(service.key.wire()).map(|(_, position)| position);
     let live = position.map(|position| snapshot.live(position));
     let shards = service.clusters.iter().filter_map(|id| {
-        let view = inputs.views[id.index()].as_ref()?;
-        let entry = view.shards.find(service.key.hash()).find(|e| e.key == service.key)?;
+        let entry = inputs.shard(id, &service.key)?;
         let member = &inputs.federation.members[id.index()];
-        let excluded = health::judge_cluster(member, inputs.standings[id.index()].state)
-            .and_then(|()| inputs.assess(id, entry))
-            .err();
-        let shard = Shard {
-            served: excluded.is_none(),
-            excluded: excluded.map(|e| e.to_string()),
-            unserved_since: live.and_then(|live| live.unserved_since(id)),
-            addresses: &entry.shard.addresses,
-            hostnames: &entry.shard.hostnames,
-            endpoints: entry.shard.endpoints,
-            refused: &entry.shard.refused,
-        };
-        Some((member.name.as_str(), shard))
+        Some((member.name.as_str(), shard(snapshot, id, entry, live)))
     });
+    let ttl = live.map_or(service.ttl, |live| snapshot.ttl(service, live));
     Service {
-        ttl: service.ttl,
+        ttl,
+        unsettled: live.is_some_and(|live| snapshot.is_unsettled(service, live)),
         policy: service.policy.to_string(),
         ties: service.ties,
         when_none_healthy: &service.when_none_healthy,
         shards: shards.collect(),
     }
+}
+
+fn shard<'s>(
+    snapshot: &'s Snapshot,
+    id: ClusterId,
+    entry: &'s ShardEntry,
+    live: Option<&Live>,
+) -> Shard<'s> {
+    let inputs = &snapshot.inputs;
+    let (evidence, assessment) = (inputs.evidence(id, entry), inputs.assess(id, entry));
+    let whole = snapshot.wholes[id.index()].verdict.as_ref().err();
+    let excluded = match &assessment.verdict {
+        Verdict::Forced(_) => None,
+        verdict => whole.or(verdict.exclusion()),
+    };
+    let served = live.is_some_and(|live| {
+        let [one, other] = live.eligible(&snapshot.up);
+        one.contains(id) && other.contains(id)
+    });
+    let loads = [evidence.phase.and_then(|p| p.load), evidence.opinion.and_then(|o| o.load)];
+    Shard {
+        served,
+        excluded: excluded.map(ToString::to_string),
+        unserved_since: live.and_then(|live| live.unserved_since(id)),
+        r#override: evidence.force.map(|force| &**force),
+        leaving_until: leaving(evidence.phase.and_then(|phase| phase.leaving), inputs.now),
+        check: evidence.opinion.and_then(|opinion| Check::of(&opinion.check)),
+        loads: loads.into_iter().flatten().collect(),
+        unsettled: assessment.unsettled,
+        addresses: &entry.shard.addresses,
+        hostnames: &entry.shard.hostnames,
+        endpoints: entry.shard.endpoints,
+        refused: &entry.shard.refused,
+    }
+}
+
+/// The end of a drain that is under way.
+fn leaving(end: Option<u64>, now: u64) -> Option<Until> {
+    end.filter(|end| now < *end).map(Until::At)
 }

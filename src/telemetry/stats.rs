@@ -45,6 +45,8 @@ const WITHHELD: (&str, &str) = (
     "Shards that vanished at one stroke with most others of the cluster and are kept for now.",
 );
 
+const OVERRIDES: (&str, &str) =
+    ("meridian_overrides", "Overrides of the overrides file that are in force.");
 const HOME_AGE: (&str, &str) = (
     "meridian_home_watch_age_seconds",
     "Time since what the home cluster registers was last known to be current.",
@@ -65,6 +67,8 @@ pub struct SnapshotStats {
     pub internal: Option<String>,
     /// Every registered cluster.
     pub clusters: Vec<ClusterStats>,
+    /// How many overrides of the file are in force, by what they force.
+    pub overrides: Vec<(&'static str, u64)>,
     /// The home cluster, where there is one.
     pub home: Option<HomeStats>,
 }
@@ -167,6 +171,7 @@ impl Published {
             UNDECODABLE,
             SHARDS,
             WITHHELD,
+            OVERRIDES,
             HOME_AGE,
             EVENTS,
         ];
@@ -224,6 +229,8 @@ impl Collector for Published {
             let digest = format!("{:016x}", zone.digest);
             family::gauge(&[("zone", &zone.apex), ("digest", &digest)], 1.0)
         });
+        let overrides = stats.overrides.iter();
+        let overrides = overrides.map(|(state, n)| family::gauge(&[("state", state)], *n as f64));
         let (mut states, mut ages, mut shards) = (Vec::new(), Vec::new(), Vec::new());
         let mut of_watches = OfWatches::default();
         let mut withheld = Vec::new();
@@ -259,6 +266,7 @@ impl Collector for Published {
             family::counters(UNDECODABLE, of_watches.skipped),
             family::gauges(SHARDS, shards),
             family::gauges(WITHHELD, withheld),
+            family::gauges(OVERRIDES, overrides.collect()),
             family::gauges(HOME_AGE, home_age.into_iter().collect()),
             family::counters(EVENTS, events.collect()),
         ]

@@ -164,6 +164,7 @@ fn the_published_snapshot_shows() {
         generation: 7,
         zones: vec![ZoneStats { apex: ZONE.into(), serial: 1_800_000_000, digest: 0xab }],
         internal: None,
+        overrides: vec![("up", 0), ("down", 2)],
         clusters: vec![cluster("a", ClusterState::Up), cluster("b", ClusterState::Stale)],
         home: Some(HomeStats { clock: home.clone(), events: events.clone() }),
     };
@@ -179,6 +180,7 @@ fn the_published_snapshot_shows() {
     assert_eq!(is(r#"meridian_cluster_state{cluster="b",state="stale"}"#), Some(1.0));
     assert_eq!(is(r#"meridian_shards{cluster="a",state="served"}"#), Some(3.0));
     assert_eq!(is(r#"meridian_shards{cluster="b",state="drained"}"#), Some(0.0));
+    assert_eq!(is(r#"meridian_overrides{state="down"}"#), Some(2.0));
     assert_eq!(is("meridian_publish_duration_seconds_count"), Some(1.0));
     // The age is taken when asked for, and there is none before the first sign of life.
     let age = r#"meridian_cluster_watch_age_seconds{cluster="a"}"#;

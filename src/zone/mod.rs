@@ -40,6 +40,9 @@ pub struct Settings {
     pub negative_ttl: u32,
     /// TTL of the negative answer of a service with no served shard, seconds.
     pub unhealthy_ttl: u32,
+    /// The most that the TTL of service records is while their health is unsettled, seconds; by
+    /// default a third of what it is otherwise.
+    pub unsettled_ttl: Option<u32>,
     /// The most addresses of one RRset.
     pub max_addresses: NonZeroU16,
     /// Which served shards an answer holds, unless a service says otherwise.
@@ -52,6 +55,19 @@ pub struct Settings {
     pub records: Vec<StaticRecord>,
     /// Where the instance sits, if it serves cluster-internal names.
     pub internal: Option<InternalSettings>,
+}
+
+impl Settings {
+    /// Below this a third of a TTL is not lowered, seconds: more queries than that are no use, as
+    /// changes are not seen faster.
+    pub const LEAST_UNSETTLED_TTL: u32 = 5;
+
+    /// What `ttl` is while the health of a service is unsettled; never more than it is otherwise.
+    #[must_use]
+    pub fn lowered(&self, ttl: u32) -> u32 {
+        let third = || (ttl / 3).max(Self::LEAST_UNSETTLED_TTL);
+        ttl.min(self.unsettled_ttl.unwrap_or_else(third))
+    }
 }
 
 /// A name server of the zone.

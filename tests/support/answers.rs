@@ -2,11 +2,20 @@
 
 use std::net::IpAddr;
 
-use meridian::model::{Protocol, WhenNoneHealthy};
+use meridian::model::{Drain, Forced, MinReady, Protocol, WhenNoneHealthy};
 
 use super::super::dns::{self, Reply, wire_name};
-use super::super::federation::{DOMAIN, Key, NEGATIVE_TTL, ServiceShard, TTL, UNHEALTHY_TTL};
+use super::super::federation::{DOMAIN, Key, NEGATIVE_TTL, ServiceShard, TTL, Told, UNHEALTHY_TTL};
 use super::{Level, MAX_NAME, Model, Node, protocol, text};
+
+/// What is to be thought of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Good,
+    Overloaded,
+    Bad,
+    ForcedOut,
+}
 
 /// What a reply says, but for the order of records in a section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,16 +79,64 @@ impl Model<'_> {
                 Level::Shard(shard) => at == *shard,
             }
         };
-        let healthy = |at: usize| {
-            let shard = self.shard(at, key).expect("a holder");
-            let cluster = &self.clusters[at];
-            !shard.addresses.is_empty()
-                && shard.ready >= shard.options.min_ready.unwrap_or(1)
-                && !shard.options.drain
-                && !cluster.drained
-                && !cluster.down
+        // What is overloaded is as good as nothing, but better than nothing.
+        let of = |health: Health| {
+            let those = self.holders(key).into_iter().filter(|at| self.health(*at, key) == health);
+            those.collect::<Vec<_>>()
         };
-        self.holders(key).into_iter().filter(|at| within(*at) && healthy(*at)).collect()
+        let (good, spare) = (of(Health::Good), of(Health::Overloaded));
+        let served = if good.is_empty() { spare } else { good };
+        served.into_iter().filter(|at| within(*at)).collect()
+    }
+
+    /// What is to be thought of a shard.
+    fn health(&self, at: usize, key: &Key) -> Health {
+        let (shard, told) = (self.shard(at, key).expect("a holder"), self.told(at, key));
+        let cluster = &self.clusters[at];
+        let leaving = told.leaving.is_some();
+        let needed = match shard.options.min_ready {
+            None => 1,
+            Some(MinReady::Count(count)) => count,
+            // All endpoints of these federations are ready.
+            Some(MinReady::Percent(0)) => 0,
+            Some(MinReady::Percent(_)) => 1,
+        };
+        let drained = match shard.options.drain {
+            Drain::No => false,
+            Drain::AtOnce => true,
+            Drain::Planned => !leaving,
+        };
+        match told.force.map(|(to, _)| to) {
+            _ if shard.addresses.is_empty() => Health::Bad,
+            Some(Forced::Up) => Health::Good,
+            Some(Forced::Down) => Health::ForcedOut,
+            Some(Forced::Drained) if !leaving => Health::ForcedOut,
+            _ if shard.ready < needed || drained || told.failing => Health::Bad,
+            _ if cluster.drained || cluster.down => Health::Bad,
+            _ if told.overloaded => Health::Overloaded,
+            _ => Health::Good,
+        }
+    }
+
+    fn told(&self, at: usize, key: &Key) -> Told {
+        self.clusters[at].told.get(key).cloned().unwrap_or_default()
+    }
+
+    /// TTL of a service's records: a third, but at least 5 s, while one of its shards is in doubt or
+    /// in a cluster that is lost.
+    fn ttl(&self, key: &Key) -> u32 {
+        let ttl = self.option(key, |shard| shard.options.ttl).unwrap_or(TTL);
+        let doubtful = |at: usize| {
+            let (told, cluster) = (self.told(at, key), &self.clusters[at]);
+            let homeless = self.shard(at, key).expect("a holder").addresses.is_empty();
+            let forced_up = told.force.is_some_and(|(to, _)| to == Forced::Up) && !homeless;
+            let shard = (told.unsettled || told.leaving.is_some()) && !forced_up;
+            shard || (cluster.down && !cluster.drained)
+        };
+        match self.holders(key).into_iter().any(doubtful) {
+            true => ttl.min((ttl / 3).max(5)),
+            false => ttl,
+        }
     }
 
     /// An option, by the first cluster that sets it.
@@ -128,7 +185,7 @@ impl Model<'_> {
         port: Option<&(String, Protocol)>,
         qtype: u16,
     ) -> Answer {
-        let ttl = self.option(key, |shard| shard.options.ttl).unwrap_or(TTL);
+        let ttl = self.ttl(key);
         let (mut owner, mut level) = (text(name), level.clone());
         let mut answer = Vec::new();
         while self.served(key, &level).is_empty() {
@@ -248,7 +305,9 @@ impl Model<'_> {
                     only.is_none_or(|only| only == *at)
                         && !self.shard(*at, key).expect("a holder").addresses.is_empty()
                 };
-                let all: Vec<usize> = self.holders(key).into_iter().filter(with_address).collect();
+                let unbarred = |at: &usize| self.health(*at, key) != Health::ForcedOut;
+                let all = self.holders(key).into_iter().filter(with_address).filter(unbarred);
+                let all: Vec<usize> = all.collect();
                 self.records(owner, key, port, qtype, short, &all)
             }
             WhenNoneHealthy::Name(target) if port.is_none() => {

@@ -6,10 +6,14 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use meridian::geo::{Atlas, NetworkRule, Target};
-use meridian::health::{self, ClusterState, Reason, Standing};
+use meridian::health::overrides::{Overrides, Rule, ServicePattern};
+use meridian::health::{
+    self, Checked, ClusterState, Failure, Load, Opinion, Opinions, Phase, Phases, Reason, Standing,
+};
 use meridian::model::{
-    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
-    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, ClusterView, Coordinates, DomainName, Drain, Endpoints, Force, Forced, Internal,
+    Label, Member, Policy, Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties,
+    Topology, Until, WhenNoneHealthy,
 };
 use meridian::snapshot::{self, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, InternalSettings, Nameserver, SoaSettings, StaticRecord};
@@ -39,6 +43,57 @@ pub(crate) struct Cluster {
     pub(crate) unread: bool,
     pub(crate) down: bool,
     pub(crate) services: BTreeMap<Key, ServiceShard>,
+    /// What is known of services in it beside what it says itself.
+    pub(crate) told: BTreeMap<Key, Told>,
+}
+
+/// What is known of a service in a cluster beside what the cluster says, for the sake of brevity as
+/// flags and times.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) failing: bool,
+    pub(crate) overloaded: bool,
+    pub(crate) unsettled: bool,
+    /// An override and when it ends.
+    pub(crate) force: Option<(Forced, u64)>,
+    /// Until when a planned drain lets it be served.
+    pub(crate) leaving: Option<u64>,
+}
+
+impl Told {
+    /// What is seen from outside.
+    pub(crate) fn opinion(&self) -> Option<Opinion> {
+        let failure = || Failure { since: 0, why: "refused".into(), seen_by: [label("c0")].into() };
+        let check = match self.failing {
+            true => Checked::Failing(Arc::new(failure())),
+            false => Checked::NotChecked,
+        };
+        let load = self.overloaded.then_some(Load::Over(1.0));
+        let opinion = Opinion { check, load, unsettled: self.unsettled };
+        (opinion != Opinion::default()).then_some(opinion)
+    }
+
+    /// How far its drain is.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.leaving.map(|end| Phase { leaving: Some(end), load: None })
+    }
+}
+
+/// The overrides file that says what is told of single services.
+pub(crate) fn overrides(clusters: &[Cluster]) -> Arc<Overrides> {
+    let told = clusters.iter().flat_map(|c| c.told.iter().map(move |(key, told)| (c, key, told)));
+    let rules = told.filter_map(|(cluster, (name, namespace), told)| {
+        let (to, end) = told.force?;
+        let (author, reason) = ("alice".into(), "a test".into());
+        let pattern = |text: &str| text.parse().expect("a pattern");
+        Some(Rule {
+            cluster: pattern(&cluster.name),
+            service: Some(ServicePattern { namespace: pattern(namespace), name: pattern(name) }),
+            force: Arc::new(Force { to, author, reason, until: Until::At(end) }),
+            line: 1,
+        })
+    });
+    Arc::new(Overrides { rules: rules.collect(), fault: None })
 }
 
 /// A service in one cluster.
@@ -69,7 +124,8 @@ impl Cluster {
             region: self.region.as_deref().map(label),
             zones: self.zones.iter().map(|zone| label(zone)).collect(),
             location: self.location.map(at),
-            drain: self.drained,
+            drain: if self.drained { Drain::AtOnce } else { Drain::No },
+            force: None,
             stale_grace: None,
             checks: Default::default(),
         }
@@ -166,6 +222,7 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
         unhealthy_ttl: UNHEALTHY_TTL,
+        unsettled_ttl: None,
         max_addresses: NonZeroU16::MAX,
         policy: Policy::All,
         ties: Ties::Rotate,
@@ -188,11 +245,21 @@ pub(crate) fn inputs(clusters: &[Cluster], identity: Identity, now: u64) -> Inpu
         reports: BTreeSet::new(),
     };
     let view = |cluster: &Cluster| (!cluster.unread).then(|| Arc::new(cluster.view()));
+    let (mut opinions, mut phases) = (Opinions::default(), Phases::default());
+    for cluster in clusters {
+        for ((name, namespace), told) in &cluster.told {
+            let key = ServiceKey::new(&label(namespace), &label(name));
+            opinions.set(&key, &label(&cluster.name), told.opinion());
+            phases.shards.set(&key, &label(&cluster.name), told.phase());
+        }
+    }
     Inputs {
         federation: Arc::new(federation),
         views: clusters.iter().map(view).collect(),
         standings: clusters.iter().map(Cluster::standing).collect(),
-        opinions: Default::default(),
+        opinions,
+        overrides: overrides(clusters),
+        phases,
         atlas: Arc::new(Atlas::build(&[], &networks)),
         compiled: None,
         now,

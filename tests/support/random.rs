@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use meridian::model::{Protocol, ServiceOptions, WhenNoneHealthy};
+use meridian::model::{Drain, Forced, MinReady, Protocol, ServiceOptions, WhenNoneHealthy};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::federation::{Cluster, Key, ServiceShard, name};
+use super::federation::{Cluster, Key, ServiceShard, Told, name};
 
 /// Labels of 63 octets, with which names become too long.
 const LONG: [&str; 4] = [
@@ -24,6 +24,9 @@ const REGIONS: [&str; 6] = ["eu", "us", "ap", "x", "svc", LONG[0]];
 const ZONES: [&str; 7] = ["a", "b", "eu", "x", "f", "pod", LONG[1]];
 const SERVICES: [&str; 4] = ["web", "api", "svc", LONG[2]];
 const NAMESPACES: [&str; 4] = ["n", "m", "f", LONG[3]];
+
+/// When histories begin, Unix time in seconds.
+pub(crate) const START: u64 = 1_700_000_000;
 
 /// Types that a name may have, lack, or that mean something else.
 pub(crate) fn qtypes() -> [u16; 6] {
@@ -56,8 +59,11 @@ fn options() -> impl Strategy<Value = ServiceOptions> {
             .prop_map(|set| WhenNoneHealthy::Addresses(set.into_iter().collect())),
     ];
     let ttl = option::weighted(0.2, 1u32..300);
-    let min_ready = option::weighted(0.2, 0u32..3);
-    (ttl, option::weighted(0.3, when), min_ready, prop::bool::weighted(0.1)).prop_map(
+    let needed =
+        prop_oneof![(0u32..3).prop_map(MinReady::Count), (0u8..=100).prop_map(MinReady::Percent)];
+    let drain =
+        prop_oneof![8 => Just(Drain::No), 1 => Just(Drain::AtOnce), 1 => Just(Drain::Planned)];
+    (ttl, option::weighted(0.3, when), option::weighted(0.2, needed), drain).prop_map(
         |(ttl, when_none_healthy, min_ready, drain)| ServiceOptions {
             ttl,
             when_none_healthy,
@@ -80,6 +86,22 @@ fn services() -> impl Strategy<Value = BTreeMap<Key, ServiceShard>> {
     btree_map(key(), shard(), 0..4)
 }
 
+/// Times are those of a history: its steps are 1000 s apart.
+fn told() -> impl Strategy<Value = Told> {
+    let seldom = || prop::bool::weighted(0.2);
+    let time = || (0u64..12).prop_map(|step| START + 500 + 1000 * step);
+    let force = option::weighted(0.4, (select(&Forced::ALL[..]), time()));
+    (seldom(), seldom(), seldom(), force, option::of(time())).prop_map(
+        |(failing, overloaded, unsettled, force, leaving)| Told {
+            failing,
+            overloaded,
+            unsettled,
+            force,
+            leaving,
+        },
+    )
+}
+
 fn nodes() -> impl Strategy<Value = BTreeSet<(String, Option<String>)>> {
     btree_set((label(&REGIONS), option::of(label(&ZONES))), 0..3)
 }
@@ -92,12 +114,13 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         prop::bool::weighted(0.1),
         option::of((-80i16..80, -170i16..170)),
     );
-    (place, nodes(), services(), flags).prop_map(|(place, nodes, services, flags)| {
+    let told = btree_map(key(), told(), 0..3);
+    (place, nodes(), services(), flags, told).prop_map(|(place, nodes, services, flags, told)| {
         let (drained, unread, down, location) = flags;
         let (region, zones) = place.unzip();
         let zones = zones.unwrap_or_default();
         let name = String::new();
-        Cluster { name, region, zones, nodes, location, drained, unread, down, services }
+        Cluster { name, region, zones, nodes, location, drained, unread, down, services, told }
     })
 }
 
@@ -138,6 +161,8 @@ pub(crate) enum Step {
     Nodes(Index, BTreeSet<(String, Option<String>)>),
     /// The cluster is lost or back.
     Down(Index, bool),
+    /// Something else is known of a shard, which need not be there.
+    Told(Index, Key, Option<Told>),
 }
 
 /// A history.
@@ -149,6 +174,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (at(), services()).prop_map(|(at, services)| Step::Whole(at, services)),
         1 => (at(), nodes()).prop_map(|(at, nodes)| Step::Nodes(at, nodes)),
         1 => (at(), any::<bool>()).prop_map(|(at, down)| Step::Down(at, down)),
+        6 => (at(), key(), option::weighted(0.8, told()))
+            .prop_map(|(at, key, told)| Step::Told(at, key, told)),
     ];
     vec(step, 0..12)
 }

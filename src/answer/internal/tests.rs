@@ -6,7 +6,7 @@ use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::BinEncodable;
 
 use crate::answer::{Answered, Client, MAX_MESSAGE, Transport, ZoneKind, answer};
-use crate::model::{Internal, ServiceOptions};
+use crate::model::{Drain, Internal, MinReady, ServiceOptions};
 use crate::snapshot::Snapshot;
 use crate::snapshot::testing::Fixture;
 
@@ -143,16 +143,16 @@ fn drains_lead_up_and_other_services_too() {
         assert_eq!(reply.answer.len(), 5, "{:?}", reply.answer);
         reply.answer[0].contains(" CNAME ")
     };
-    let drained = ServiceOptions { drain: true, ..Default::default() };
+    let drained = ServiceOptions { drain: Drain::AtOnce, ..Default::default() };
     assert!(leads_up(federation(1, drained)));
     let mut cluster = federation(1, ServiceOptions::default());
-    cluster.members[0].drain = true;
+    cluster.members[0].drain = Drain::AtOnce;
     assert!(leads_up(cluster));
     let mut unread = federation(1, ServiceOptions::default());
     unread.read[0] = false;
     assert!(leads_up(unread));
     // A shard that is served without endpoints elsewhere leads nowhere here.
-    let any = ServiceOptions { min_ready: Some(0), ..Default::default() };
+    let any = ServiceOptions { min_ready: Some(MinReady::Count(0)), ..Default::default() };
     assert!(leads_up(federation(0, any)));
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -67,13 +69,8 @@ pub(super) fn registration(
     }
     let location =
         location(annotation("location"), annotation("latitude"), annotation("longitude"))?;
-    let drain = match annotation("drain") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            return Err(format!("meridian.dev/drain '{other}' is not true or false").into());
-        }
-    };
+    let drain = annotation("drain").map(|text| option("drain", text)).transpose()?;
+    let force = annotation("override").map(|text| option("override", text)).transpose()?;
     let stale_grace = annotation("stale-grace").map(stale_grace).transpose()?.flatten();
     let data = secret.data.as_ref();
     let kubeconfig = ["kubeconfig", "value"].iter().find_map(|key| data?.get(*key));
@@ -85,7 +82,16 @@ pub(super) fn registration(
         mode.map_err(|error| Unusable(format!("meridian.dev/checks {error}")))
     });
     let checks = ClusterChecks { mode: mode.transpose()?, ..ClusterChecks::default() };
-    let member = Member { name, region, zones, location, drain, stale_grace, checks };
+    let member = Member {
+        name,
+        region,
+        zones,
+        location,
+        drain: drain.unwrap_or_default(),
+        force: force.map(Arc::new),
+        stale_grace,
+        checks,
+    };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
 }
 
@@ -101,6 +107,10 @@ fn stale_grace(text: &str) -> Result<Option<Duration>, Unusable> {
         format!("meridian.dev/stale-grace '{text}' is neither 'never' nor from 0s to 1h")
     });
     Ok(Some(grace?))
+}
+
+fn option<T: FromStr<Err: fmt::Display>>(key: &str, text: &str) -> Result<T, Unusable> {
+    text.parse().map_err(|error| format!("meridian.dev/{key} {error}").into())
 }
 
 fn label(key: &str, text: &str) -> Result<Label, Unusable> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::secret::registration;
 use super::*;
-use crate::model::{CheckMode, Coordinates};
+use crate::model::{CheckMode, Coordinates, Drain, Forced};
 
 const KUBECONFIG: &str = "{clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}], \
                           users: [], contexts: [], current-context: c}";
@@ -45,6 +45,7 @@ fn annotations_place_a_cluster() {
         ("location", "52.5,13.4"),
         ("drain", "true"),
         ("stale-grace", "1m 30s"),
+        ("override", "up; by=alice; reason=a test; until=never"),
         ("checks", "always"),
     ])
     .unwrap();
@@ -52,7 +53,8 @@ fn annotations_place_a_cluster() {
     assert_eq!(said.member.region.unwrap().as_str(), "eu");
     assert_eq!(said.member.zones.len(), 2);
     assert_eq!(said.member.location, Coordinates::new(52.5, 13.4).ok());
-    assert!(said.member.drain);
+    assert_eq!(said.member.drain, Drain::AtOnce);
+    assert_eq!(said.member.force.map(|force| force.to), Some(Forced::Up));
     assert_eq!(said.member.stale_grace, Some(Duration::from_secs(90)));
     let never = read(&[("stale-grace", "never")]).unwrap();
     assert_eq!(never.member.stale_grace, None, "the default, said");
@@ -73,6 +75,7 @@ fn what_cannot_be_used_has_a_reason() {
         ("drain", "perhaps"),
         ("stale-grace", "2h"),
         ("stale-grace", "90"),
+        ("override", "up"),
         ("checks", "on"),
         ("name", "---"),
     ];

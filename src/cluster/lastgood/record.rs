@@ -2,6 +2,8 @@
 //!
 //! The order of fields and variants is the format: a change needs another version.
 
+mod options;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,12 +13,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use options::{Drain, Force, Options};
+
 use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, CheckMode, ClusterChecks, ClusterView, Coordinates, DomainName, Endpoints,
-    Label, Member, Policy, Protocol, ServiceKey, ServiceOptions, ShardEntry, Ties, Topology,
-    WhenNoneHealthy,
+    self, Buckets, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label, Member,
+    Protocol, ServiceKey, ShardEntry, Topology,
 };
 
 /// What the types of the model refuse.
@@ -61,7 +64,9 @@ struct Registration<'a> {
     zones: Vec<&'a str>,
     /// Latitude and longitude, degrees.
     location: Option<(f64, f64)>,
-    drain: bool,
+    drain: Drain,
+    #[serde(borrow)]
+    force: Option<Force<'a>>,
     stale_grace: Option<Duration>,
     /// Which of its shards are checked, in the form of the annotation.
     checks: Option<&'a str>,
@@ -128,30 +133,6 @@ enum Internal<'a> {
 /// Lent when written, owned when read.
 type Addresses<'a> = Cow<'a, [IpAddr]>;
 
-#[derive(Serialize, Deserialize)]
-struct Options<'a> {
-    ttl: Option<u32>,
-    /// In the form of the annotation.
-    policy: Option<String>,
-    sticky: Option<bool>,
-    weight: Option<u32>,
-    #[serde(borrow)]
-    when_none_healthy: Option<NoneHealthy<'a>>,
-    min_ready: Option<u32>,
-    drain: bool,
-    /// In the form of the annotation.
-    check: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum NoneHealthy<'a> {
-    Nothing,
-    All,
-    #[serde(borrow)]
-    Addresses(Addresses<'a>),
-    Name(Cow<'a, str>),
-}
-
 //--- Writing ---
 
 impl<'a> Federation<'a> {
@@ -186,7 +167,8 @@ impl<'a> Registration<'a> {
             region: member.region.as_ref().map(Label::as_str),
             zones: member.zones.iter().map(Label::as_str).collect(),
             location: member.location.map(|at| (at.latitude(), at.longitude())),
-            drain: member.drain,
+            drain: Drain::of(member.drain),
+            force: member.force.as_deref().map(Force::of),
             stale_grace: member.stale_grace,
             // A Secret sets no more of them apart.
             checks: member.checks.mode.map(CheckMode::as_str),
@@ -257,22 +239,6 @@ impl<'a> Shard<'a> {
     }
 }
 
-impl<'a> Options<'a> {
-    fn of(options: &'a ServiceOptions) -> Self {
-        let when_none_healthy = options.when_none_healthy.as_ref().map(|when| match when {
-            WhenNoneHealthy::Nothing => NoneHealthy::Nothing,
-            WhenNoneHealthy::All => NoneHealthy::All,
-            WhenNoneHealthy::Addresses(list) => NoneHealthy::Addresses(Cow::Borrowed(list)),
-            WhenNoneHealthy::Name(name) => NoneHealthy::Name(Cow::Owned(name.to_string())),
-        });
-        let policy = options.policy.as_ref().map(ToString::to_string);
-        let ServiceOptions { ttl, ties, weight, min_ready, drain, .. } = *options;
-        let sticky = ties.map(|ties| ties == Ties::Sticky);
-        let check = options.check.as_ref().map(ToString::to_string);
-        Self { ttl, policy, sticky, weight, when_none_healthy, min_ready, drain, check }
-    }
-}
-
 //--- Reading ---
 
 impl Registration<'_> {
@@ -284,7 +250,8 @@ impl Registration<'_> {
             region: self.region.map(Label::parse).transpose()?,
             zones: zones?,
             location: self.location.map(at).transpose()?,
-            drain: self.drain,
+            drain: self.drain.read(),
+            force: self.force.as_ref().map(|force| Arc::new(force.read())),
             stale_grace: self.stale_grace,
             checks: ClusterChecks {
                 mode: self.checks.map(str::parse).transpose()?,
@@ -376,30 +343,6 @@ impl Shard<'_> {
                     Internal::Headless(list) => model::Internal::Headless(list[..].into()),
                 })
             }),
-        })
-    }
-}
-
-impl Options<'_> {
-    fn read(&self) -> Result<ServiceOptions, Invalid> {
-        let when_none_healthy = self.when_none_healthy.as_ref().map(|when| {
-            Ok::<_, Invalid>(match when {
-                NoneHealthy::Nothing => WhenNoneHealthy::Nothing,
-                NoneHealthy::All => WhenNoneHealthy::All,
-                NoneHealthy::Addresses(list) => WhenNoneHealthy::Addresses(list[..].into()),
-                NoneHealthy::Name(name) => WhenNoneHealthy::Name(DomainName::parse(name)?),
-            })
-        });
-        let ties = |sticky| if sticky { Ties::Sticky } else { Ties::Rotate };
-        Ok(ServiceOptions {
-            ttl: self.ttl,
-            policy: self.policy.as_deref().map(str::parse::<Policy>).transpose()?,
-            ties: self.sticky.map(ties),
-            weight: self.weight,
-            when_none_healthy: when_none_healthy.transpose()?,
-            min_ready: self.min_ready,
-            drain: self.drain,
-            check: self.check.as_deref().map(str::parse).transpose()?,
         })
     }
 }

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
-    Buckets, CheckMode, ClusterChecks, Coordinates, Endpoints, Internal, Port, Protocol, Refusal,
-    ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, Topology, WhenNoneHealthy,
+    Buckets, CheckMode, ClusterChecks, Coordinates, Drain, Endpoints, Force, Forced, Internal,
+    MinReady, Port, Protocol, Refusal, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties,
+    Topology, Until, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -88,8 +89,10 @@ fn rich() -> Vec<ShardEntry> {
                     ties: Some(if index == 1 { Ties::Sticky } else { Ties::Rotate }),
                     weight: Some(index as u32),
                     when_none_healthy: Some(when),
-                    min_ready: Some(0),
-                    drain: index == 1,
+                    min_ready: Some(MinReady::Percent(50)),
+                    drain: if index == 1 { Drain::AtOnce } else { Drain::Planned },
+                    load: Some(0.25),
+                    force: Some(Arc::new(force(index))),
                     check: checks[index].map(|text| text.parse().unwrap()),
                 })),
                 refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
@@ -103,6 +106,12 @@ fn rich() -> Vec<ShardEntry> {
             ShardEntry::new(key, Arc::new(shard))
         })
         .collect()
+}
+
+fn force(index: usize) -> Force {
+    let to = Forced::ALL[index % 3];
+    let until = if index == 0 { Until::Never } else { Until::At(index as u64) };
+    Force { to, author: "alice".into(), reason: "a test".into(), until }
 }
 
 /// The views of `clusters`, where no home registers others.
@@ -177,7 +186,8 @@ fn registered_clusters_come_back_with_their_views() {
         region: Some(label("r")),
         zones: BTreeSet::from([label("z1"), label("z2")]),
         location: Coordinates::new(52.5, -13.25).ok(),
-        drain: name == "b",
+        drain: if name == "b" { Drain::Planned } else { Drain::No },
+        force: (name == "b").then(|| Arc::new(force(1))),
         stale_grace: Some(Duration::from_millis(90_500)),
         checks: ClusterChecks {
             mode: (name == "b").then_some(CheckMode::Always),

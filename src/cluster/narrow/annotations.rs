@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Rules;
@@ -55,10 +56,10 @@ impl<'a> Annotations<'a> {
                 weight.ok_or_else(|| format!("write a number from 0 to {MAX_WEIGHT}"))
             }),
             when_none_healthy: self.read("when-none-healthy", |text| fallback(text, rules)),
-            min_ready: self.read("min-ready", |text| {
-                text.parse().map_err(|_| "write a number from 0 to 4294967295".into())
-            }),
-            drain: self.read("drain", truth).unwrap_or(false),
+            min_ready: self.read("min-ready", parsed),
+            drain: self.read("drain", parsed).unwrap_or_default(),
+            load: self.read("load", load),
+            force: self.read("override", parsed).map(Arc::new),
             check: self.read("check", |text| check(text, rules)),
         };
         (options != ServiceOptions::default()).then(|| Box::new(options))
@@ -103,6 +104,11 @@ fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
 fn ttl(text: &str) -> Result<u32, String> {
     let seconds = text.parse().ok().filter(|seconds| (1..=MAX_TTL).contains(seconds));
     seconds.ok_or_else(|| format!("write a number of seconds from 1 to {MAX_TTL}"))
+}
+
+fn load(text: &str) -> Result<f64, String> {
+    let load = text.parse().ok().filter(|load| (0.0..=1.0).contains(load));
+    load.ok_or_else(|| "write a number from 0 to 1".into())
 }
 
 /// What is published while no shard is served goes by the rules for what is published at all.

@@ -5,7 +5,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Internal, Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{
+    Drain, Internal, MinReady, Policy, Protocol, ServiceOptions, Ties, WhenNoneHealthy,
+};
 
 fn rules(export: Export) -> Rules {
     let apex = DomainName::parse("example.com").unwrap();
@@ -194,7 +196,8 @@ fn annotations_are_read_or_reported() {
             "meridian.dev/ttl": "30", "meridian.dev/policy": "nearest: 2",
             "meridian.dev/when-none-healthy": "192.0.2.99", "meridian.dev/min-ready": "0",
             "meridian.dev/drain": "true", "meridian.dev/sticky": "true",
-            "meridian.dev/weight": "7", "other.dev/ttl": "x",
+            "meridian.dev/weight": "7", "other.dev/ttl": "x", "meridian.dev/load": "0.25",
+            "meridian.dev/override": "down; by=alice; reason=a test; until=never",
             "meridian.dev/check": "http:80/healthz interval=1s",
         }),
     );
@@ -204,8 +207,10 @@ fn annotations_are_read_or_reported() {
         ties: Some(Ties::Sticky),
         weight: Some(7),
         when_none_healthy: Some(WhenNoneHealthy::Addresses(["192.0.2.99".parse().unwrap()].into())),
-        min_ready: Some(0),
-        drain: true,
+        min_ready: Some(MinReady::Count(0)),
+        drain: Drain::AtOnce,
+        load: Some(0.25),
+        force: Some(Arc::new("down; by=alice; reason=a test; until=never".parse().unwrap())),
         check: Some("http:80/healthz interval=1s".parse().unwrap()),
     };
     assert_eq!(exported(&found).shard.options.as_deref(), Some(&expected));
@@ -216,11 +221,12 @@ fn annotations_are_read_or_reported() {
         json!({
             "meridian.dev/ttl": "2147483648", "meridian.dev/policy": "random",
             "meridian.dev/when-none-healthy": "?", "meridian.dev/min-ready": "-1",
-            "meridian.dev/drain": "yes", "meridian.dev/check": "ping",
+            "meridian.dev/drain": "yes", "meridian.dev/load": "1.5",
+            "meridian.dev/override": "down", "meridian.dev/check": "ping",
         }),
     );
     assert_eq!(exported(&bad).shard.options, None);
-    assert_eq!(bad.reasons.len(), 6);
+    assert_eq!(bad.reasons.len(), 8);
     for reason in &bad.reasons {
         assert!(reason.contains("is ignored") && reason.contains("write"), "{reason}");
     }

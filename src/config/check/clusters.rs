@@ -11,13 +11,13 @@ use serde_saphyr::Spanned;
 use super::checks;
 use super::federation::{NamespaceList, some_namespaces};
 use super::notes::{At, Notes, Refused, at};
-use super::values::{Kind, all, coordinates, duration, existing};
+use super::values::{Kind, all, coordinates, duration, existing, scalar};
 use crate::cluster::{
     AddressScope, ApiSettings, ApiSource, Export, InternalAddresses, Namespaces, Settings, Source,
     home,
 };
 use crate::config::raw;
-use crate::model::{ClusterId, Label, Member};
+use crate::model::{ClusterId, Drain, Label, Member};
 
 /// A label as it was first written.
 #[derive(Clone, Debug)]
@@ -98,6 +98,7 @@ impl Registry {
             .location
             .as_ref()
             .map(|location| coordinates(notes, &at(path("location"), location), location.value));
+        let drain = scalar(notes, &path("drain"), raw.drain.as_ref(), Drain::No);
         let stale_grace = stale_grace(&path("staleGrace"), raw.stale_grace.as_ref(), notes);
         let checks = checks::of_cluster(&path("checks"), &raw.checks, notes);
         self.regions_from_nodes |= raw.region.is_none();
@@ -108,7 +109,8 @@ impl Registry {
             region: region?,
             zones: zones?,
             location,
-            drain: raw.drain,
+            drain: drain?,
+            force: None,
             stale_grace: stale_grace?,
             checks: checks?,
         })

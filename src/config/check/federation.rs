@@ -15,7 +15,7 @@ use super::values::{Range, all, host_address, networks, number};
 use crate::cluster::{Export, Namespaces};
 use crate::config::raw;
 use crate::model::{DomainName, Label, Policy, Ties, WhenNoneHealthy};
-use crate::{health, zone};
+use crate::zone;
 
 /// RFC 2181 §8: a TTL is "an unsigned number, with a minimum value of 0, and a maximum value of
 /// 2147483647".
@@ -59,6 +59,9 @@ pub(super) fn settings(
     let unhealthy = raw.unhealthy_ttl.as_ref();
     let unhealthy_ttl =
         number(notes, "federation.unhealthyTtl", unhealthy, 5, &NEGATIVE_TTL, seconds);
+    let unsettled = raw.unsettled_ttl.as_ref();
+    let unsettled_ttl =
+        number(notes, "federation.unsettledTtl", unsettled, None, &TTL, |n| seconds(n).map(Some));
     let max_addresses = max_addresses(raw, notes);
     let policy = policy(raw.policy.as_ref(), registry, notes);
     let when_none_healthy = when_none_healthy(raw.when_none_healthy.as_ref(), tree, notes);
@@ -74,6 +77,7 @@ pub(super) fn settings(
         ttl: ttl?,
         negative_ttl: negative_ttl?,
         unhealthy_ttl: unhealthy_ttl?,
+        unsettled_ttl: unsettled_ttl?,
         max_addresses: max_addresses?,
         policy: policy?,
         ties: if raw.sticky == Some(true) { Ties::Sticky } else { Ties::Rotate },
@@ -264,25 +268,6 @@ fn when_none_healthy(
         return Err(notes.mistake(&at, format!("{name} may lead in a circle: {claim}")));
     }
     Ok(choice)
-}
-
-/// `minReady`, which the health module owns.
-pub(super) fn health(
-    raw: &raw::Federation,
-    tracking: Result<health::Tracking, Refused>,
-    checks: Result<health::check::Settings, Refused>,
-    notes: &mut Notes,
-) -> Result<health::Settings, Refused> {
-    let range = Range { least: 0, most: i64::from(u32::MAX), why: "a count of ready endpoints" };
-    let raw = raw.min_ready.as_ref();
-    let convert = |n| u32::try_from(n).ok();
-    let min_ready = number(notes, "federation.minReady", raw, 1, &range, convert)?;
-    Ok(health::Settings {
-        min_ready,
-        tracking: tracking?,
-        checks: checks?,
-        ..health::Settings::default()
-    })
 }
 
 /// `export` with its lists, which each cluster's source owns.

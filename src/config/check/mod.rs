@@ -8,6 +8,7 @@ mod clusters;
 mod domain;
 mod federation;
 mod geo;
+mod health;
 mod internal;
 mod notes;
 mod rdata;
@@ -16,18 +17,16 @@ mod server;
 mod values;
 mod votes;
 
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use clusters::Common;
 use notes::{Notes, Refused, at};
-use values::{Kind, Range, duration, existing, number};
+use values::{Kind, duration, existing};
 
 use super::{Config, Mistake, raw};
 use crate::cluster::{ApiSettings, home};
-use crate::health::Tracking;
-use crate::{health, publisher, zone};
+use crate::{publisher, zone};
 
 /// Checks the whole file; relative paths are relative to `directory`.
 ///
@@ -54,11 +53,8 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let sources = clusters::sources(raw, directory, notes);
     let given = clusters::given_namespaces(&raw.clusters, notes);
     let federation = federation::settings(&raw.federation, &registry, notes);
-    let tracking = tracking(&raw.health, notes);
-    let checks = checks::settings(&raw.health.checks, directory, notes);
-    let damping = votes::damping(&raw.health.damping, notes);
-    let votes = votes::settings(raw, &registry, directory, notes);
-    let health = federation::health(&raw.federation, tracking, checks, notes);
+    let health = health::settings(raw, &registry, directory, notes);
+    let overrides = health::overrides(&raw.health, directory, notes);
     let confirm = confirm(&raw.withdrawal, notes);
     let last_known_good = last_known_good(raw.last_known_good.as_ref(), directory, notes);
     let export = federation::export(&raw.federation, notes);
@@ -87,7 +83,8 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let sources = clusters::with_names(&raw.clusters, &members, sources?, given?, &common);
     Ok(Config {
         federation: zone::Settings { internal, ..federation? },
-        health: health::Settings { damping: damping?, votes: votes?, ..health? },
+        health: health?,
+        overrides: overrides?,
         geo: geo?,
         identity: identity?,
         server: server?,
@@ -115,21 +112,6 @@ fn home(
     // Where the API settings are refused, so is the file: the defaults only let the rest be checked.
     let api = api.as_ref().cloned().unwrap_or_default();
     clusters::home(home, directory, &api, notes).map(Some)
-}
-
-fn tracking(raw: &raw::Health, notes: &mut Notes) -> Result<Tracking, Refused> {
-    let default = Tracking::default();
-    let range = Range { least: 1, most: 1000, why: "attempts in a row" };
-    let mut count = |path, raw: &Option<raw::Number>, default| {
-        number(notes, path, raw.as_ref(), default, &range, |n| {
-            u32::try_from(n).ok().and_then(NonZeroU32::new)
-        })
-    };
-    let failures = count("health.failureThreshold", &raw.failure_threshold, default.failures);
-    let successes = count("health.successThreshold", &raw.success_threshold, default.successes);
-    let grace = raw.grace.as_ref();
-    let grace = duration(notes, "health.grace", grace, default.grace, Duration::ZERO);
-    Ok(Tracking { grace: grace?, failures: failures?, successes: successes? })
 }
 
 fn confirm(raw: &raw::Withdrawal, notes: &mut Notes) -> Result<Duration, Refused> {

@@ -1,11 +1,14 @@
 //! Checks of single values: numbers, durations, addresses, networks, places.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use serde_saphyr::Spanned;
 
 use super::notes::{At, Notes, Refused, at};
 use crate::config::raw;
@@ -35,6 +38,17 @@ pub(super) fn number<N>(
             notes.mistake(&at(path, raw), reason)
         },
     )
+}
+
+/// A value in the form of its annotation; `default` where the key is absent.
+pub(super) fn scalar<T: FromStr<Err: fmt::Display>>(
+    notes: &mut Notes,
+    path: &str,
+    raw: Option<&Spanned<raw::Scalar>>,
+    default: T,
+) -> Result<T, Refused> {
+    let Some(raw) = raw else { return Ok(default) };
+    raw.value.0.parse().map_err(|error: T::Err| notes.mistake(&at(path, raw), error.to_string()))
 }
 
 /// A duration with its unit, such as `500ms`, `30s` or `1m 30s`, from `least` to an hour.

@@ -12,7 +12,8 @@ fn members(stale_graces: &[Option<u64>]) -> Vec<Member> {
         region: None,
         zones: Default::default(),
         location: None,
-        drain: false,
+        drain: Default::default(),
+        force: None,
         stale_grace: grace.map(Duration::from_secs),
         checks: Default::default(),
     };

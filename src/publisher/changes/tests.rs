@@ -1,7 +1,7 @@
 //! What is told of two snapshots.
 
 use super::*;
-use crate::model::ServiceOptions;
+use crate::model::{Drain, MinReady, ServiceOptions};
 use crate::snapshot::testing::Fixture;
 
 fn between(before: &Fixture, after: &Fixture) -> Changes {
@@ -28,7 +28,7 @@ fn plain() -> ServiceOptions {
 
 #[test]
 fn shards_that_change_are_told_with_from_to_and_reason() {
-    let drained = ServiceOptions { drain: true, ..plain() };
+    let drained = ServiceOptions { drain: Drain::AtOnce, ..plain() };
     let before = two()
         .shard(0, "n/ready", &["192.0.2.1"], 2, plain())
         .shard(0, "n/same", &["192.0.2.2"], 0, plain())
@@ -56,7 +56,7 @@ fn shards_that_change_are_told_with_from_to_and_reason() {
 #[test]
 fn the_same_reason_with_other_numbers_is_no_change() {
     let with = |ready| {
-        let options = ServiceOptions { min_ready: Some(9), ..plain() };
+        let options = ServiceOptions { min_ready: Some(MinReady::Count(9)), ..plain() };
         two().shard(0, "n/web", &["192.0.2.1"], ready, options)
     };
     assert!(between(&with(1), &with(2)).is_empty());

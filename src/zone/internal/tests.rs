@@ -24,6 +24,7 @@ fn settings(domain: DomainName, cluster: &str, zone: Option<&str>) -> Settings {
         ttl: 180,
         negative_ttl: 60,
         unhealthy_ttl: 5,
+        unsettled_ttl: None,
         max_addresses: std::num::NonZeroU16::MIN,
         policy: Policy::All,
         ties: crate::model::Ties::Rotate,

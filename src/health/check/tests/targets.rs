@@ -12,7 +12,8 @@ fn member(checks: ClusterChecks) -> Member {
         region: None,
         zones: Default::default(),
         location: None,
-        drain: false,
+        drain: Default::default(),
+        force: None,
         stale_grace: None,
         checks,
     }
