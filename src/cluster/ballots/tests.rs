@@ -1,6 +1,7 @@
 //! What ConfigMaps hold, and who may vote by them.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,15 +22,18 @@ fn ballot(voter: &str, renewal: u64) -> Ballot {
     Ballot { voter, instance, run: 7, renewal, sights: Arc::default() }
 }
 
+/// One for all: the ids of objects are of the rules that gave them.
+static RULES: LazyLock<Rules> = LazyLock::new(|| {
+    Rules::new(Export::All, Arc::default(), DomainName::parse("example.com").unwrap())
+});
+
 fn found(name: &str, text: Option<&str>) -> (ObjectId, Found) {
-    let apex = DomainName::parse("example.com").unwrap();
-    let rules = Rules::new(Export::All, Arc::default(), apex);
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some("meridian".to_owned()),
         ..ObjectMeta::default()
     };
-    let id = rules.id_of(&metadata, Scope::Namespaced).unwrap();
+    let id = RULES.id_of(&metadata, Scope::Namespaced).unwrap();
     let data = text.map(|text| BTreeMap::from([(KEY.to_owned(), text.to_owned())]));
     (id, Found::of(id, &ConfigMap { metadata, data, ..ConfigMap::default() }))
 }
