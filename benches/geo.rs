@@ -2,17 +2,27 @@
 //!
 //!     cargo bench --bench geo
 //!     MERIDIAN_CITY_DB=GeoLite2-City.mmdb cargo bench --bench geo
+//!     cargo bench --bench geo --no-run && valgrind --tool=callgrind --toggle-collect='*Counted*' \
+//!         $(ls -t target/release/deps/geo-* | grep -v '\.d$' | head -1) --count look-up 40
 //!
-//! Prints tables for `docs/geography.md`. Look-ups are of uniformly random addresses, which is the
-//! worst case for caches. Times are the least of several runs, as other work only adds to them.
+//! Prints tables for `docs/geography.md`. Look-ups are of uniformly random IPv4 addresses, which is
+//! the worst case for caches. Times are the least of several runs, as other work only adds to them.
+//!
+//! A City database may be several files, with colons between them (one for each family). With
+//! `--count` one piece of work is done under a name that callgrind can be told, for instructions
+//! that do not depend on what else the machine does: a million of `look-up`s among so many places,
+//! a `compile` for so many, the `atlas`, or to `read` the database's files; of the City database
+//! where there is one, else of the embedded table.
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian::geo::{Atlas, Database, GeoTable, Lookup, Site, coordinates_of, embedded, watch};
+use ipnet::IpNet;
+use meridian::geo::{
+    Atlas, Database, GeoTable, Lookup, Place, Site, coordinates_of, embedded, watch,
+};
 use meridian::model::{ClusterId, ClusterSet, Label};
 
 /// Regions of one provider around the world; the first four are those of the demo, and the first
@@ -65,6 +75,11 @@ const LOOKUPS: usize = 1 << 20;
 
 fn main() {
     let sites: Vec<Site> = REGIONS.iter().map(|name| site(name)).collect();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--count") {
+        let places = arguments.get(at + 2).and_then(|count| count.parse().ok()).unwrap_or(40);
+        return count(arguments.get(at + 1).map_or("", |what| what), &sites, places);
+    }
     let start = Instant::now();
     let places = embedded::database().summary().places;
     println!("embedded table: {places} places, unpacked in {:.0?}", start.elapsed());
@@ -75,27 +90,85 @@ fn main() {
         table.bytes() >> 10
     );
     tables(&table, &sites);
-
-    let Some(file) = std::env::var_os("MERIDIAN_CITY_DB") else {
+    if files().is_empty() {
         println!(
             "\nMERIDIAN_CITY_DB names no City database; it is measured and compared where it does"
         );
         return;
-    };
-    let load = || watch::load(Path::new(&file)).expect("MERIDIAN_CITY_DB is a City database");
-    let (database, took) = least(3, load);
-    let database = Arc::new(database);
-    println!("\n{}: {} ranges, read in {took:.0?}", database.summary().kind, ranges(&database));
-    let (city, took) = least(3, || Atlas::build(std::slice::from_ref(&database), &[]));
+    }
+    let (databases, took) = least(3, city);
+    for database in &databases {
+        println!("\n{}: {} ranges", database.summary().kind, ranges(database));
+    }
+    println!("read in {took:.0?}");
+    let (city, took) = least(3, || Atlas::build(&databases, &[]));
     println!("atlas {} KiB in {took:.0?}", city.bytes() >> 10);
     tables(&city, &sites);
 
-    println!("\nIPv4 space whose nearest region differs between the two");
+    println!("\nspace whose nearest region differs between the two");
     for count in [4, 16] {
         let set = ClusterSet::first(count);
-        let one = GeoTable::compile(&table, &sites, &set);
-        let other = GeoTable::compile(&city, &sites, &set);
-        println!("  of {count:2}: {:.1} %", 100.0 * differing(&one, &other));
+        let of = |atlas| (atlas, GeoTable::compile(atlas, &sites, &set));
+        let (one, other) = (of(&table), of(&city));
+        let [v4, v6] = [&V4, &V6].map(|family| 100.0 * differing(&one, &other, family));
+        println!("  of {count:2}: {v4:.1} % of IPv4, {v6:.1} % of IPv6");
+    }
+}
+
+/// The files of the City database; none where there is no such database.
+fn files() -> Vec<std::path::PathBuf> {
+    let files = std::env::var_os("MERIDIAN_CITY_DB").unwrap_or_default();
+    std::env::split_paths(&files).filter(|file| !file.as_os_str().is_empty()).collect()
+}
+
+fn city() -> Vec<Arc<Database>> {
+    let read = |file: std::path::PathBuf| match watch::load(&file) {
+        Ok(database) => Arc::new(database),
+        Err(error) => panic!("MERIDIAN_CITY_DB: {error}"),
+    };
+    files().into_iter().map(read).collect()
+}
+
+/// Does one piece of work to be counted.
+fn count(what: &str, sites: &[Site], places: usize) {
+    if what == "read" {
+        assert!(!files().is_empty(), "MERIDIAN_CITY_DB names no database to read");
+        println!("{} files", Counted::run(city).len());
+        return;
+    }
+    let databases = match files().is_empty() {
+        true => vec![embedded::database().clone()],
+        false => city(),
+    };
+    if what == "atlas" {
+        println!("{} octets", Counted::run(|| Atlas::build(&databases, &[])).bytes());
+        return;
+    }
+    let atlas = Atlas::build(&databases, &[]);
+    let set = ClusterSet::first(places);
+    if what == "compile" {
+        println!("{} octets", Counted::run(|| GeoTable::compile(&atlas, sites, &set)).bytes());
+        return;
+    }
+    assert_eq!(what, "look-up", "--count read|atlas|compile|look-up [PLACES]");
+    let (table, addresses) = (GeoTable::compile(&atlas, sites, &set), addresses());
+    Counted::run(|| look_up(&table, &addresses));
+    println!("{} look-ups", addresses.len());
+}
+
+/// Holds the work under a name that callgrind can be told.
+struct Counted;
+
+impl Counted {
+    #[inline(never)]
+    fn run<T>(work: impl FnOnce() -> T) -> T {
+        black_box(work())
+    }
+}
+
+fn look_up(table: &GeoTable, addresses: &[IpAddr]) {
+    for address in addresses {
+        black_box(table.lookup(black_box(*address)));
     }
 }
 
@@ -131,11 +204,7 @@ fn tables(atlas: &Atlas, sites: &[Site]) {
     for count in [4, 16, 40] {
         let set = ClusterSet::first(count);
         let (table, compile) = least(5, || GeoTable::compile(atlas, sites, &set));
-        let (_, lookups) = least(5, || {
-            for address in &addresses {
-                black_box(table.lookup(black_box(*address)));
-            }
-        });
+        let (_, lookups) = least(5, || look_up(&table, &addresses));
         let each = lookups.as_secs_f64() * 1e9 / LOOKUPS as f64;
         let (orders, size) = (table.order_count(), table.bytes() >> 10);
         println!("  {count:6}  {orders:6}  {size:6}  {compile:>7.1?}  {each:4.0} ns");
@@ -154,22 +223,53 @@ fn addresses() -> Vec<IpAddr> {
     (0..LOOKUPS).map(|_| next()).collect()
 }
 
-/// The share of all /24s whose clients both tables place, on the global Internet, but whose
-/// nearest clusters are others.
-fn differing(one: &GeoTable, other: &GeoTable) -> f64 {
+/// The address space of a family in which clients are.
+struct Family {
+    space: &'static str,
+    /// Parts that embed IPv4 addresses, which place their clients.
+    without: &'static [&'static str],
+}
+
+const V4: Family = Family { space: "0.0.0.0/0", without: &[] };
+const V6: Family = Family { space: "2000::/3", without: &["2001::/32", "2002::/16"] };
+
+/// The share of the address space that both atlases place whose nearest clusters are others.
+fn differing(one: &(&Atlas, GeoTable), other: &(&Atlas, GeoTable), family: &Family) -> f64 {
+    let network = |text: &str| -> IpNet { text.parse().expect("a network") };
+    let (space, without) = (network(family.space), family.without.iter().copied().map(network));
+    let without: Vec<IpNet> = without.collect();
     let nearest = |table: &GeoTable, address| -> Option<ClusterId> {
         match table.lookup(address) {
             Lookup::Found { order, .. } => order.ranked().first().map(|ranked| ranked.cluster()),
             Lookup::UseResolver { .. } => None,
         }
     };
-    let (mut all, mut differ) = (0_u32, 0_u32);
-    for network in 0..1_u32 << 24 {
-        let address = IpAddr::from(Ipv4Addr::from(network << 8));
-        if let (Some(a), Some(b)) = (nearest(one, address), nearest(other, address)) {
-            all += 1;
-            differ += u32::from(a != b);
+    let (mut all, mut differ) = (0.0, 0.0);
+    let mut next = Some(space.network());
+    while let Some(address) = next.filter(|address| space.contains(address)) {
+        let (a, b) = (one.0.locate(address), other.0.locate(address));
+        // All of the narrower network is in one place by either.
+        let part =
+            if a.network.prefix_len() > b.network.prefix_len() { a.network } else { b.network };
+        let embeds = without.iter().find(|network| network.contains(&address));
+        let placed = |place| matches!(place, Place::At(_));
+        if embeds.is_none() && placed(a.place) && placed(b.place) {
+            // No network is longer than 128 bits, and differences of lengths are exact.
+            let size = (128.0 - f64::from(part.prefix_len())).exp2();
+            all += size;
+            if nearest(&one.1, address) != nearest(&other.1, address) {
+                differ += size;
+            }
         }
+        next = after(*embeds.unwrap_or(&part));
     }
-    f64::from(differ) / f64::from(all)
+    differ / all
+}
+
+/// The address behind a network; `None` behind the last.
+fn after(network: IpNet) -> Option<IpAddr> {
+    match network.broadcast() {
+        IpAddr::V4(last) => Some(Ipv4Addr::from(u32::from(last).checked_add(1)?).into()),
+        IpAddr::V6(last) => Some(Ipv6Addr::from(u128::from(last).checked_add(1)?).into()),
+    }
 }

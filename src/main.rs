@@ -31,6 +31,8 @@ enum Command {
     },
     /// Tell how the answer for a client comes about.
     Explain(command::explain::Arguments),
+    /// Tell what the loss of clusters would change, without doing it.
+    Drill(command::drill::Arguments),
     /// Print the zones as master-file text.
     Dump {
         /// The configuration file.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => command::serve::run(&config),
         Command::Check { config } => command::check::run(&config),
         Command::Explain(arguments) => command::explain::run(&arguments),
+        Command::Drill(arguments) => command::drill::run(&arguments),
         Command::Dump { config } => command::dump::run(&config),
     };
     match outcome {

@@ -8,7 +8,7 @@ use meridian::config::{Config, ConfigError};
 use meridian::geo::Target;
 use meridian::health;
 use meridian::health::votes::{self, Quorum};
-use meridian::model::{CheckMode, ClusterId, Label, MinReady, Policy, WhenNoneHealthy};
+use meridian::model::{CheckMode, ClusterId, Drain, Label, MinReady, Policy, WhenNoneHealthy};
 use proptest::prelude::*;
 
 fn shipped() -> PathBuf {
@@ -132,12 +132,55 @@ fn the_reference_tells_the_defaults() {
 }
 
 #[test]
+fn drains_and_least_counts_are_written_as_in_annotations() {
+    let min_ready = |text: &str| {
+        let config = parse(&minimal(&format!("  minReady: {text}"), ""));
+        config.map(|config| config.health.min_ready).map_err(|error| error.to_string())
+    };
+    assert_eq!(min_ready("2"), Ok(MinReady::Count(2)));
+    assert_eq!(
+        (min_ready("50%"), min_ready("'50%'")),
+        (Ok(MinReady::Percent(50)), Ok(MinReady::Percent(50)))
+    );
+    for bad in ["101%", "half", "1.5", "true", "-1"] {
+        let error = min_ready(bad).expect_err("refused");
+        assert!(error.contains("federation.minReady: ") && error.contains("write"), "{error}");
+    }
+    let drain = |text: &str| {
+        let text = minimal("", "").replace(
+            "    region: us-central1\n",
+            &format!("    region: us-central1\n    drain: {text}\n"),
+        );
+        let config = parse(&text).map_err(|error| error.to_string());
+        config.map(|config| config.members[0].drain)
+    };
+    assert_eq!((drain("true"), drain("false")), (Ok(Drain::AtOnce), Ok(Drain::No)));
+    assert_eq!((drain("planned"), drain("'true'")), (Ok(Drain::Planned), Ok(Drain::AtOnce)));
+    let error = drain("yes").expect_err("refused");
+    assert!(error.contains("clusters[0].drain: 'yes' is no drain"), "{error}");
+}
+
+#[test]
+fn the_lower_ttl_is_a_third_but_never_more_than_the_ttl() {
+    let zone = parse(&minimal("", "")).expect("valid").federation;
+    assert_eq!([180, 16, 15, 9, 5, 4, 1].map(|ttl| zone.lowered(ttl)), [60, 5, 5, 5, 5, 4, 1]);
+    let overridden =
+        "- {cluster: gce-us-central1-a, state: up, author: a, reason: b, until: never}";
+    assert!(parse(&minimal("", "health: {load: {limit: 0.5, hysteresis: 0.6}}\n")).is_err());
+    assert!(meridian::health::overrides::parse(overridden).is_ok_and(|rules| rules.len() == 1));
+    let shipped =
+        std::fs::read_to_string(shipped().join("operators/overrides.yaml")).expect("there");
+    assert!(meridian::health::overrides::parse(&shipped).is_ok_and(|rules| rules.len() == 2));
+}
+
+#[test]
 fn values_reach_the_settings() {
     let text = minimal(
         "  policy: {nearest: 2}
   whenNoneHealthy: 192.0.2.9
   minReady: 0
   maxAddresses: 3
+  unsettledTtl: 7
   export: all
   allowNets: [127.0.0.0/8]
   records:
@@ -146,7 +189,7 @@ fn values_reach_the_settings() {
     - {name: mail.example.com, type: AAAA, ttl: 60, data: '::1'}",
         "dns: {udpPayloadSize: 4096, udpWorkers: 3, tcp: {maxConnections: 4, idleTimeout: 1m 30s}, nsid: a}
 startup: {grace: 0s}
-health: {grace: 1m, failureThreshold: 5, successThreshold: 2}
+health: {grace: 1m, failureThreshold: 5, successThreshold: 2, load: {limit: 0.05}, overrides: operators/overrides.yaml}
 withdrawal: {confirm: 10m}
 lastKnownGood: {path: state}
 shutdown: {drain: 500ms}
@@ -163,6 +206,10 @@ geo:
     assert!(matches!(zone.policy, Policy::Nearest(n) if n.get() == 2));
     assert!(matches!(zone.when_none_healthy, WhenNoneHealthy::Addresses(_)));
     assert_eq!((zone.max_addresses.get(), config.health.min_ready), (3, MinReady::Count(0)));
+    assert_eq!((zone.unsettled_ttl, zone.lowered(180), zone.lowered(5)), (Some(7), 7, 5));
+    let load = &config.health.load;
+    assert_eq!((load.limit, load.hysteresis), (0.05, 0.05), "it follows a lower limit");
+    assert_eq!(config.overrides, Some(shipped().join("operators/overrides.yaml")));
     let records: Vec<_> =
         zone.records.iter().map(|r| (r.owner.to_string(), r.rtype, r.ttl, r.rdata.len())).collect();
     assert_eq!(
@@ -312,6 +359,52 @@ fn every_mistake_is_told_in_one_run() {
 }
 
 /// Mistakes that hide others, or each other, and so need a file of their own.
+#[test]
+fn who_votes_must_make_sense() {
+    let file = |votes: &str| minimal("", &format!("health: {{votes: {{{votes}}}}}"));
+    let three = "cluster: a, voters: [a, b, c], directory: clusters";
+    for (votes, mistake) in [
+        ("directory: clusters".into(), "health.votes: votes for no cluster: give 'cluster'"),
+        (
+            "cluster: other, directory: clusters".into(),
+            "health.votes.cluster: there is no cluster 'other', and every cluster votes: name \
+             another, or the 'voters'",
+        ),
+        (
+            "cluster: gce-us-central1-a".into(),
+            "health.votes: nothing carries the ballots: give a 'directory' that all instances share",
+        ),
+        (
+            "cluster: d, voters: [a, b, c], directory: clusters".into(),
+            "health.votes.voters: does not list 'd', for which this instance votes",
+        ),
+        (
+            format!("{three}, quorum: 4"),
+            "health.votes.quorum: 4 is not from 1 to 3: how many of the clusters that vote",
+        ),
+        (
+            format!("{three}, heartbeat: 10s, lease: 15s"),
+            "health.votes.lease: 15s is less than two heartbeats of 10s: one that comes late \
+             would end it",
+        ),
+    ] {
+        assert_eq!(mistakes(&file(&votes)), [mistake], "{votes}");
+    }
+    let config = parse(&file(&format!("{three}, quorum: 2, heartbeat: 1s"))).expect("valid");
+    let votes = config.health.votes.expect("it votes");
+    assert_eq!(votes.quorum, Quorum::Count(2.try_into().expect("not zero")));
+    assert_eq!(votes.lease, Duration::from_secs(3), "three heartbeats");
+    assert!(config.warnings.is_empty());
+    let two = parse(&file("cluster: a, voters: [a, b], directory: clusters")).expect("valid");
+    assert_eq!(
+        two.warnings[0].reason,
+        "two voters decide nothing while one of them is not heard: three are better"
+    );
+    let inside = "internal: {cluster: gce-us-central1-a}\nhealth: {votes: {directory: clusters}}";
+    let config = parse(&minimal("", inside)).expect("valid");
+    assert_eq!(config.health.votes.expect("it votes").cluster.as_str(), "gce-us-central1-a");
+}
+
 #[test]
 fn mistakes_of_their_own_file() {
     let no_clusters = "

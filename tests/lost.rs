@@ -137,7 +137,8 @@ fn closed(address: &str) -> u16 {
 }
 
 /// Decides at once, so that a test need not wait; the rules of time are the tracker's own tests.
-const HASTY: &str = "health: {grace: 0s, failureThreshold: 1}";
+const HASTY: &str = "health: {grace: 0s, failureThreshold: 1, checks: {interval: 200ms, rise: 1, \
+                     fall: 1}}";
 
 #[test]
 fn a_lost_cluster_is_down_only_when_its_load_balancers_are() {
@@ -169,7 +170,7 @@ fn a_lost_cluster_is_down_only_when_its_load_balancers_are() {
     assert_eq!(log.matches("cluster=dark from=\"stale\" to=\"down\"").count(), 1, "{log}");
     world.regain("dark");
     until("dark is back", &server, || is(&server, "dark", "up"));
-    assert_eq!(answer(&server, "web.n.f.svc").len(), 3);
+    until("it is served", &server, || answer(&server, "web.n.f.svc").len() == 3);
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn all_lost_at_once_stay_served() {
     let fault = |name: &str| cluster(&server, name)["reason"].to_string().contains("ours");
     until("the fault is taken for ours", &server, || fault("a") && fault("b"));
     assert!(is(&server, "a", "stale") && is(&server, "b", "stale"));
-    assert_eq!(answer(&server, "web.n.f.svc").len(), 2);
+    until("both are served", &server, || answer(&server, "web.n.f.svc").len() == 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
-use super::process::Usage;
+use super::process::on_processor;
 use super::queries::{Expect, Queries, Wrong};
 use super::sockets::{Sockets, Sources};
 
@@ -56,10 +56,8 @@ pub(crate) struct Report {
     pub(crate) why: Option<String>,
     /// Octets of a reply.
     pub(crate) octets: f64,
-    /// Microseconds of the server's processor time a reply, and the share of it in user mode; none
-    /// without its process.
+    /// Microseconds of the server's processor time a reply; none without its process.
     pub(crate) cpu: Option<f64>,
-    pub(crate) user: Option<f64>,
     /// The share of one processor that the server used.
     pub(crate) busy: Option<f64>,
     /// Microseconds.
@@ -128,14 +126,14 @@ pub(crate) fn ask(plan: &Plan, queries: &Queries) -> io::Result<Report> {
     };
     load.run_until(plan.warm);
     load.found = Found { from: load.now(), first: load.sent, ..Found::new() };
-    let before = plan.pid.map(Usage::read).transpose()?;
+    let before = plan.pid.map(on_processor).transpose()?;
     load.run_until(plan.warm + plan.measured);
-    let after = plan.pid.map(Usage::read).transpose()?;
+    let after = plan.pid.map(on_processor).transpose()?;
     let (sent, took) = (load.sent - load.found.first, load.now() - load.found.from);
     let (answered, octets) = (load.found.answered, load.found.octets);
     load.drain();
     let Found { lost, wrong, mixed, why, latency, .. } = load.found;
-    let used = before.zip(after).map(|(before, after)| after.since(before));
+    let used = before.zip(after).map(|(before, after)| after.saturating_sub(before));
     let each = |nanoseconds: u64| nanoseconds as f64 / 1e3 / answered.max(1) as f64;
     Ok(Report {
         qps: answered as f64 * 1e9 / took as f64,
@@ -146,9 +144,8 @@ pub(crate) fn ask(plan: &Plan, queries: &Queries) -> io::Result<Report> {
         mixed,
         why: why.map(|why| format!("{why:?}")),
         octets: octets as f64 / answered.max(1) as f64,
-        cpu: used.map(|used| each(used.nanoseconds)),
-        user: used.map(Usage::user_share),
-        busy: used.map(|used| used.nanoseconds as f64 / took as f64),
+        cpu: used.map(each),
+        busy: used.map(|used| used as f64 / took as f64),
         p50: latency.quantile(0.5),
         p99: latency.quantile(0.99),
         p999: latency.quantile(0.999),

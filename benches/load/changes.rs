@@ -55,7 +55,7 @@ impl Changes {
         // what it does beside answering must not wait behind its worker.
         let server = Meridian::start(&binary(self.binary.clone())?, files, urls)?;
         server.until_up(size.clusters)?;
-        thread::sleep(Duration::from_secs(2));
+        server.until_idle()?;
         let (resident, peak) = server.memory()?;
         println!(
             "### Changes, {} services x {} clusters\n\nRead from API servers and answering after \

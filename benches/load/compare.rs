@@ -39,7 +39,7 @@ pub(crate) struct Compare {
 }
 
 /// How long a server may take to start.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(180);
 
 /// Ports of a forwarder that reuses its sockets.
 const FEW: usize = 8;
@@ -102,6 +102,7 @@ impl Compare {
         let urls = apis.iter().map(Api::url).collect();
         let meridian = Meridian::start(&binary(self.binary.clone())?, files.clone(), urls)?;
         meridian.until_up(size.clusters)?;
+        meridian.until_idle()?;
         let mut servers = vec![self.echo(&files)?, Server::of(meridian)?];
         let peers = if self.alone { &[][..] } else { &Peer::ALL[..] };
         for peer in peers {
@@ -235,10 +236,10 @@ fn table(load: Load, servers: &[Server], found: &BTreeMap<(Load, usize), Vec<Rep
             println!("| server | queries/s | p50 us | p99 us | p99.9 us | lost | wrong |")
         }
         _ => println!(
-            "| server | queries/s | cpu us each | in user mode | of the echo | of Meridian | lost | wrong |"
+            "| server | queries/s | cpu us each | beyond the echo | of the echo | of Meridian | busy | lost | wrong |"
         ),
     }
-    println!("|---|---|---|---|---|---|---|{}", if load == Load::Half { "" } else { "---|" });
+    println!("|---|---|---|---|---|---|---|{}", if load == Load::Half { "" } else { "---|---|" });
     for (at, server) in servers.iter().enumerate() {
         let reports = &found[&(load, at)];
         let of = |field: fn(&Report) -> f64| median(reports.iter().map(field).collect());
@@ -247,19 +248,21 @@ fn table(load: Load, servers: &[Server], found: &BTreeMap<(Load, usize), Vec<Rep
         let why = reports.iter().find_map(|report| report.why.clone());
         let wrong = why.map_or(wrong.to_string(), |why| format!("{wrong} ({why})"));
         // Of each round's pair, as what disturbs a round disturbs both.
-        let ratio = |other: usize| {
+        let beside = |other: usize, compare: fn(f64, f64) -> f64| {
             let pairs = reports.iter().zip(&found[&(load, other)]);
-            median(pairs.filter_map(|(own, other)| Some(own.cpu? / other.cpu?)).collect())
+            median(pairs.filter_map(|(own, other)| Some(compare(own.cpu?, other.cpu?))).collect())
         };
+        let ratio = |other| beside(other, |own, other| own / other);
         let (name, qps) = (server.name, of(|report| report.qps));
         if load == Load::Half {
             let (p50, p99, p999) = (of(|r| r.p50), of(|r| r.p99), of(|r| r.p999));
             println!("| {name} | {qps:.0} | {p50:.0} | {p99:.0} | {p999:.0} | {lost} | {wrong} |");
         } else {
             let cpu = of(|report| report.cpu.unwrap_or_default());
-            let user = 100.0 * of(|report| report.user.unwrap_or_default());
+            let busy = 100.0 * of(|report| report.busy.unwrap_or_default());
             println!(
-                "| {name} | {qps:.0} | {cpu:.2} | {user:.0} % | {:.2} | {:.2} | {lost} | {wrong} |",
+                "| {name} | {qps:.0} | {cpu:.2} | {:.2} | {:.2} | {:.2} | {busy:.0} % | {lost} | {wrong} |",
+                beside(0, |own, echo| own - echo),
                 ratio(0),
                 ratio(1)
             );

@@ -1,8 +1,6 @@
 //! What grows with the federation: memory, start, queries and changes at several sizes.
 
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -42,9 +40,6 @@ fn parse(text: &str) -> Result<Size, String> {
     }
 }
 
-/// For what a start leaves to be done: old tables freed, the state written again.
-const SETTLED: Duration = Duration::from_secs(2);
-
 impl Growth {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         println!(
@@ -69,7 +64,7 @@ impl Growth {
         let mut urls = vec![NOBODY.to_owned(); size.clusters];
         urls[0] = format!("http://{address}");
         let server = Meridian::start(&binary(self.binary.clone())?, files, urls)?;
-        thread::sleep(SETTLED);
+        server.until_idle()?;
         let (resident, peak) = server.memory()?;
         let pid = server.process.id();
         pin(pid, SERVER_CPU)?;
@@ -88,6 +83,7 @@ impl Growth {
         }
         let api = [Api::start_at(address, 0, size)?];
         server.until_up(1)?;
+        server.until_idle()?;
         let times = one_by_one(&server, &api, self.single)?;
         let Size { services, clusters } = size;
         let shards = services * clusters;

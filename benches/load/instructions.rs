@@ -10,8 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::SizeArguments;
+use super::api::Api;
 use super::ask::{Pace, Plan, ask};
-use super::files::{Files, NOBODY, fresh};
+use super::files::{Files, fresh};
 use super::queries::{Expect, Kind, Queries};
 use super::serve::{Meridian, binary};
 use super::sockets::Sources;
@@ -36,9 +37,12 @@ impl Instructions {
         let size = self.size.size();
         let files = Files { directory: self.directory.canonicalize()?, size };
         files.write_database()?;
-        files.write_state()?;
-        let nobody = vec![NOBODY.to_owned(); size.clusters];
-        let server = Meridian::start_counted(&binary(self.binary.clone())?, files.clone(), nobody)?;
+        let apis = Api::all(size)?;
+        let urls = apis.iter().map(Api::url).collect();
+        let server = Meridian::start_counted(&binary(self.binary.clone())?, files.clone(), urls)?;
+        server.until_up(size.clusters)?;
+        // What it does beside answering would be counted too.
+        server.until_idle()?;
         let pid = server.process.id();
         println!("| kind | user instructions a query, whole server |\n|---|---|");
         for kind in [Kind::Ecs, Kind::Plain, Kind::Nx] {

@@ -72,57 +72,18 @@ pub(crate) fn on(processor: Option<usize>, program: impl AsRef<OsStr>) -> Comman
     }
 }
 
-/// What a process has used of processors.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
-    /// On a processor.
-    pub(crate) nanoseconds: u64,
-    /// In user and in kernel mode, in clock ticks: a sample of the same.
-    user: u64,
-    kernel: u64,
-}
-
-impl Usage {
-    /// Of all threads that live, and of those of its children.
-    pub(crate) fn read(pid: u32) -> io::Result<Self> {
-        let mut sum = Self::of_one(pid)?;
-        for child in tree(pid).into_iter().skip(1) {
-            if let Ok(of_child) = Self::of_one(child) {
-                sum.nanoseconds += of_child.nanoseconds;
-                sum.user += of_child.user;
-                sum.kernel += of_child.kernel;
-            }
-        }
-        Ok(sum)
-    }
-
-    fn of_one(pid: u32) -> io::Result<Self> {
-        let mut nanoseconds = 0;
+/// Nanoseconds that all threads of a process that live, and of its children, were on a processor.
+pub(crate) fn on_processor(pid: u32) -> io::Result<u64> {
+    let mut nanoseconds = 0;
+    for pid in tree(pid) {
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread may have ended meanwhile.
             let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
             let first = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
             nanoseconds += first.unwrap_or(0);
         }
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may hold spaces; user and kernel time are fields 14 and 15.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let mut fields = fields.split_whitespace().skip(11).map(|f| f.parse().unwrap_or(0));
-        let mut field = || fields.next().unwrap_or(0);
-        Ok(Self { nanoseconds, user: field(), kernel: field() })
     }
-
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            nanoseconds: self.nanoseconds.saturating_sub(before.nanoseconds),
-            user: self.user.saturating_sub(before.user),
-            kernel: self.kernel.saturating_sub(before.kernel),
-        }
-    }
-
-    pub(crate) fn user_share(self) -> f64 {
-        self.user as f64 / (self.user + self.kernel).max(1) as f64
-    }
+    Ok(nanoseconds)
 }
 
 /// Resident memory of a process now and at its peak, megabytes (10^6).

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::ask::Report;
 use super::files::Files;
-use super::process::{Process, free_address, memory, on, until_answered};
+use super::process::{Process, free_address, memory, on, on_processor, until_answered};
 use super::queries::{Expect, Kind, Queries};
 
 /// Where the parts run: the server and what it serves from share nothing with the client.
@@ -85,6 +85,23 @@ impl Meridian {
             std::thread::sleep(Duration::from_millis(100));
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "clusters are not up"))
+    }
+
+    /// Waits until it has nothing to do but to answer: after a start tables are compiled, the last
+    /// known good state is written, and what is old is freed.
+    pub(crate) fn until_idle(&self) -> io::Result<()> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let before = on_processor(self.process.id())?;
+            std::thread::sleep(LOOK);
+            let used = on_processor(self.process.id())?.saturating_sub(before);
+            // A twentieth of a processor, which probes and scans of files stay below.
+            if u128::from(used) * 20 < LOOK.as_nanos() {
+                return Ok(());
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the server is never idle"))
     }
 
     /// Drains clusters by its configuration.

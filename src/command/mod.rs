@@ -1,6 +1,8 @@
 //! The subcommands. Only they see the whole configuration.
 
+mod ask;
 pub(crate) mod check;
+pub(crate) mod drill;
 pub(crate) mod dump;
 pub(crate) mod explain;
 mod federation;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use meridian::answer::answer;
 use meridian::cluster::lastgood::{self, LastGood, Wanted};
 use meridian::config::Config;
-use meridian::explain::{Request, explain};
+use meridian::explain::{Request, drill, explain};
 use meridian::geo;
 use meridian::health::{Standing, votes};
 use meridian::model::Label;
@@ -180,7 +180,7 @@ fn pages(
     checks: watch::Receiver<votes::Status>,
     geography: Arc<Geography>,
 ) -> HttpState {
-    let (for_state, for_explain) = (cell.clone(), cell.clone());
+    let (for_state, for_explain, for_drill) = (cell.clone(), cell.clone(), cell.clone());
     HttpState {
         telemetry: telemetry.clone(),
         readiness,
@@ -191,6 +191,11 @@ fn pages(
         explain: Arc::new(move |request: Request| {
             let explanation = explain(&for_explain.load(), &request);
             serde_json::to_value(explanation).map_err(|error| error.to_string())
+        }),
+        drill: Arc::new(move |request: drill::Request| {
+            let found = drill::drill(&Arc::clone(&for_drill.load()), &request);
+            serde_json::to_value(found.map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())
         }),
     }
 }

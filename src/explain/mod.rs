@@ -2,10 +2,12 @@
 //!
 //! *Owns*: [`explain`], which asks the same parts in the same order as [`crate::answer`] and says
 //! what each told, then shows the answer itself, decoded from the very octets that a client would
-//! get; [`dump`], the zone as master-file text. *Does not*: decide anything; it may allocate and
+//! get; [`dump`], the zone as master-file text; [`drill`](mod@drill), what the loss of clusters would
+//! change. *Does not*: decide anything; it may allocate and
 //! take its time.
 
 mod decode;
+pub mod drill;
 pub mod dump;
 mod internal;
 mod limit;

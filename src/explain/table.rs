@@ -34,7 +34,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// The clusters as columns, each as wide as its widest cell.
+/// The clusters as columns.
 fn clusters(f: &mut fmt::Formatter<'_>, clusters: &[ClusterStory]) -> fmt::Result {
     let head = ["#", "cluster", "location", "km", "addresses", "not in the answer because it"];
     let mut rows = vec![head.map(str::to_owned)];
@@ -51,7 +51,15 @@ fn clusters(f: &mut fmt::Formatter<'_>, clusters: &[ClusterStory]) -> fmt::Resul
             },
         ]
     }));
-    let widths: [usize; 6] =
+    columns(f, &rows)
+}
+
+/// Rows as columns, each as wide as its widest cell.
+pub(super) fn columns<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    rows: &[[String; N]],
+) -> fmt::Result {
+    let widths: [usize; N] =
         std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
     for row in rows {
         let cells: Vec<_> =

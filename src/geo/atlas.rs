@@ -21,6 +21,7 @@ use super::networks::{Builder, Networks, Value};
 use super::overlay::{Layer, overlay, paint};
 use super::space::{Block, EMBEDDING, NON_GLOBAL};
 use super::{Clients, NetworkRule, Target};
+use crate::model::Coordinates;
 
 /// The place of every address; immutable.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Atlas {
     /// The first place of each database, then the number of places.
     bases: Box<[u32]>,
     places: Networks<PlaceId>,
+    /// The points that some address has, neighbours on the globe mostly next to each other.
+    points: Box<[PlaceId]>,
 }
 
 /// Names a place of an atlas: nothing known, then the special blocks, the rules, and the points of
@@ -131,22 +134,43 @@ impl Atlas {
             bases.push(bases[bases.len() - 1] + database.spots().len() as u32);
         }
         let mut places = Builder::default();
+        let mut used = vec![false; bases[bases.len() - 1] as usize];
         let v4 = special(rules, |network| matches!(network, IpNet::V4(_)));
         let layers = Layers { databases, bases: &bases, rules };
         for (start, place) in layers.below(v4, |database| Box::new(database.iter_v4())) {
             // IPv4 ranges come from IPv4 networks only.
             places.push_v4(start as u32, place);
+            used[place.index()] = true;
         }
         let v6 = special(rules, |network| matches!(network, IpNet::V6(_)));
         for (start, place) in layers.below(v6, |database| Box::new(database.iter_v6())) {
             places.push_v6(start, place);
+            used[place.index()] = true;
         }
-        Self {
+        let mut atlas = Self {
             rules: rules.into(),
             databases: databases.into(),
             bases: bases.into(),
             places: places.finish(),
-        }
+            points: Box::default(),
+        };
+        atlas.points = atlas.points_in_order(&used);
+        atlas
+    }
+
+    /// The points that are used, in bands of a degree from pole to pole, each from west to east.
+    fn points_in_order(&self, used: &[bool]) -> Box<[PlaceId]> {
+        let places = (self.bases[0]..).zip(&used[self.bases[0] as usize..]);
+        let points = places.filter(|(_, used)| **used).filter_map(|(id, _)| {
+            let PlaceRef::Point(database, at) = self.place(PlaceId(id)) else { return None };
+            let point = database.spots()[at].point;
+            // Integers sort fast: thousandths of a degree are far finer than what the order is for.
+            let band = point.latitude().floor() as i32;
+            Some((band, (point.longitude() * 1000.0) as i32, PlaceId(id)))
+        });
+        let mut points: Vec<_> = points.collect();
+        points.sort_unstable();
+        points.into_iter().map(|(.., id)| id).collect()
     }
 
     /// Where an address is and who says so.
@@ -201,15 +225,23 @@ impl Atlas {
         &self.rules
     }
 
-    /// Octets of memory that the ranges take.
+    /// Octets of memory that the ranges and the list of points take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.places.bytes()
+        self.places.bytes() + size_of_val(&*self.points)
     }
 
     /// Places of all addresses.
     pub(super) fn places(&self) -> &Networks<PlaceId> {
         &self.places
+    }
+
+    /// The points that some address has, in an order in which neighbours are mostly near.
+    pub(super) fn points(&self) -> impl Iterator<Item = (PlaceId, Coordinates)> {
+        self.points.iter().filter_map(|&id| match self.place(id) {
+            PlaceRef::Point(database, at) => Some((id, database.spots()[at].point)),
+            _ => None,
+        })
     }
 
     /// How many places there are.

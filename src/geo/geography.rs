@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use super::shape::share_region;
 use super::space::{Canonical, canonical};
 use super::{
-    Atlas, Conflict, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Shape, Site,
-    Source, Target, distance_km, order,
+    Atlas, Conflict, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Shape, Share,
+    Site, Source, Target, distance_km, order,
 };
 use crate::model::{ClusterId, ClusterSet, Coordinates};
 
@@ -121,6 +121,12 @@ impl Compiled {
             }
         }
         Self { by_set, ..self.clone() }
+    }
+
+    /// How much address space has each order of all clusters: see [`GeoTable::census`].
+    #[must_use]
+    pub fn census(&self) -> Vec<Share<'_>> {
+        self.whole.census(&self.atlas)
     }
 
     /// The table of all clusters.

@@ -43,7 +43,7 @@ pub use rule::{Clients, Country, InvalidRule, NetworkRule, Target};
 pub use shape::Shape;
 pub use space::Block;
 pub use sphere::distance_km;
-pub use table::{GeoTable, Lookup};
+pub use table::{GeoTable, Lookup, Share};
 
 /// What the configuration says of geography.
 #[derive(Clone, Debug, Default, PartialEq)]

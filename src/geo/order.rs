@@ -101,6 +101,50 @@ struct Standpoint<'a> {
     vague: Option<Relation>,
 }
 
+/// Up to so many spots insertion sort is the quickest way to put a few back in their places; its
+/// steps grow with the square.
+const FEW: usize = 64;
+
+/// The spots of a ranker in the order of their distance from a point that moves. From one point to
+/// another nearby few of them change places, so that bringing them into order takes little.
+pub(super) struct Walk {
+    spots: Vec<(Remoteness, u16)>,
+}
+
+impl Walk {
+    /// A walk that has been nowhere yet.
+    pub(super) fn new(ranker: &Ranker<'_>) -> Self {
+        // There are no more spots than clusters, whose ids fit 15 bits.
+        let nowhere = (0..ranker.spots.len()).map(|at| (Remoteness::default(), at as u16));
+        Self { spots: nowhere.collect() }
+    }
+
+    /// Goes to a point; says whether the order there is another than it was before.
+    pub(super) fn go(&mut self, ranker: &Ranker<'_>, point: Coordinates) -> bool {
+        let here = Direction::of(point);
+        for (remoteness, at) in &mut self.spots {
+            *remoteness = here.remoteness(ranker.spots[usize::from(*at)].0);
+        }
+        if self.spots.is_sorted() {
+            return false;
+        }
+        if self.spots.len() > FEW {
+            self.spots.sort_unstable();
+            return true;
+        }
+        for end in 1..self.spots.len() {
+            let moved = self.spots[end];
+            let mut at = end;
+            while at > 0 && self.spots[at - 1] > moved {
+                self.spots[at] = self.spots[at - 1];
+                at -= 1;
+            }
+            self.spots[at] = moved;
+        }
+        true
+    }
+}
+
 /// Makes orders of one set of clusters.
 pub(super) struct Ranker<'a> {
     sites: &'a [Site],
@@ -142,6 +186,11 @@ impl<'a> Ranker<'a> {
         self.emit(self.spots_by_distance(point))
     }
 
+    /// The order for clients where a walk has come to.
+    pub(super) fn at(&self, walk: &Walk) -> Vec<Ranked> {
+        self.emit(walk.spots.iter().map(|(_, at)| usize::from(*at)))
+    }
+
     /// The order for clients at a target.
     pub(super) fn toward(&self, target: &Target) -> Vec<Ranked> {
         match target {
@@ -156,16 +205,9 @@ impl<'a> Ranker<'a> {
     }
 
     fn spots_by_distance(&self, point: Coordinates) -> impl Iterator<Item = usize> + use<> {
-        let here = Direction::of(point);
-        let mut spots: Vec<(Remoteness, u16)> = self
-            .spots
-            .iter()
-            .enumerate()
-            // There are no more spots than clusters, whose ids fit 15 bits.
-            .map(|(at, (there, _))| (here.remoteness(*there), at as u16))
-            .collect();
-        spots.sort_unstable();
-        spots.into_iter().map(|(_, at)| usize::from(at))
+        let mut walk = Walk::new(self);
+        walk.go(self, point);
+        walk.spots.into_iter().map(|(_, at)| usize::from(at))
     }
 
     /// The clusters at each of `spots` as groups, then those without coordinates as one.

@@ -36,7 +36,7 @@ macro_rules! key {
         }
     )*};
 }
-key!(u32, u64, u128);
+key!(u16, u32, u64, u128);
 
 /// A key that splits into a bucket, its top sixteen bits, and the rest.
 pub(super) trait Indexed: Key {
@@ -101,11 +101,15 @@ impl PartialOrd for Low48 {
 /// keys where there is no `next`).
 ///
 /// A prefix leaves the range as soon as it holds the key before `start` or `next` itself, so it
-/// must be one bit longer than what `key` shares with either (GEO notes §0, decision 2).
+/// must be one bit longer than what `key` shares with either.
 fn scope_within<K: Key>(key: K, start: K, next: Option<K>) -> u8 {
-    let beyond = |outside: K| 1 + key.common_bits(outside);
-    let before = start.previous().map_or(0, beyond);
-    before.max(next.map_or(0, beyond))
+    let before = start.previous().map_or(0, |before| beyond(key, before));
+    before.max(next.map_or(0, |next| beyond(key, next)))
+}
+
+/// The length of the widest prefix around `key` that does not hold `outside`.
+fn beyond<K: Key>(key: K, outside: K) -> u8 {
+    1 + key.common_bits(outside)
 }
 
 /// A growing list of ranges in ascending order: each begins at its start and ends before the
@@ -163,8 +167,27 @@ const BUCKETS: usize = 1 << 16;
 pub(super) struct RangeTable<K: Indexed, V> {
     /// For each bucket the first range that begins in it or after it, then the number of ranges.
     index: Box<[u32]>,
+    edges: Box<[Edges]>,
     lows: Box<[K::Low]>,
     values: Box<[V]>,
+}
+
+/// For keys of one bucket, the length of the widest prefix that stays within a range which reaches
+/// beyond the bucket: the same for all of them, as what lies outside differs in the bucket's number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Edges {
+    /// Of the range that begins before the bucket.
+    before: u8,
+    /// Of the range that ends after the bucket.
+    after: u8,
+}
+
+impl Edges {
+    fn of<K: Indexed>(bucket: usize, before: Option<K>, next: Option<K>) -> Self {
+        let beyond = |outside: K| beyond(bucket as u16, outside.split().0 as u16);
+        let before = before.and_then(K::previous).map_or(0, beyond);
+        Self { before, after: next.map_or(0, beyond) }
+    }
 }
 
 impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
@@ -178,7 +201,13 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
         for bucket in 0..BUCKETS {
             index[bucket + 1] += index[bucket];
         }
+        let starts = &ranges.starts;
+        let edges = (0..BUCKETS).map(|bucket| {
+            let before = index[bucket].checked_sub(1).map(|at| starts[at as usize]);
+            Edges::of(bucket, before, starts.get(index[bucket + 1] as usize).copied())
+        });
         Self {
+            edges: edges.collect(),
             index: index.into(),
             lows: ranges.starts.iter().map(|start| start.split().1).collect(),
             values: ranges.values.into(),
@@ -190,22 +219,19 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
         let (bucket, low) = key.split();
         let first = self.index[bucket] as usize;
         let end = self.index[bucket + 1] as usize;
-        let next = first + self.lows[first..end].partition_point(|&start| start <= low);
-        // The first range begins at zero, so there is one at or before every key.
-        let at = next - 1;
-        let start = if at >= first { K::join(bucket, self.lows[at]) } else { self.start(at) };
-        let next = match self.lows.get(next) {
-            Some(&low) if next < end => Some(K::join(bucket, low)),
-            Some(_) => Some(self.start(next)),
-            None => None,
+        let lows = &self.lows[first..end];
+        let after = lows.partition_point(|&start| start <= low);
+        let Edges { before: edge_before, after: edge_after } = self.edges[bucket];
+        let scope_before = match after.checked_sub(1) {
+            Some(at) => K::join(bucket, lows[at]).previous().map_or(0, |out| beyond(key, out)),
+            None => edge_before,
         };
-        (self.values[at], scope_within(key, start, next))
-    }
-
-    /// The start of the range at `position`, whose bucket has to be searched for.
-    fn start(&self, position: usize) -> K {
-        let after = self.index.partition_point(|&first| first as usize <= position);
-        K::join(after - 1, self.lows[position])
+        let scope_after = match lows.get(after) {
+            Some(&next) => beyond(key, K::join(bucket, next)),
+            None => edge_after,
+        };
+        // The first range begins at zero, so there is one at or before every key.
+        (self.values[first + after - 1], scope_before.max(scope_after))
     }
 
     /// The ranges' starts and values in ascending order.
@@ -218,7 +244,10 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
 
     /// Octets of memory.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.index) + size_of_val(&*self.lows) + size_of_val(&*self.values)
+        size_of_val(&*self.index)
+            + size_of_val(&*self.edges)
+            + size_of_val(&*self.lows)
+            + size_of_val(&*self.values)
     }
 }
 

@@ -54,7 +54,7 @@ impl Direction {
 }
 
 /// How far two points are from one another, fit only for comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Remoteness(u64);
 
 /// The great-circle distance between two points, kilometres.

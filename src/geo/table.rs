@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 
 use super::atlas::{Atlas, BLOCKS, PlaceId, PlaceRef};
 use super::networks::{Builder, Networks, Value};
-use super::order::{Order, Ranked, Ranker, Site};
+use super::order::{Order, Ranked, Ranker, Site, Walk};
 use super::pods::{PodLookup, PodNetworks};
 use super::shape::Shape;
 use crate::model::{ClusterId, ClusterSet, Coordinates};
@@ -284,6 +284,7 @@ impl<'a> Compilation<'a> {
 
     fn run(mut self) -> Option<GeoTable> {
         let sites = self.sites;
+        self.order_points()?;
         let mut builder = Builder::default();
         let mut orders_used = OrdersUsed::None;
         let places = self.atlas.places();
@@ -316,6 +317,23 @@ impl<'a> Compilation<'a> {
         Some(GeoTable { orders, clients, unknown, own, own_differs, classes, grid })
     }
 
+    /// Gives each point its code. Of two that are neighbours most have the same order.
+    fn order_points(&mut self) -> Option<()> {
+        let (ranker, atlas) = (self.ranker, self.atlas);
+        let mut walk = Walk::new(ranker);
+        let mut last = None;
+        for (place, point) in atlas.points() {
+            let changed = walk.go(ranker, snap(point, self.grid));
+            let code = match last {
+                Some(code) if !changed => code,
+                _ => self.intern(ranker.at(&walk))?,
+            };
+            last = Some(code);
+            self.codes[place.index()] = code;
+        }
+        Some(())
+    }
+
     fn code(&mut self, place: PlaceId) -> Option<Code> {
         let known = self.codes[place.index()];
         if known != Code::FINE {
@@ -325,10 +343,8 @@ impl<'a> Compilation<'a> {
             PlaceRef::Unknown => self.unknown,
             PlaceRef::Block(at) => Code(Code::FIRST_BLOCK + at),
             PlaceRef::Rule(rule) => self.intern(self.ranker.toward(rule.target()))?,
-            PlaceRef::Point(database, at) => {
-                let point = snap(database.spots()[at].point, self.grid);
-                self.intern(self.ranker.near(point))?
-            }
+            // All that any address has were given one beforehand.
+            PlaceRef::Point(..) => self.unknown,
         };
         self.codes[place.index()] = code;
         Some(code)
@@ -397,6 +413,9 @@ fn snap(point: Coordinates, grid: Grid) -> Coordinates {
     Coordinates::new(middle(latitude, 90.0), middle(longitude, 180.0)).unwrap_or(point)
 }
 
+pub use census::Share;
+
+mod census;
 mod provisional;
 #[cfg(test)]
 mod tests;

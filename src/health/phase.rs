@@ -47,7 +47,7 @@ pub struct Seen<'a> {
 /// Follows clusters and shards. A planned drain begins when something is drained that was not
 /// before; what is drained when it is seen for the first time is out at once, as nobody can have been
 /// answered with it from here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PhaseTracker {
     clusters: BTreeMap<Label, Known>,
     overrides: Arc<Overrides>,
@@ -103,19 +103,6 @@ impl Pull {
     }
 }
 
-impl Default for PhaseTracker {
-    fn default() -> Self {
-        Self {
-            clusters: BTreeMap::new(),
-            overrides: Arc::default(),
-            settings: Settings::default(),
-            now: 0,
-            deadline: None,
-            phases: Phases::default(),
-        }
-    }
-}
-
 impl PhaseTracker {
     /// Takes in what is to be seen now. `ttl` tells with which TTL at most, in seconds, a service is
     /// answered, or any service at all.
@@ -139,6 +126,7 @@ impl PhaseTracker {
             leaving.extend(end.map(|end| (name.clone(), end)));
             let old = before.and_then(|known| known.view);
             match (&old, view) {
+                (Some(old), Some(view)) if !everything && Arc::ptr_eq(old, view) => {}
                 (old, Some(view)) => {
                     self.scan(name, old.as_deref(), view, everything, &seen, &ttl);
                 }

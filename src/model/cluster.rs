@@ -128,3 +128,20 @@ pub struct Member {
     /// How its shards are checked, where the operator sets it apart.
     pub checks: ClusterChecks,
 }
+
+impl Member {
+    /// A cluster of which nothing is said but its name.
+    #[must_use]
+    pub fn named(name: Label) -> Self {
+        Self {
+            name,
+            region: None,
+            zones: BTreeSet::new(),
+            location: None,
+            drain: Drain::No,
+            force: None,
+            stale_grace: None,
+            checks: ClusterChecks::default(),
+        }
+    }
+}

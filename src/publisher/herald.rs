@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::changes::{Changes, Group, ShardChange, ShardState, Telling};
+use super::operated::Operation;
 use crate::cluster::home::{Home, Notice, Severity};
 use crate::health::{ClusterState, Transition};
 
@@ -45,6 +46,16 @@ impl Herald {
         };
         let note = format!("cluster {cluster} went from {from} to {now}: {}", to.reason);
         self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+    }
+
+    /// Tells at once that operators make something else of a cluster.
+    pub(super) fn operated(&self, operation: &Operation) {
+        let Operation { cluster, from, to } = operation;
+        let (from, now) = (from.label(), to.label());
+        info!(%cluster, from, to = now, reason = %to, "operators have changed a cluster");
+        let note = format!("cluster {cluster} went from {from} to {now}: {to}");
+        let (cluster, severity) = (Some(cluster.clone()), Severity::Normal);
+        self.post(Notice { cluster, reason: "ClusterOperated", severity, note });
     }
 
     /// Takes in changes of shards up to `now`; they are told as soon as they may be.

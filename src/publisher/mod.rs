@@ -11,6 +11,7 @@ mod herald;
 mod keeper;
 mod known;
 mod monitor;
+mod operated;
 mod operators;
 mod stats;
 
@@ -40,6 +41,7 @@ use herald::Herald;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
+use operated::operations;
 use operators::Operators;
 
 /// Timing of the start.
@@ -270,10 +272,10 @@ impl Publisher {
         }
         let build = move || {
             let next = build(Some(&previous), inputs);
-            let changes = Changes::between(&previous, &next);
-            (next, changes)
+            let told = (Changes::between(&previous, &next), operations(&previous, &next));
+            (next, told)
         };
-        let (next, changes) = match spawn_blocking(build).await {
+        let (next, (changes, operations)) = match spawn_blocking(build).await {
             Ok(built) => built,
             Err(panic) => {
                 // What is served stays served; the next change tries again.
@@ -284,6 +286,7 @@ impl Publisher {
         let next = Arc::new(next);
         self.graveyard.bury(self.cell.swap(next.clone()));
         self.announce(&next, changed_at.map(|at| at.elapsed()));
+        operations.iter().for_each(|operation| self.herald.operated(operation));
         self.herald.shards(changes, Instant::now());
     }
 

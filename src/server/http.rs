@@ -1,4 +1,4 @@
-//! The HTTP pages: `/metrics`, `/livez`, `/readyz`, `/state`, `/explain`.
+//! The HTTP pages: `/metrics`, `/livez`, `/readyz`, `/state`, `/explain`, `/drill`.
 //!
 //! Made for one scraper, two probes and a few people, not for the public: few connections, and
 //! nothing here runs on a thread that answers queries.
@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use super::STOP_LIMIT;
 use super::stop::{Stop, StopSource};
-use crate::explain::Request;
+use crate::explain::{Request, drill};
 use crate::telemetry::{Readiness, Telemetry};
 
 /// Connections at once; more wait in the backlog.
@@ -56,6 +56,8 @@ pub struct HttpState {
     pub state: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Makes `/explain`; an error is a question that has no answer, in words for who asked.
     pub explain: Arc<dyn Fn(Request) -> Result<Value, String> + Send + Sync>,
+    /// Makes `/drill`; may take long. An error is a drill that cannot be held, in words.
+    pub drill: Arc<dyn Fn(drill::Request) -> Result<Value, String> + Send + Sync>,
 }
 
 impl fmt::Debug for HttpState {
@@ -175,6 +177,7 @@ fn routes(state: HttpState) -> Router {
         .route("/metrics", get(metrics))
         .route("/state", get(state_page))
         .route("/explain", get(explain))
+        .route("/drill", get(drill_page))
         .with_state(shared)
 }
 
@@ -226,11 +229,28 @@ async fn state_page(State(shared): State<Shared>) -> Result<Response, Response> 
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
+/// A page that is refused for what was asked.
+fn refuse(reason: String) -> Response {
+    (StatusCode::BAD_REQUEST, reason + "\n").into_response()
+}
+
+async fn drill_page(
+    State(shared): State<Shared>,
+    raw: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Result<Json<Value>, Response> {
+    let Query(raw) = raw.map_err(|rejection| refuse(rejection.body_text()))?;
+    if let Some((other, _)) = raw.iter().find(|(key, _)| key != "cluster") {
+        return Err(refuse(format!("unknown parameter '{other}': only cluster= is known")));
+    }
+    let names: Vec<&str> = raw.iter().map(|(_, name)| name.as_str()).collect();
+    let request = drill::Request::parse(&names).map_err(|error| refuse(error.to_string()))?;
+    shared.walk(|state| (state.drill)(request)).await?.map(Json).map_err(refuse)
+}
+
 async fn explain(
     State(shared): State<Shared>,
     raw: Result<Query<RawExplain>, QueryRejection>,
 ) -> Result<Json<Value>, Response> {
-    let refuse = |reason: String| (StatusCode::BAD_REQUEST, reason + "\n").into_response();
     let Query(raw) = raw.map_err(|rejection| refuse(rejection.body_text()))?;
     let request = raw.request().map_err(refuse)?;
     shared.walk(|state| (state.explain)(request)).await?.map(Json).map_err(refuse)

@@ -9,7 +9,8 @@ use crate::geo;
 use crate::health::overrides::Overrides;
 use crate::health::{Checked, ClusterState, Failure, Load, Reason, Standing, Verdict, votes};
 use crate::model::{
-    ClusterId, Coordinates, Endpoints, Force, Label, Refusal, Report, ShardEntry, Until,
+    self, CheckMode, ClusterId, Coordinates, Endpoints, Force, Label, Refusal, Report, ShardEntry,
+    Until,
 };
 use crate::snapshot::{Live, Snapshot, Tally};
 
@@ -77,6 +78,8 @@ struct Cluster<'s> {
     locations: Vec<String>,
     coordinates: Option<Coordinates>,
     shards: Shards,
+    /// Which of its shards are checked.
+    checks: CheckMode,
     /// Shards that vanished at one stroke with most others and are kept until that is confirmed.
     #[serde(skip_serializing_if = "is_zero")]
     withheld: usize,
@@ -155,6 +158,9 @@ struct Shard<'s> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     hostnames: &'s [Box<str>],
     endpoints: Endpoints,
+    /// How its addresses are checked, where they may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked_by: Option<&'s model::Check>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     refused: &'s [Refusal],
 }
@@ -249,6 +255,7 @@ fn cluster<'s>(
         locations: site.topologies.iter().map(ToString::to_string).collect(),
         coordinates: site.coordinates,
         shards: Shards::from(&snapshot.tallies[id.index()]),
+        checks: inputs.federation.health.checks.mode(member),
         withheld: inputs.views[id.index()].as_ref().map_or(0, |view| view.withheld),
         reports: reports.collect(),
     }
@@ -291,6 +298,8 @@ fn shard<'s>(
         let [one, other] = live.eligible(&snapshot.up);
         one.contains(id) && other.contains(id)
     });
+    let member = &inputs.federation.members[id.index()];
+    let settings = &inputs.federation.health.checks;
     let loads = [evidence.phase.and_then(|p| p.load), evidence.opinion.and_then(|o| o.load)];
     Shard {
         served,
@@ -304,6 +313,7 @@ fn shard<'s>(
         addresses: &entry.shard.addresses,
         hostnames: &entry.shard.hostnames,
         endpoints: entry.shard.endpoints,
+        checked_by: settings.check_of(&entry.shard, member).map(|(check, _)| check),
         refused: &entry.shard.refused,
     }
 }

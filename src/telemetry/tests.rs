@@ -4,6 +4,8 @@ use std::time::Duration;
 use super::*;
 use crate::answer::{Answered, LocatedBy, ZoneKind};
 use crate::health::ClusterState;
+use crate::model::{CheckMode, ServiceOptions};
+use crate::snapshot::testing::Fixture;
 
 const ZONE: &str = "example.com.";
 
@@ -228,4 +230,29 @@ fn readiness_reads_a_reason_a_line() {
     assert_eq!(Readiness::Ready.to_string(), "ok\n");
     let missing = Readiness::NotReady(vec!["cluster a: never read".into(), "draining".into()]);
     assert_eq!(missing.to_string(), "cluster a: never read\ndraining\n");
+}
+
+/// How a shard is checked is told as it would be written.
+#[test]
+fn state_tells_of_checks() {
+    let checked = |check: &str| ServiceOptions {
+        check: Some(check.parse().expect("a check")),
+        ..ServiceOptions::default()
+    };
+    let mut fixture = Fixture::new().cluster("a", "", &[], None).cluster("b", "", &[], None);
+    fixture.members[1].checks.mode = Some(CheckMode::Always);
+    let fixture = fixture
+        .shard(0, "ns/web", &["192.0.2.1"], 1, ServiceOptions::default())
+        .shard(1, "ns/web", &["192.0.2.2"], 1, checked("http port=80 path=/healthz"))
+        .shard(1, "ns/off", &["192.0.2.3"], 1, checked("off"));
+    let databases = crate::geo::watch::Status::default();
+    let told = state::of(&fixture.build(), &[], &databases, &Default::default());
+    assert_eq!(told["clusters"][0]["checks"], "suspect");
+    assert_eq!(told["clusters"][1]["checks"], "always");
+    let shards = &told["services"]["ns/web"]["shards"];
+    assert_eq!(
+        (&shards["a"]["checkedBy"], &shards["b"]["checkedBy"]),
+        (&"tcp".into(), &"http:80/healthz".into())
+    );
+    assert!(told["services"]["ns/off"]["shards"]["b"].get("checkedBy").is_none());
 }

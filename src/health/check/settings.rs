@@ -78,7 +78,8 @@ impl Settings {
 
     /// How and when a shard is checked, if it may be: the Service decides before its cluster, the
     /// cluster before the federation.
-    pub(super) fn check_of<'a>(
+    #[must_use]
+    pub fn check_of<'a>(
         &'a self,
         shard: &'a Shard,
         member: &'a Member,

@@ -101,16 +101,7 @@ fn changes_between_files_are_found_whatever_moves() {
 
 #[test]
 fn clusters_that_there_are_not_are_told() {
-    let member = Member {
-        name: label("eks-eu"),
-        region: None,
-        zones: Default::default(),
-        location: None,
-        drain: Default::default(),
-        force: None,
-        stale_grace: None,
-        checks: Default::default(),
-    };
+    let member = Member::named(label("eks-eu"));
     let text = FILE.replace("\"eks-*\"", "gke-*");
     let overrides = overrides(&text);
     let strays: Vec<_> = overrides.strays(std::slice::from_ref(&member)).collect();

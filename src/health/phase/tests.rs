@@ -39,16 +39,7 @@ fn forced(to: Forced, until: Until) -> ServiceOptions {
 }
 
 fn member(name: &str, drain: Drain) -> Member {
-    Member {
-        name: label(name),
-        region: None,
-        zones: Default::default(),
-        location: None,
-        drain,
-        force: None,
-        stale_grace: None,
-        checks: Default::default(),
-    }
+    Member { drain, ..Member::named(label(name)) }
 }
 
 /// One cluster `a` and what is said of it.

@@ -157,16 +157,7 @@ fn failing_checks_exclude_and_loads_make_spare() {
 
 #[test]
 fn clusters_by_state_drain_and_override() {
-    let member = |drain| Member {
-        name: Label::parse("a").expect("a label"),
-        region: None,
-        zones: Default::default(),
-        location: None,
-        drain,
-        force: None,
-        stale_grace: None,
-        checks: Default::default(),
-    };
+    let member = |drain| Member { drain, ..Member::named(Label::parse("a").expect("a label")) };
     let judged = |drain, state, leaving, force: Option<&Arc<Force>>| {
         let member = member(drain);
         let Assessment { verdict, unsettled, until } =

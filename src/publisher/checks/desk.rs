@@ -54,6 +54,7 @@ impl Desk {
         let registered = (federation.membership == Membership::Known)
             .then(|| federation.members.iter().map(|member| member.name.clone()).collect());
         self.panel.set_rules(rules(&federation.health, registered));
+        self.load = federation.health.load;
         self.assignment = Some(assignment);
         self.follow();
         self.stale = true;

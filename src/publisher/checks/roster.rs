@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::health::check::{self, Probed, Report, Target};
 use crate::health::gauge::{Gauge, Verdict};
 use crate::health::votes::{Sight, Sights};
-use crate::health::{self, Checks};
+use crate::health::{self, Checks, Exclusion};
 use crate::model::{BUCKETS, ClusterView, Label, Member, ServiceKey, bucket_of};
 use crate::snapshot::Federation;
 
@@ -173,7 +173,8 @@ impl Roster {
         })
     }
 
-    /// The shards of a bucket that can be checked: those that are to be served have to answer.
+    /// The shards of a bucket that can be checked. One without ready endpoints need not answer; one
+    /// that is drained still has to, as a planned drain lets it be served for a while.
     fn entries(
         &mut self,
         place: Place,
@@ -184,7 +185,8 @@ impl Roster {
         let probed = self.clusters[place.0].level == Level::Probed;
         let mut entries = Vec::new();
         for entry in view.shards.bucket(place.1) {
-            if health::judge(&entry.shard, settings).is_err() {
+            let judged = health::judge(&entry.shard, settings);
+            if matches!(judged, Err(Exclusion::NoAddress | Exclusion::NotReady { .. })) {
                 continue;
             }
             let targets = check::targets(&entry.shard, &settings.checks, member);

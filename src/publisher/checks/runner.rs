@@ -48,6 +48,8 @@ pub(super) struct Runner {
     probes: Probing,
     /// When everything is next brought up to date.
     settle_at: Option<Instant>,
+    /// How long what happens is gathered before that.
+    gather: Duration,
     voting: Option<Settings>,
     heartbeat: Option<Interval>,
     carrier: Option<AbortHandle>,
@@ -83,6 +85,7 @@ impl Runner {
             checks,
             probes: Probing::default(),
             settle_at: None,
+            gather: GATHER,
             voting: None,
             heartbeat: None,
             carrier: None,
@@ -228,13 +231,15 @@ impl Runner {
             return;
         }
         let moment = now();
-        let at = *self.settle_at.get_or_insert(moment.instant + GATHER);
+        let at = *self.settle_at.get_or_insert(moment.instant + self.gather);
         if moment.instant < at {
             return;
         }
         self.settle_at = None;
         let before = self.desk.mode();
         self.desk.settle(moment);
+        // However much there is to bring up to date, it takes a fifth of a core at most.
+        self.gather = GATHER.max(moment.instant.elapsed() * 4);
         self.tell_mode(before, moment.instant);
         let verdicts = self.desk.verdicts();
         self.channels.verdicts.send_if_modified(|told| {

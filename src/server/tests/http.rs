@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
-use crate::explain::Request;
+use crate::explain::{Request, drill};
 use crate::telemetry::Readiness;
 
 struct Pages {
@@ -34,6 +34,14 @@ fn start() -> Pages {
         readiness: receiver,
         state: Arc::new(|| json!({"clusters": ["a"]})),
         explain: Arc::new(explain),
+        drill: Arc::new(|asked: drill::Request| {
+            let names = asked.clusters.iter().map(ToString::to_string).collect::<Vec<_>>();
+            if names == ["none"] {
+                Err("no such cluster here".to_owned())
+            } else {
+                Ok(json!(names))
+            }
+        }),
     };
     let running = socket.serve(state).unwrap();
     Pages { address, running, readiness }
@@ -103,6 +111,29 @@ async fn explain() {
         ("name=a&client=192.0.2.7&type=TYPE99", "no such type here"),
     ] {
         let (status, _, body) = get(pages.address, &format!("/explain?{parameters}")).await;
+        assert_eq!(status, 400, "{parameters}: {body}");
+        assert!(body.contains(reason), "{parameters}: {body}");
+    }
+    pages.running.stop().await;
+}
+
+#[tokio::test]
+async fn drills() {
+    let pages = start();
+    for (parameters, names) in
+        [("cluster=a", json!(["a"])), ("cluster=B&cluster=c%20d", json!(["b", "c-d"]))]
+    {
+        let (status, _, body) = get(pages.address, &format!("/drill?{parameters}")).await;
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), names);
+    }
+    for (parameters, reason) in [
+        ("", "cluster= is missing"),
+        ("?cluster=", "cluster: '' is no name"),
+        ("?cluster=a&clusters=b", "unknown parameter 'clusters'"),
+        ("?cluster=none", "no such cluster here"),
+    ] {
+        let (status, _, body) = get(pages.address, &format!("/drill{parameters}")).await;
         assert_eq!(status, 400, "{parameters}: {body}");
         assert!(body.contains(reason), "{parameters}: {body}");
     }

@@ -128,7 +128,7 @@ fn public(name: &str) -> (std::path::PathBuf, Vec<u8>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn tables_agree_with_the_records(

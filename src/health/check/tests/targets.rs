@@ -7,16 +7,7 @@ use crate::health::check::{Settings, Target, Timing, targets};
 use crate::model::{Check, CheckMode, ClusterChecks, Label, Member, ServiceOptions, Shard};
 
 fn member(checks: ClusterChecks) -> Member {
-    Member {
-        name: Label::parse("eu").expect("a label"),
-        region: None,
-        zones: Default::default(),
-        location: None,
-        drain: Default::default(),
-        force: None,
-        stale_grace: None,
-        checks,
-    }
+    Member { checks, ..Member::named(Label::parse("eu").expect("a label")) }
 }
 
 fn shard(tcp_port: Option<u16>, check: Option<&str>) -> Shard {

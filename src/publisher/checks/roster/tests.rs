@@ -118,7 +118,7 @@ fn what_is_left_is_forgotten() {
 }
 
 #[test]
-fn shards_that_are_not_to_be_served_are_not_checked() {
+fn shards_that_need_not_answer_are_not_checked() {
     let mut unready = shard("a", &["192.0.2.1"]);
     Arc::make_mut(&mut unready.shard).endpoints.ready = 0;
     let mut portless = shard("b", &["192.0.2.2"]);
