@@ -174,7 +174,7 @@ impl Zone {
     }
 
     /// "A name that would exceed 255 octets, or a port label over 63, does not exist, is reported
-    /// once" (DESIGN §2).
+    /// once".
     fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<> {
         let report = |reason: String| Report {
             subject: format!("Service {}", service.key).into(),
