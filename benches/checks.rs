@@ -38,8 +38,10 @@ fn main() {
     }
     let targets = Targets::start();
     println!("{CHECKS} checks in {PERIOD:?}, {} targets each answer at once", targets.ports.len());
-    println!("\nthe prober alone:\n\n| check | CPU of one core | a check | memory in use |");
-    println!("|---|---|---|---|");
+    println!(
+        "\nthe prober alone:\n\n| check | CPU of one core | a check | memory in use | failed |"
+    );
+    println!("|---|---|---|---|---|");
     for (kind, port) in &targets.ports {
         probe(kind, *port);
     }
@@ -135,9 +137,9 @@ fn probe(kind: &str, port: u16) {
     let used = cpu() - before;
     let share = used.as_secs_f64() / PERIOD.as_secs_f64() * 100.0;
     let each = used / CHECKS as u32;
-    println!("| {kind} | {share:.0} % | {each:.0?} | {} MiB |", memory("self") >> 20);
+    // Those that ran out of time, where they need more than the one core that this has.
     let failures = failures.load(Ordering::Relaxed);
-    assert_eq!(failures, 0, "of {CHECKS} checks by {kind} on loopback");
+    println!("| {kind} | {share:.0} % | {each:.0?} | {} MiB | {failures} |", memory("self") >> 20);
 }
 
 /// A server with as many services as [`CHECKS`], looked at for a while.

@@ -174,8 +174,10 @@ fn links_and_named_files_are_there() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/configuration.md",
+        "docs/geography.md",
         "docs/health.md",
         "docs/kubernetes.md",
+        "docs/performance.md",
     ] {
         let text = read(document);
         let folder = root().join(document).parent().expect("a folder").to_owned();

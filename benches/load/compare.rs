@@ -36,6 +36,9 @@ pub(crate) struct Compare {
     /// Measure Meridian and the echo only.
     #[arg(long)]
     alone: bool,
+    /// Beside these; all unless told.
+    #[arg(long, value_delimiter = ',', conflicts_with = "alone")]
+    peers: Vec<Peer>,
 }
 
 /// How long a server may take to start.
@@ -104,8 +107,8 @@ impl Compare {
         meridian.until_up(size.clusters)?;
         meridian.until_idle()?;
         let mut servers = vec![self.echo(&files)?, Server::of(meridian)?];
-        let peers = if self.alone { &[][..] } else { &Peer::ALL[..] };
-        for peer in peers {
+        let all = self.peers.is_empty() && !self.alone;
+        for peer in if all { &Peer::ALL[..] } else { &self.peers } {
             match self.start(*peer, &files) {
                 Ok(server) => servers.push(server),
                 Err(error) => println!("{} is left out: {error}\n", peer.name()),

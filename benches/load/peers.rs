@@ -5,12 +5,14 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use clap::ValueEnum;
+
 use super::files::{DATABASE, Files};
 use super::model::{DOMAIN, FEDERATION, Level, REGIONS, address};
 use super::queries::Expect;
 
 /// A name server from Debian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
     Gdnsd,
     Knot,
