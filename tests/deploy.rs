@@ -232,8 +232,16 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
         "/readyz: get".to_owned(),
     ];
     assert_eq!(member, BTreeSet::from(expected));
-    let expected = [format!("/secrets: {read}"), "events.k8s.io/events: create patch".to_owned()];
+    let expected = [
+        format!("/secrets: {read}"),
+        format!("/configmaps: {read}"),
+        "/configmaps: create patch".to_owned(),
+        "events.k8s.io/events: create patch".to_owned(),
+    ];
     assert_eq!(home, BTreeSet::from(expected));
+    // Of the votes of others a member's account reads what is in their namespace.
+    let ballots = rules(&manifests("kustomize/member/ballots.yaml")[0]);
+    assert_eq!(ballots, BTreeSet::from([format!("/configmaps: {read}")]));
 
     // What is watched, by the resources that the source tells apart.
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/kube/observe.rs");
@@ -251,6 +259,7 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
     // The chart has the same.
     assert_eq!(rules(&skeleton("helm/meridian/templates/clusterrole.yaml")[0]), member);
     assert_eq!(rules(&skeleton("helm/meridian/templates/role.yaml")[0]), home);
+    assert_eq!(rules(&skeleton("helm/meridian/templates/ballots.yaml")[0]), ballots);
 }
 
 /// The Secret that people fill in says what the code reads.
@@ -261,7 +270,7 @@ fn the_template_of_a_registration_is_one() {
     let kubeconfig = secret["stringData"]["kubeconfig"].as_str().expect("a file");
     let kubeconfig = kube::config::Kubeconfig::from_yaml(kubeconfig).expect("a kubeconfig");
     assert_eq!(kubeconfig.current_context.as_deref(), Some("member"));
-    let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/home.rs");
+    let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/home/secret.rs");
     let code = fs::read_to_string(code).expect("readable");
     for key in secret["metadata"]["annotations"].as_object().expect("some").keys() {
         let key = key.strip_prefix("meridian.dev/").expect("ours");

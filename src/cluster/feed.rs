@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use super::ballots::{self, Office};
 use super::lastgood::LastGood;
 use super::link::{Link, Reach};
 use super::manifests::{self, Scanner};
@@ -28,6 +29,8 @@ pub struct Shared {
     pub wake: Arc<Notify>,
     /// What an earlier run knew, for what host names resolved to.
     pub remembered: Arc<LastGood>,
+    /// Where the ballots that they hold are taken to.
+    pub ballots: Arc<Office>,
 }
 
 /// A new view of a cluster.
@@ -129,7 +132,7 @@ async fn run(
     clock: Arc<WatchClock>,
     link: LinkSender,
 ) {
-    let Shared { apex, resolver, wake, remembered } = shared;
+    let Shared { apex, resolver, wake, remembered, ballots } = shared;
     let identity = settings.source.identity();
     let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
     let rules = rules.limited_to(settings.namespaces, settings.addresses);
@@ -145,8 +148,28 @@ async fn run(
             tokio::spawn(watch_manifests(scanner, batches, clock, link).in_current_span())
         }
         Source::Api(source) => {
-            let watching = kube::run(source, settings.api, rules.clone(), board, batches);
-            tokio::spawn(watching.in_current_span())
+            let opened = settings
+                .api
+                .ballots
+                .clone()
+                .map(|namespace| ballots::open(ballots, settings.name.clone(), namespace));
+            let (reader, collecting) = opened.unzip();
+            let outlets = kube::Outlets { events: batches, ballots: reader };
+            let watching = kube::run(source, settings.api, rules.clone(), board, outlets);
+            let collecting = async {
+                match collecting {
+                    Some(collecting) => collecting.await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Both for ever, or until one has panicked.
+            let both = async {
+                tokio::select! {
+                    () = watching => {}
+                    () = collecting => {}
+                }
+            };
+            tokio::spawn(both.in_current_span())
         }
         // Another feed takes its place when there are credentials.
         Source::Awaited(_) => tokio::spawn(async move {

@@ -7,6 +7,7 @@
 //! configured; that is the command's.
 
 mod events;
+mod instance;
 mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
+use super::ballots::{self, Office};
 use super::feed::{AbortOnDrop, Batch, LinkSender};
 use super::kube::{Board, Connection, Follow, Narrowed, Outlet, keep_connected, whole_seconds};
 use super::link::{Kind, Link};
@@ -31,6 +33,7 @@ use crate::model::{DomainName, Member, Report};
 use crate::telemetry::{EventCounts, WatchClock};
 pub use events::{Notice, Severity};
 use events::{Outbox, Poster};
+pub(super) use instance::Instance;
 use secret::{Narrow, Unusable};
 
 /// Where clusters are registered.
@@ -117,10 +120,10 @@ impl Home {
     }
 }
 
-/// Begins to read the home cluster of the federation whose zone is `apex`, within the current
-/// tokio runtime.
+/// Begins to read the home cluster of the federation whose zone is `apex`, and to write our ballot
+/// there where that is configured, within the current tokio runtime.
 #[must_use]
-pub fn spawn(settings: Settings, apex: DomainName) -> Home {
+pub fn spawn(settings: Settings, apex: DomainName, ballots: Arc<Office>) -> Home {
     let (sender, registered) = watch::channel(None);
     let (link_sender, link) = watch::channel(Link::default());
     // Nobody is woken: whoever judges clusters is not interested in this one.
@@ -128,7 +131,7 @@ pub fn spawn(settings: Settings, apex: DomainName) -> Home {
     let (outbox, poster) = events::channel(registered.clone());
     let clock = Arc::new(WatchClock::new());
     let (board, reports) = Board::new(link_sender, clock.clone());
-    let task = run(settings, apex, sender, (board, reports), poster);
+    let task = run(settings, apex, sender, (board, reports), (poster, ballots));
     let task = tokio::spawn(task.instrument(info_span!("home")));
     Home { registered, link, clock, outbox, _task: AbortOnDrop::new(task) }
 }
@@ -141,7 +144,7 @@ async fn run(
     apex: DomainName,
     sender: watch::Sender<Option<Arc<Registered>>>,
     (board, mut reports): (Arc<Board>, watch::Receiver<BTreeSet<Report>>),
-    poster: Poster,
+    (poster, ballots): (Poster, Arc<Office>),
 ) {
     let (batches, mut events) = mpsc::channel(1);
     // Only identities are asked of these rules.
@@ -163,6 +166,11 @@ async fn run(
         tasks.spawn(secrets.in_current_span());
         let posting = poster.clone().run(connection.client.clone(), renew.clone());
         tasks.spawn(posting.in_current_span());
+        if let Some(namespace) = following.ballots.clone() {
+            let client = connection.client.clone();
+            let voting = ballots::write(ballots.clone(), client, namespace, renew.clone());
+            tasks.spawn(voting.in_current_span());
+        }
         tasks
     };
     let reading = async { keep_connected(&source, &api, &board, start).await };

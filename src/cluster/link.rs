@@ -98,6 +98,8 @@ pub enum Kind {
     ServiceExport,
     /// `v1` Secret, of the home cluster.
     Secret,
+    /// `v1` ConfigMap, with ballots.
+    ConfigMap,
 }
 
 impl Kind {
@@ -110,6 +112,7 @@ impl Kind {
             Self::Node => "Node",
             Self::ServiceExport => "ServiceExport",
             Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 }

@@ -13,10 +13,12 @@
 //! | `state` | the pure reducer of one cluster |
 //! | `manifests` | a directory as a source |
 //! | `kube` | an API server as a source |
+//! | `ballots` | what instances see failing, through the API servers |
 //! | `home` | clusters registered by Secrets of the home cluster |
 //! | `resolver` | host names of load balancers |
 //! | `link` | how a source is reached, for those who judge it |
 
+mod ballots;
 mod feed;
 pub mod home;
 mod kube;
@@ -37,6 +39,7 @@ use ipnet::IpNet;
 
 use crate::model::Label;
 
+pub use ballots::Office;
 pub use feed::{Feed, Shared, Update, spawn};
 pub use resolver::ResolverSettings;
 
@@ -126,6 +129,8 @@ pub struct ApiSettings {
     /// How long the server may keep a watch before it is opened anew, in whole seconds; a stream
     /// that stalls without a word is noticed after this and five seconds more.
     pub watch_timeout: Duration,
+    /// The namespace that ballots are in, in every cluster; none are carried where there is none.
+    pub ballots: Option<Arc<str>>,
 }
 
 impl Default for ApiSettings {
@@ -137,6 +142,7 @@ impl Default for ApiSettings {
             // Opening a watch anew costs one request; API servers send a bookmark before they
             // close one, so that nothing is lost between.
             watch_timeout: Duration::from_secs(60),
+            ballots: None,
         }
     }
 }

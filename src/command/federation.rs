@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use meridian::cluster::home::{self, Home, Registered};
 use meridian::cluster::lastgood::{KnownCluster, LastGood, Registry};
-use meridian::cluster::{self, Feed, Source};
+use meridian::cluster::{self, Feed, Office, Source};
 use meridian::config::Config;
 use meridian::geo;
 use meridian::health::overrides;
@@ -215,6 +215,7 @@ impl Running {
             resolver: config.resolver.clone(),
             wake: wake.clone(),
             remembered: remembered.clone(),
+            ballots: before.map(|before| before.shared.ballots.clone()).unwrap_or_default(),
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
@@ -222,7 +223,11 @@ impl Running {
             let same = |old: &&RunningHome| old.settings == *settings;
             let old = kept.and_then(|before| before.home.as_ref()).filter(same);
             old.cloned().unwrap_or_else(|| {
-                let home = Arc::new(home::spawn(settings.clone(), shared.apex.clone()));
+                let home = Arc::new(home::spawn(
+                    settings.clone(),
+                    shared.apex.clone(),
+                    shared.ballots.clone(),
+                ));
                 let registered = home.registered.clone();
                 RunningHome { settings: settings.clone(), home, registered }
             })
@@ -292,6 +297,11 @@ impl Running {
     /// The overrides file.
     pub(crate) fn overrides(&self) -> OverridesReceiver {
         self.overrides.overrides.clone()
+    }
+
+    /// Where ballots are carried by API servers.
+    pub(crate) fn ballots(&self) -> &Arc<Office> {
+        &self.shared.ballots
     }
 
     /// The task that reads databases.

@@ -69,8 +69,9 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     );
     drop(remembered);
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
-    // Ballots that no directory carries are nobody's yet.
-    let Handle { cell, mut progress, reloads, standings, checks, ballots: _ } = handle;
+    let Handle { cell, mut progress, reloads, standings, checks, ballots } = handle;
+    let office = running.ballots().clone();
+    let carrying = tokio::spawn(async move { office.carry(ballots).await });
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
         Some(http) => Some(http.serve(pages(
@@ -86,7 +87,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let reloader = Reloader::new(path, config.clone(), running, wake, telemetry.clone(), reloads);
     let reloading = tokio::spawn(reloader.run(signals.hangup.take()));
     let counting = tokio::spawn(count_databases(geography.status.clone(), telemetry.clone()));
-    let mut tasks = Tasks { publishing, reloading, counting };
+    let mut tasks = Tasks { publishing, reloading, counting, carrying };
 
     let dns = tokio::select! {
         started = start(&mut progress, &readiness) => {
@@ -215,6 +216,7 @@ struct Tasks {
     publishing: JoinHandle<()>,
     reloading: JoinHandle<()>,
     counting: JoinHandle<()>,
+    carrying: JoinHandle<()>,
 }
 
 impl Tasks {
@@ -224,6 +226,7 @@ impl Tasks {
             _ = &mut self.publishing => "the publisher ended".to_owned(),
             _ = &mut self.reloading => "the reloader ended".to_owned(),
             _ = &mut self.counting => "reading of databases ended".to_owned(),
+            _ = &mut self.carrying => "carrying of ballots ended".to_owned(),
         }
     }
 }
@@ -233,6 +236,7 @@ impl Tasks {
     /// the one sender that keeps it going.
     async fn end(self) -> anyhow::Result<()> {
         self.counting.abort();
+        self.carrying.abort();
         self.reloading.abort();
         if self.publishing.is_finished() {
             return Ok(());

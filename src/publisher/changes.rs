@@ -190,11 +190,11 @@ fn way(change: &ShardChange) -> Way {
     (change.from.label(), change.to.label())
 }
 
-/// A view with all that its shards were judged by.
+/// A view with the rules that it was judged by.
 struct Judged<'a> {
     view: &'a ClusterView,
-    id: ClusterId,
     inputs: &'a Inputs,
+    id: ClusterId,
 }
 
 impl Judged<'_> {

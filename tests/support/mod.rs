@@ -6,6 +6,7 @@
 pub(crate) mod apiserver;
 pub(crate) mod client;
 pub(crate) mod dns;
+pub(crate) mod forward;
 pub(crate) mod kubernetes;
 pub(crate) mod manifests;
 pub(crate) mod scenario;

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::instance::{Instance, reference};
 use super::{Registered, SecretName};
 use crate::cluster::kube::{describe, fault_of};
 use crate::cluster::link::Fault;
@@ -210,47 +211,9 @@ fn shortened(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// This process, as the downward API tells it.
-#[derive(Debug)]
-struct Instance {
-    name: String,
-    namespace: Option<String>,
-    uid: Option<String>,
-}
-
-impl Instance {
-    /// By `POD_NAME`, `POD_NAMESPACE` and `POD_UID`, which the manifests in `deploy/` set.
-    fn from_environment() -> Self {
-        let read = |key| std::env::var(key).ok().filter(|value| !value.is_empty());
-        Self {
-            // A container has the name of its pod as its host's.
-            name: read("POD_NAME").or_else(|| read("HOSTNAME")).unwrap_or("meridian".to_owned()),
-            namespace: read("POD_NAMESPACE"),
-            uid: read("POD_UID"),
-        }
-    }
-
-    /// The pod, where all is known of it: `kubectl describe` finds Events by the uid.
-    fn reference(&self) -> Option<ObjectReference> {
-        let (namespace, uid) = (self.namespace.as_deref()?, self.uid.as_deref()?);
-        Some(reference("Pod", namespace, &self.name, uid))
-    }
-}
-
 impl SecretName {
     fn reference(&self) -> ObjectReference {
         reference("Secret", &self.namespace, &self.name, &self.uid)
-    }
-}
-
-fn reference(kind: &str, namespace: &str, name: &str, uid: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some(kind.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
-        uid: (!uid.is_empty()).then(|| uid.to_owned()),
-        ..ObjectReference::default()
     }
 }
 

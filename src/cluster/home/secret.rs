@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::config::Kubeconfig;
 
@@ -69,6 +71,7 @@ pub(super) fn registration(
         location(annotation("location"), annotation("latitude"), annotation("longitude"))?;
     let drain = annotation("drain").map(|text| option("drain", text)).transpose()?;
     let force = annotation("override").map(|text| option("override", text)).transpose()?;
+    let stale_grace = annotation("stale-grace").map(stale_grace).transpose()?.flatten();
     let data = secret.data.as_ref();
     let kubeconfig = ["kubeconfig", "value"].iter().find_map(|key| data?.get(*key));
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
@@ -86,10 +89,24 @@ pub(super) fn registration(
         location,
         drain: drain.unwrap_or_default(),
         force: force.map(Arc::new),
-        stale_grace: None,
+        stale_grace,
         checks,
     };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
+}
+
+/// As `staleGrace` of a cluster in the configuration.
+fn stale_grace(text: &str) -> Result<Option<Duration>, Unusable> {
+    /// More is a wrong unit.
+    const MOST: Duration = Duration::from_secs(3600);
+    if text == "never" {
+        return Ok(None);
+    }
+    let read = text.parse::<SignedDuration>().ok().and_then(|read| Duration::try_from(read).ok());
+    let grace = read.filter(|grace| *grace <= MOST).ok_or_else(|| {
+        format!("meridian.dev/stale-grace '{text}' is neither 'never' nor from 0s to 1h")
+    });
+    Ok(Some(grace?))
 }
 
 fn option<T: FromStr<Err: fmt::Display>>(key: &str, text: &str) -> Result<T, Unusable> {

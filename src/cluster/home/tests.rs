@@ -3,6 +3,8 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use std::time::Duration;
+
 use super::secret::registration;
 use super::*;
 use crate::model::{CheckMode, Coordinates, Drain, Forced};
@@ -42,6 +44,7 @@ fn annotations_place_a_cluster() {
         ("zones", "eu-a, eu-b"),
         ("location", "52.5,13.4"),
         ("drain", "true"),
+        ("stale-grace", "1m 30s"),
         ("override", "up; by=alice; reason=a test; until=never"),
         ("checks", "always"),
     ])
@@ -52,6 +55,9 @@ fn annotations_place_a_cluster() {
     assert_eq!(said.member.location, Coordinates::new(52.5, 13.4).ok());
     assert_eq!(said.member.drain, Drain::AtOnce);
     assert_eq!(said.member.force.map(|force| force.to), Some(Forced::Up));
+    assert_eq!(said.member.stale_grace, Some(Duration::from_secs(90)));
+    let never = read(&[("stale-grace", "never")]).unwrap();
+    assert_eq!(never.member.stale_grace, None, "the default, said");
     assert_eq!(said.member.checks.mode, Some(CheckMode::Always));
     let apart = read(&[("latitude", "52.5"), ("longitude", "13.4"), ("name", "other")]).unwrap();
     assert_eq!(apart.member.location, Coordinates::new(52.5, 13.4).ok());
@@ -67,6 +73,8 @@ fn what_cannot_be_used_has_a_reason() {
         ("location", "91,0"),
         ("latitude", "52.5"),
         ("drain", "perhaps"),
+        ("stale-grace", "2h"),
+        ("stale-grace", "90"),
         ("override", "up"),
         ("checks", "on"),
         ("name", "---"),

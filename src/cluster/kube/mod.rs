@@ -23,14 +23,14 @@ mod observe;
 mod probe;
 mod watch;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, DefaultBackoff};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -41,15 +41,24 @@ pub(super) use client::{Connection, connect, refuse_foreign, server};
 pub(super) use fault::{describe, of as fault_of};
 pub(super) use watch::{Follow, Narrowed, Outlet};
 
+use super::ballots::Reader;
 use super::feed::Batch;
 use super::link::Kind;
-use super::narrow::{FEDERATE_SELECTOR, Rules, Scope};
-use super::state::Event;
+use super::narrow::{FEDERATE_SELECTOR, Rules, Scope, Unnamed};
+use super::state::{Change, Event};
 use super::{ApiSettings, ApiSource, Export};
 
 /// How often the files of a kubeconfig are looked at: a rotated credential is in use well before
 /// the old one expires, and reading some small files costs nothing.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Where what a cluster holds goes to.
+pub(super) struct Outlets {
+    /// What the reducer takes.
+    pub(super) events: mpsc::Sender<Batch<Event>>,
+    /// Ballots, where they are read.
+    pub(super) ballots: Option<Reader>,
+}
 
 /// Reads a cluster's API server for ever.
 pub(super) async fn run(
@@ -57,30 +66,39 @@ pub(super) async fn run(
     settings: ApiSettings,
     rules: Arc<Rules>,
     board: Arc<Board>,
-    batches: mpsc::Sender<Batch<Event>>,
+    Outlets { events, ballots }: Outlets,
 ) {
     let sessions = |connection: &Connection, renew: &Arc<Notify>| {
+        let session = Session {
+            connection: connection.clone(),
+            settings: settings.clone(),
+            rules: rules.clone(),
+            board: board.clone(),
+            batches: events.clone(),
+            renew: renew.clone(),
+        };
         let mut tasks = JoinSet::new();
-        for task in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
-            let session = Session {
-                connection: connection.clone(),
-                settings: settings.clone(),
-                rules: rules.clone(),
-                board: board.clone(),
-                batches: batches.clone(),
-                renew: renew.clone(),
-            };
-            tasks.spawn(session.follow(task).in_current_span());
+        let services = session.clone().follow(
+            Scope::Namespaced,
+            Kind::Service,
+            Rules::service,
+            Event::Service,
+        );
+        tasks.spawn(services.in_current_span());
+        let slices = session.clone().follow(
+            Scope::Namespaced,
+            Kind::EndpointSlice,
+            Rules::slice,
+            Event::Slice,
+        );
+        tasks.spawn(slices.in_current_span());
+        let nodes = session.clone().follow(Scope::Cluster, Kind::Node, Rules::node, Event::Node);
+        tasks.spawn(nodes.in_current_span());
+        if let Some(reader) = ballots.clone() {
+            let reading = reader.follow(connection, &settings, rules.clone(), renew.clone());
+            tasks.spawn(reading.in_current_span());
         }
         if rules.export_mode() == Export::ServiceExport {
-            let session = Session {
-                connection: connection.clone(),
-                settings: settings.clone(),
-                rules: rules.clone(),
-                board: board.clone(),
-                batches: batches.clone(),
-                renew: renew.clone(),
-            };
             tasks.spawn(exports::follow(session).in_current_span());
         }
         tasks
@@ -178,45 +196,24 @@ struct Session {
 }
 
 impl Session {
-    async fn follow(self, kind: Kind) {
-        let client = self.connection.client.clone();
-        match kind {
-            Kind::Service => {
-                let api: Api<DeserializeGuard<Service>> = Api::all(client);
-                let rules = self.rules.clone();
-                let narrow = move |object: DeserializeGuard<Service>| {
-                    narrowed(&rules, object, Scope::Namespaced, Rules::service)
-                };
-                self.start(kind, Scope::Namespaced, Event::Service).run(api, narrow).await;
-            }
-            Kind::EndpointSlice => {
-                let api: Api<DeserializeGuard<EndpointSlice>> = Api::all(client);
-                let rules = self.rules.clone();
-                let narrow = move |object: DeserializeGuard<EndpointSlice>| {
-                    narrowed(&rules, object, Scope::Namespaced, Rules::slice)
-                };
-                self.start(kind, Scope::Namespaced, Event::Slice).run(api, narrow).await;
-            }
-            Kind::Node => {
-                let api: Api<DeserializeGuard<Node>> = Api::all(client);
-                let rules = self.rules.clone();
-                let narrow = move |object: DeserializeGuard<Node>| {
-                    narrowed(&rules, object, Scope::Cluster, Rules::node)
-                };
-                self.start(kind, Scope::Cluster, Event::Node).run(api, narrow).await;
-            }
-            // Followed by `exports`, and by the home cluster's own task.
-            Kind::ServiceExport | Kind::Secret => {}
-        }
+    /// Follows all objects of a kind for ever: each by `narrow` to a value, which goes out by `wrap`.
+    async fn follow<K, T>(
+        self,
+        scope: Scope,
+        kind: Kind,
+        narrow: fn(&Rules, &K) -> Result<T, Unnamed>,
+        wrap: fn(Change<T>) -> Event,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let api: Api<DeserializeGuard<K>> = Api::all(self.connection.client.clone());
+        let rules = self.rules.clone();
+        let narrow = move |object| narrowed(&rules, object, scope, narrow);
+        self.start(kind, scope, wrap).run(api, narrow).await;
     }
 
     /// A follower of `kind`.
-    fn start<T>(
-        self,
-        kind: Kind,
-        scope: Scope,
-        wrap: fn(super::state::Change<T>) -> Event,
-    ) -> Follow<T, Event> {
+    fn start<T>(self, kind: Kind, scope: Scope, wrap: fn(Change<T>) -> Event) -> Follow<T, Event> {
         let selected = self.rules.export_mode() == Export::Label
             && matches!(kind, Kind::Service | Kind::EndpointSlice);
         let config = watcher::Config::default();
@@ -244,7 +241,7 @@ fn narrowed<K, T>(
     rules: &Rules,
     DeserializeGuard(object): DeserializeGuard<K>,
     scope: Scope,
-    narrow: fn(&Rules, &K) -> Result<T, super::narrow::Unnamed>,
+    narrow: fn(&Rules, &K) -> Result<T, Unnamed>,
 ) -> Narrowed<T> {
     match object {
         Ok(object) => match narrow(rules, &object) {

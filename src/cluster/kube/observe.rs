@@ -30,7 +30,7 @@ pub(in crate::cluster) struct Observer(Arc<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    opened: [Opened; 5],
+    opened: [Opened; 6],
     hold: Mutex<Option<Instant>>,
 }
 
@@ -94,6 +94,7 @@ fn watched<B>(request: &Request<B>) -> Option<Kind> {
         "nodes" => Some(Kind::Node),
         "serviceexports" => Some(Kind::ServiceExport),
         "secrets" => Some(Kind::Secret),
+        "configmaps" => Some(Kind::ConfigMap),
         _ => None,
     }
 }

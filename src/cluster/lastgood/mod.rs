@@ -9,7 +9,7 @@
 //!
 //! Reports are not kept: they come back with the source.
 
-mod record;
+pub(super) mod record;
 #[cfg(test)]
 mod tests;
 

@@ -24,7 +24,7 @@ use crate::model::{
 
 /// What the types of the model refuse.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Invalid {
+pub(in crate::cluster) enum Invalid {
     #[error(transparent)]
     Label(#[from] model::InvalidLabel),
     #[error(transparent)]
@@ -87,7 +87,7 @@ pub(super) struct Cluster<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Port<'a> {
+pub(in crate::cluster) struct Port<'a> {
     name: &'a str,
     protocol: Transport,
     number: u16,
@@ -101,7 +101,7 @@ enum Transport {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Shard<'a> {
+pub(in crate::cluster) struct Shard<'a> {
     namespace: &'a str,
     name: &'a str,
     #[serde(borrow)]
@@ -188,7 +188,7 @@ impl<'a> Cluster<'a> {
                 ports.push(list.iter().map(Port::of).collect());
                 ports.len() as u32 - 1
             });
-            Shard::of(entry, index)
+            Shard::of(&entry.key, &entry.shard, index)
         });
         let shards = shards.collect();
         let topologies = view.topologies.iter();
@@ -206,7 +206,7 @@ impl<'a> Cluster<'a> {
 }
 
 impl<'a> Port<'a> {
-    fn of(port: &'a model::Port) -> Self {
+    pub(in crate::cluster) fn of(port: &'a model::Port) -> Self {
         let protocol = match port.protocol {
             Protocol::Tcp => Transport::Tcp,
             Protocol::Udp => Transport::Udp,
@@ -217,11 +217,11 @@ impl<'a> Port<'a> {
 }
 
 impl<'a> Shard<'a> {
-    fn of(entry: &'a ShardEntry, ports: u32) -> Self {
-        let shard = &*entry.shard;
+    /// A shard whose list of ports has the number `ports`.
+    pub(in crate::cluster) fn of(key: &'a ServiceKey, shard: &'a model::Shard, ports: u32) -> Self {
         Self {
-            namespace: entry.key.namespace(),
-            name: entry.key.name(),
+            namespace: key.namespace(),
+            name: key.name(),
             addresses: Cow::Borrowed(&shard.addresses),
             hostnames: shard.hostnames.iter().map(|host| &**host).collect(),
             ttl_cap: shard.ttl_cap,
@@ -301,7 +301,7 @@ impl Cluster<'_> {
 }
 
 impl Port<'_> {
-    fn read(&self) -> Result<model::Port, Invalid> {
+    pub(in crate::cluster) fn read(&self) -> Result<model::Port, Invalid> {
         let protocol = match self.protocol {
             Transport::Tcp => Protocol::Tcp,
             Transport::Udp => Protocol::Udp,
@@ -312,7 +312,17 @@ impl Port<'_> {
 }
 
 impl Shard<'_> {
-    fn read(&self, ports: &[Arc<[model::Port]>], rules: &Rules) -> Result<model::Shard, Invalid> {
+    /// Namespace and name of the service.
+    pub(in crate::cluster) fn names(&self) -> (&str, &str) {
+        (self.namespace, self.name)
+    }
+
+    /// The shard, with one of the lists of ports, and what may still be published by `rules`.
+    pub(in crate::cluster) fn read(
+        &self,
+        ports: &[Arc<[model::Port]>],
+        rules: &Rules,
+    ) -> Result<model::Shard, Invalid> {
         let refused = self.refused.iter().map(|(address, reason)| model::Refusal {
             address: (*address).into(),
             reason: (*reason).into(),

@@ -1,24 +1,31 @@
 //! ServiceExports beside the Services that they name, either of which may come first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::packed::Packed;
 use super::reports::Reports;
-use crate::cluster::narrow::{NarrowExport, NarrowService, ObjectId, Wish};
+use crate::cluster::narrow::{NarrowExport, NarrowService, ObjectId, Rules, Wish};
 use crate::model::Report;
 
 /// The exports of one cluster, and all its Services: an export may come long after its Service,
-/// and nobody sends the Service again for it. Objects are narrowed, so that a Service costs some
-/// hundred octets where the API's object has thousands.
-#[derive(Debug, Default)]
+/// and nobody sends the Service again for it. They are kept packed, since most are never exported:
+/// a Service costs about a hundred octets where the API's object has thousands.
+#[derive(Debug)]
 pub(super) struct Exports {
-    offered: HashMap<ObjectId, NarrowService, RandomState>,
+    rules: Arc<Rules>,
+    offered: HashMap<ObjectId, Packed, RandomState>,
     /// The exports in force, with `namespace/name`.
     wanted: BTreeMap<ObjectId, Box<str>>,
 }
 
 impl Exports {
+    pub(super) fn new(rules: Arc<Rules>) -> Self {
+        Self { rules, offered: HashMap::default(), wanted: BTreeMap::new() }
+    }
+
     /// Every Service that is known, exported or not.
     pub(super) fn service_ids(&self) -> impl Iterator<Item = ObjectId> {
         self.offered.keys().copied()
@@ -38,7 +45,7 @@ impl Exports {
     /// Takes in a Service; returns what is to be made of it.
     pub(super) fn offer(&mut self, service: NarrowService, reports: &mut Reports) -> Offer {
         let id = service.id;
-        let known = self.offered.insert(id, service.clone()).is_some();
+        let known = self.offered.insert(id, Packed::of(&service)).is_some();
         match self.wanted.get(&id) {
             Some(name) => {
                 let changed = !known && reports.replace(&without_service(name), &BTreeSet::new());
@@ -69,7 +76,7 @@ impl Exports {
         }
         let is_new = self.wanted.insert(id, name.clone()).is_none();
         match self.offered.get(&id) {
-            Some(service) if is_new => (Some(service.clone()), false),
+            Some(packed) if is_new => (Some(packed.unpack(id, &self.rules)), false),
             Some(_) => (None, false),
             None => (None, is_new && reports.replace(&BTreeSet::new(), &without_service(&name))),
         }
@@ -82,9 +89,9 @@ impl Exports {
         reports: &mut Reports,
     ) -> (Option<NarrowService>, bool) {
         let Some(name) = self.wanted.remove(&id) else { return (None, false) };
-        match self.offered.get(&id) {
-            Some(service) => (Some(withheld(service.clone())), false),
-            None => (None, reports.replace(&without_service(&name), &BTreeSet::new())),
+        match self.offered.contains_key(&id) {
+            true => (Some(NarrowService { id, name, export: None, reasons: Vec::new() }), false),
+            false => (None, reports.replace(&without_service(&name), &BTreeSet::new())),
         }
     }
 }

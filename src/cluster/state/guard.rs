@@ -119,6 +119,11 @@ impl Guard {
         self.confirm
     }
 
+    /// Whether `lost` shards of `all` are so many that they are kept.
+    pub(super) fn is_mass(&self, lost: usize, all: usize) -> bool {
+        !self.confirm.is_zero() && lost >= LEAST && lost > all / 2
+    }
+
     /// Decides on what has vanished up to `now`. `lost` are the shards that would go with it,
     /// `shards` is how many there are, and `is_shown` whether one is among them.
     pub(super) fn decide(
@@ -135,8 +140,8 @@ impl Guard {
         let lost = lost.iter().chain(gone()).collect::<HashSet<_>>().len();
         // A stroke that is being held goes on in the next batch.
         let recent = |until: &Instant| *until + WINDOW >= now + self.confirm;
-        let goes_on = self.held.values().any(recent);
-        if self.confirm.is_zero() || !goes_on && (lost < LEAST || lost * 2 <= all) {
+        let goes_on = self.held.values().any(recent) && !self.confirm.is_zero();
+        if !goes_on && !self.is_mass(lost, all) {
             return Verdict::Withdraw(pending);
         }
         let back: Vec<_> = self.withdrawn.drain().collect();

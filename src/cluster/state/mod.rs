@@ -7,11 +7,13 @@
 //! Objects that vanish are decided on together, by [`guard`]. *Does not*: wait, log, or know kube;
 //! time is an argument.
 
+mod absent;
 mod exports;
 mod guard;
 mod hosts;
 mod lists;
 mod nodes;
+mod packed;
 mod pods;
 mod ports;
 mod reports;
@@ -26,6 +28,7 @@ use super::Export;
 use super::narrow::{NarrowExport, NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules};
 use crate::model::{Buckets, ClusterView, Report, ServiceKey, ShardEntry};
 
+use absent::Absent;
 use exports::{Exports, Offer};
 use guard::{Guard, Object};
 pub(super) use hosts::{HostAnswer, HostChange};
@@ -91,6 +94,9 @@ pub(super) struct ClusterState {
     shards: Shards,
     dirty: bool,
     guard: Guard,
+    /// The view of an earlier run, until there is one of this.
+    remembered: Option<Arc<ClusterView>>,
+    absent: Absent,
     /// Shards that the guard keeps, as the view tells it.
     withheld: usize,
 }
@@ -101,7 +107,7 @@ impl ClusterState {
     pub(super) fn new(rules: Arc<Rules>, confirm: Duration) -> Self {
         let by_export = rules.export_mode() == Export::ServiceExport;
         Self {
-            exports: by_export.then(Exports::default),
+            exports: by_export.then(|| Exports::new(rules.clone())),
             export_list: List::default(),
             services: Services::new(rules),
             nodes: Nodes::default(),
@@ -115,14 +121,18 @@ impl ClusterState {
             shards: Shards::Gathering,
             dirty: false,
             guard: Guard::new(confirm),
+            remembered: None,
+            absent: Absent::default(),
             withheld: 0,
         }
     }
 
     /// Takes in the view of an earlier run: what load balancers' host names resolved to then counts
     /// until they are resolved anew, lest a restart withdraw them for that time. Which addresses
-    /// came of which name is not known, so each has all of its shard's.
-    pub(super) fn remember(&mut self, view: &ClusterView) {
+    /// came of which name is not known, so each has all of its shard's. The first list is guarded
+    /// like those after it.
+    pub(super) fn remember(&mut self, view: &Arc<ClusterView>) {
+        self.remembered = Some(view.clone());
         for shard in view.shards.iter().map(|entry| &entry.shard) {
             for hostname in shard.hostnames.iter().filter(|_| !shard.addresses.is_empty()) {
                 let ttl = shard.ttl_cap.unwrap_or_default();
@@ -167,10 +177,16 @@ impl ClusterState {
     #[must_use]
     pub(super) fn settle(&mut self, now: Instant) -> Changed {
         self.settle_vanished(now);
+        self.settle_absent(now);
         if matches!(self.shards, Shards::Gathering) && self.is_complete() {
-            self.shards = Shards::Complete(Buckets::from_items(self.services.entries()));
+            let mut listed = Buckets::from_items(self.services.entries());
+            if let Some(before) = self.remembered.take() {
+                self.absent = Absent::of(&mut listed, &before, &self.guard, now);
+            }
+            self.shards = Shards::Complete(listed);
             self.dirty = true;
         }
+        self.tell_withheld();
         match &self.shards {
             Shards::Complete(_) if std::mem::take(&mut self.dirty) => Changed::View,
             _ => Changed::Nothing,
@@ -179,7 +195,7 @@ impl ClusterState {
 
     /// When time alone changes something next: what has vanished is then given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.guard.deadline()
+        self.guard.deadline().into_iter().chain(self.absent.deadline()).min()
     }
 
     /// The cluster as it is now; `None` until the first list of every kind is complete. Cheap:
@@ -387,12 +403,14 @@ impl ClusterState {
         let shown = buckets.find(hash).find(|entry| entry.key == *key);
         match winner.and_then(|id| self.services.shard(id)) {
             Some((key, shard)) => {
+                self.absent.seen(key);
                 if shown.is_none_or(|shown| shown.shard != *shard) {
                     let entry = ShardEntry { key: key.clone(), hash, shard: shard.clone() };
                     buckets.upsert(entry, |old| old.key == *key);
                     self.dirty = true;
                 }
             }
+            None if self.absent.keeps(key) => {}
             None => self.dirty |= buckets.remove(hash, |old| old.key == *key),
         }
     }

@@ -27,9 +27,15 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn empty() -> Self {
+    /// Of which nothing is known yet.
+    fn unread() -> Self {
         let rules = rules();
-        let mut state = ClusterState::new(rules.clone(), CONFIRM);
+        let state = ClusterState::new(rules.clone(), CONFIRM);
+        Self { rules, state }
+    }
+
+    fn empty() -> Self {
+        let Self { rules, mut state } = Self::unread();
         for event in [
             Event::Service(Change::Init),
             Event::Service(Change::InitDone),

@@ -38,7 +38,6 @@ impl ClusterState {
                 Verdict::Hold(back) => back.into_iter().for_each(|removed| self.put_back(removed)),
             }
         }
-        self.tell_withheld();
     }
 
     /// The shards that have no Service, or no endpoint slice left, without `objects` and what
@@ -116,11 +115,12 @@ impl ClusterState {
     }
 
     /// Brings what the view tells of the guard up to date.
-    fn tell_withheld(&mut self) {
-        if !self.guard.take_untold() {
+    pub(super) fn tell_withheld(&mut self) {
+        // Both are asked.
+        if !(self.guard.take_untold() | self.absent.take_untold()) {
             return;
         }
-        let withheld = self.lost_shards(self.guard.held()).len();
+        let withheld = self.lost_shards(self.guard.held()).len() + self.absent.len();
         if withheld == self.withheld {
             return;
         }
@@ -129,8 +129,8 @@ impl ClusterState {
             _ => BTreeSet::from([Report {
                 subject: "most of the cluster's shards".into(),
                 reason: format!(
-                    "vanished at one stroke, which is rarely meant; unless they come back they are \
-                     kept for {:?} (withdrawal.confirm)",
+                    "vanished at one stroke, or since the last run, which is rarely meant; unless \
+                     they come back they are kept for {:?} (withdrawal.confirm)",
                     self.guard.confirm()
                 )
                 .into(),

@@ -318,7 +318,12 @@ pub(super) fn api(raw: &raw::Kubernetes, notes: &mut Notes) -> Result<ApiSetting
     let path = "kubernetes.watchTimeout";
     let watch =
         duration(notes, path, raw.watch_timeout.as_ref(), default.watch_timeout, LEAST_WATCH);
-    Ok(ApiSettings { probe_period: period?, probe_timeout: timeout?, watch_timeout: watch? })
+    Ok(ApiSettings {
+        probe_period: period?,
+        probe_timeout: timeout?,
+        watch_timeout: watch?,
+        ballots: None,
+    })
 }
 
 /// What all clusters of the file have in common, and those that are registered.

@@ -61,6 +61,7 @@ fn assemble(raw: &raw::File, directory: &Path, notes: &mut Notes) -> Result<Conf
     let allow_nets = federation::allow_nets(&raw.federation, notes);
     let internal = internal::settings(raw, &registry, &members, &federation, notes);
     let api = clusters::api(&raw.kubernetes, notes);
+    let api = api.map(|api| ApiSettings { ballots: votes::namespace(raw), ..api });
     let home = home(raw, directory, &api, notes);
     let geo = geo::settings(&raw.geo, &registry, directory, notes);
     let identity = server::identity(&raw.dns, notes);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
@@ -47,7 +48,8 @@ pub(super) fn settings(
         _ => None,
     };
     let quorum = raw.quorum.as_ref().map(|raw| quorum(raw, known, notes)).transpose();
-    let directory = shared(raw.directory.as_ref(), directory, &whole, notes);
+    let shared = raw.directory.as_ref();
+    let directory = self::shared(shared, file.home.as_ref(), directory, &whole, notes);
     let times = times(raw, notes);
     if known == Some(2) {
         let reason = "two voters decide nothing while one of them is not heard: three are better";
@@ -59,7 +61,7 @@ pub(super) fn settings(
         instance: instance?,
         voters: voters?,
         quorum: quorum?.unwrap_or_default(),
-        directory: Some(directory?),
+        directory: directory?,
         heartbeat,
         lease,
     }))
@@ -140,23 +142,37 @@ fn quorum(
     })
 }
 
-/// The directory that carries ballots.
+/// The directory that carries ballots, where API servers do not.
 fn shared(
     raw: Option<&raw::Text>,
+    home: Option<&raw::Home>,
     directory: &Path,
     whole: &At,
     notes: &mut Notes,
-) -> Result<PathBuf, Refused> {
-    match raw {
-        Some(raw) => {
+) -> Result<Option<PathBuf>, Refused> {
+    match (raw, home) {
+        (Some(raw), _) => {
             let at = at("health.votes.directory", raw);
-            existing(notes, &at, directory, &raw.value, Kind::Directory)
+            existing(notes, &at, directory, &raw.value, Kind::Directory).map(Some)
         }
-        None => {
-            let reason = "nothing carries the ballots: give a 'directory' that all instances share";
+        (None, Some(_)) => Ok(None),
+        (None, None) => {
+            let reason = "nothing carries the ballots: give a 'directory' that all instances \
+                          share, or a 'home' cluster to keep them in";
             Err(notes.mistake(whole, reason))
         }
     }
+}
+
+/// The namespace of the ballots in every cluster, unless that of the home cluster is said: the one
+/// that the manifests in `deploy/` make.
+const NAMESPACE: &str = "meridian";
+
+/// Where API servers have the ballots, if they carry any.
+pub(super) fn namespace(file: &raw::File) -> Option<Arc<str>> {
+    let votes = &file.health.votes.as_ref()?.value;
+    let home = file.home.as_ref().filter(|_| votes.directory.is_none())?;
+    Some(home.namespace.as_ref().map_or(NAMESPACE, |text| &text.value).into())
 }
 
 /// Heartbeat and lease.

@@ -277,7 +277,9 @@ impl From<std::io::Error> for Broken {
 }
 
 fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Result<(), Broken> {
-    let plural = request.path.rsplit('/').next().unwrap_or_default();
+    // What is changed has a name behind its kind.
+    let parts = usize::from(request.method == "PATCH");
+    let plural = request.path.rsplit('/').nth(parts).unwrap_or_default();
     let (refusal, exports) = {
         let mut state = shared.state();
         state.requests.push(format!("{} {}?{}", request.method, request.path, request.query));
@@ -309,14 +311,31 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
         }
         _ => {}
     }
-    if request.method == "POST" {
-        return create(connection, request, plural, shared);
+    match &*request.method {
+        "POST" => return create(connection, request, plural, shared),
+        "PATCH" => return apply(connection, request, plural, shared),
+        _ => {}
     }
     match (plural, request.parameter("watch").as_deref()) {
         ("readyz", _) => Ok(connection.text("ok")?),
         (_, Some("true")) => watch(connection, request, plural, shared),
         _ => list(connection, request, plural, shared),
     }
+}
+
+/// Makes or replaces the object that a request holds: server-side apply by its only manager.
+fn apply(
+    connection: &mut Connection,
+    request: &Request,
+    plural: &str,
+    shared: &Shared,
+) -> Result<(), Broken> {
+    let of_apply = request.header("content-type").is_some_and(|is| is.contains("apply-patch"));
+    assert!(of_apply && request.parameter("fieldManager").is_some(), "only apply is known");
+    let object: Value = serde_json::from_slice(&request.body).expect("an object");
+    shared.state().store.put(plural, object.clone());
+    shared.changed.notify_all();
+    Ok(connection.written(&object)?)
 }
 
 /// Creates the object that a request holds, in the namespace of its path.

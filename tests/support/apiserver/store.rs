@@ -73,6 +73,7 @@ fn kind(plural: &str) -> (&'static str, &'static str) {
         "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
         "nodes" => ("v1", "Node"),
         "secrets" => ("v1", "Secret"),
+        "configmaps" => ("v1", "ConfigMap"),
         "events" => ("events.k8s.io/v1", "Event"),
         "serviceexports" => ("multicluster.x-k8s.io/v1beta1", "ServiceExport"),
         other => panic!("no such kind: {other}"),

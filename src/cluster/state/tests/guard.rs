@@ -97,6 +97,47 @@ fn what_comes_back_is_no_longer_held() {
     assert_eq!(guarded.shards(), (90, 0));
 }
 
+/// The view of an earlier run with as many shards, and a cluster that remembers it.
+fn after_a_run_with(services: usize) -> Guarded {
+    let before = Guarded::new(services).cluster.view();
+    let mut cluster = Cluster::unread();
+    cluster.state.remember(&before);
+    Guarded { cluster, start: Instant::now() }
+}
+
+#[test]
+fn a_first_list_without_most_shards_of_the_last_run_is_held() {
+    let mut guarded = after_a_run_with(100);
+    guarded.cluster.state.take(Event::Node(Change::Init));
+    guarded.cluster.state.take(Event::Node(Change::InitDone));
+    assert_eq!(guarded.relist(0..40, 5), Changed::View);
+    assert_eq!(guarded.shards(), (100, 60));
+    assert!(guarded.cluster.reasons()[0].contains("since the last run"));
+    // One comes back; one comes back and goes by its own deletion.
+    let one = guarded.cluster.service("s70", &address(70));
+    guarded.cluster.state.take(Event::Service(Change::Apply(one)));
+    assert_eq!(guarded.settle(6), Changed::View);
+    assert_eq!(guarded.shards(), (99, 59), "it has no endpoint any more");
+    assert_eq!(guarded.delete(70, 7), Changed::View);
+    assert_eq!(guarded.cluster.view().shards.len(), 99);
+    let deadline = guarded.start + Duration::from_secs(5 + OVER);
+    assert_eq!(guarded.cluster.state.deadline(), Some(deadline));
+    assert_eq!(guarded.settle(5 + OVER), Changed::View);
+    assert_eq!(guarded.shards(), (40, 0));
+    assert_eq!(guarded.cluster.view().shards.len(), 40);
+    assert!(guarded.cluster.reasons().is_empty());
+    assert_eq!(guarded.cluster.state.deadline(), None);
+}
+
+#[test]
+fn a_first_list_may_lack_half_of_the_last_run() {
+    let mut guarded = after_a_run_with(100);
+    guarded.cluster.state.take(Event::Node(Change::Init));
+    guarded.cluster.state.take(Event::Node(Change::InitDone));
+    let _ = guarded.relist(0..50, 0);
+    assert_eq!((guarded.shards(), guarded.cluster.view().shards.len()), ((50, 0), 50));
+}
+
 #[test]
 fn half_of_the_shards_or_few_may_go_at_once() {
     let mut half = Guarded::new(100);

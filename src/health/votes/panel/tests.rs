@@ -203,7 +203,7 @@ fn failing() -> impl Strategy<Value = Failing> {
     // Mostly single shards, at times everything.
     let shard = prop::bool::weighted(0.4);
     let cluster = prop_oneof![
-        3 => [shard.clone(), shard].boxed(),
+        3 => [shard, shard].boxed(),
         1 => Just([true, true]).boxed(),
     ];
     prop_oneof![
