@@ -123,11 +123,11 @@ impl Network {
 
     /// A link between two namespaces that are there, each end with its addresses.
     fn link(&self, (from, device, near): (&str, &str, &str), (to, far): (&str, &[&str])) {
-        must(&format!("-n {from} link add {device} type veth peer name up netns {to}"));
+        must(&format!("-n {from} link add {device} type veth peer name eth0 netns {to}"));
         must(&format!("-n {from} addr add {near}/26 dev {device}"));
         must(&format!("-n {from} link set {device} up"));
-        far.iter().for_each(|address| must(&format!("-n {to} addr add {address}/26 dev up")));
-        must(&format!("-n {to} link set up up"));
+        far.iter().for_each(|address| must(&format!("-n {to} addr add {address}/26 dev eth0")));
+        must(&format!("-n {to} link set eth0 up"));
         must(&format!("-n {to} route add default via {near}"));
     }
 
@@ -141,7 +141,7 @@ impl Network {
     fn host(&mut self, cluster: usize) {
         self.add(&format!("i{cluster}"));
         let (near, far) = (format!("10.77.{cluster}.65"), format!("10.77.{cluster}.66"));
-        self.link((&self.cluster(cluster), "in", &near), (&self.instance(cluster), &[&far]));
+        self.link((&self.cluster(cluster), "eth1", &near), (&self.instance(cluster), &[&far]));
         let hub = self.hub();
         must(&format!("-n {hub} route add 10.77.{cluster}.64/26 via {}", api(cluster)));
     }
@@ -163,7 +163,7 @@ impl Network {
             Part::Balancer(cluster) => balancer(cluster),
             // The plug is pulled: it has nobody else on its link.
             Part::Instance(cluster) => {
-                return must(&format!("-n {} link set in {link}", self.cluster(cluster)));
+                return must(&format!("-n {} link set eth1 {link}", self.cluster(cluster)));
             }
         };
         for way in ["to", "from"] {
