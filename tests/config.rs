@@ -372,7 +372,8 @@ fn who_votes_must_make_sense() {
         ),
         (
             "cluster: gce-us-central1-a".into(),
-            "health.votes: nothing carries the ballots: give a 'directory' that all instances share",
+            "health.votes: nothing carries the ballots: give a 'directory' that all instances \
+             share, or a 'home' cluster to keep them in",
         ),
         (
             "cluster: d, voters: [a, b, c], directory: clusters".into(),
@@ -400,6 +401,13 @@ fn who_votes_must_make_sense() {
         two.warnings[0].reason,
         "two voters decide nothing while one of them is not heard: three are better"
     );
+    let ballots = |file: &str| parse(file).expect("valid").common.api.ballots;
+    let home = "home: {source: {inCluster: {}}, namespace: dns}\nhealth: {votes: {cluster: a";
+    let by_home = minimal("", &format!("{home}}}}}"));
+    assert_eq!(ballots(&by_home).as_deref(), Some("dns"), "API servers carry them");
+    assert_eq!(ballots(&by_home.replace(", namespace: dns", "")).as_deref(), Some("meridian"));
+    let by_directory = minimal("", &format!("{home}, directory: clusters}}}}"));
+    assert_eq!(ballots(&by_directory), None);
     let inside = "internal: {cluster: gce-us-central1-a}\nhealth: {votes: {directory: clusters}}";
     let config = parse(&minimal("", inside)).expect("valid");
     assert_eq!(config.health.votes.expect("it votes").cluster.as_str(), "gce-us-central1-a");

@@ -285,7 +285,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
             (Lookup::Static(node), _) => self.statics(node, above),
             (Lookup::EmptyNonTerminal, _) => self.negative(rcode::NOERROR, ttl),
             (Lookup::Nothing, _) if !snapshot.complete => {
-                // "While some source has never been read, absence is unknown" (DESIGN §2).
+                // While some source has never been read, absence is unknown.
                 self.flags.authoritative = false;
                 self.fail(rcode::SERVFAIL, Some(ExtendedError::NotReady))
             }

@@ -40,27 +40,30 @@ pub(super) fn quick(
     let mut draft = Draft::new(snapshot, query, &asked, client.transport, reply)?;
     let Some((service, position)) = zone.service(&name[..asked.key]) else {
         // While some source has never been read, absence is unknown.
-        let soa = snapshot.complete.then(|| snapshot.negative())?;
+        let absent = snapshot.complete && !zone.has_statics_among();
+        let soa = absent.then(|| snapshot.negative())?;
         let apex = asked.len - zone.apex().wire().len();
         draft.put(&Owner::in_question(apex).octets())?;
         draft.put(soa)?;
         return draft.finish(&asked, rcode::NXDOMAIN, [0, 1], (0, LocatedBy::Nothing));
     };
     let (plain, live) = (service.plain()?, snapshot.live(position));
-    let served = live.served.word(0) & snapshot.up.word(0) & level;
+    let [served, up] = live.eligible(&snapshot.up);
+    let served = served.word(0) & up.word(0) & level;
+    let ttl = snapshot.ttl(service, live);
     let most = zone.settings().max_addresses.get().into();
     let geography = &snapshot.geography;
     let way = Way { geography, plain, turn, subnet: &asked.opt.subnet, client: &client };
     let mut chosen = Chosen::default();
     let (records, by) = match asked.qtype {
         rtype::A => {
-            let head = AddressHead::v4(Owner::QUESTION, service.ttl);
+            let head = AddressHead::v4(Owner::QUESTION, ttl);
             let by = way.choose(served & service.v4().clusters().word(0), &mut chosen)?;
             let record = |octets: &_| head.record(octets);
             (draft.addresses(service.v4(), &chosen, turn, most, record)?, by)
         }
         rtype::AAAA => {
-            let head = AddressHead::v6(Owner::QUESTION, service.ttl);
+            let head = AddressHead::v6(Owner::QUESTION, ttl);
             let by = way.choose(served & service.v6().clusters().word(0), &mut chosen)?;
             let record = |octets: &_| head.record(octets);
             (draft.addresses(service.v6(), &chosen, turn, most, record)?, by)

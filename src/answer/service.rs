@@ -23,7 +23,7 @@ enum Wanted<'s> {
 
 impl<'s> Wanted<'s> {
     /// The clusters of a service that could have such records: "a policy then chooses among
-    /// served shards *that have the asked family*" (DESIGN §2 rule 5).
+    /// served shards *that have the asked family*".
     fn base(self, service: &'s Service) -> &'s ClusterSet {
         match self {
             Self::Addresses(family) => service.addressed(family),
@@ -42,7 +42,7 @@ impl<'s> Answer<'s, '_, '_> {
         self.ttl = snapshot.ttl(name.service, live);
         let path = resolve(snapshot, live, &name);
         if let Some(first) = path.cnames().first() {
-            // "A CNAME stands for every type but CNAME and ANY" (DESIGN §2 rule 2); for these it
+            // "A CNAME stands for every type but CNAME and ANY"; for these it
             // is itself the answer (RFC 1034 §4.3.2, RFC 8482 §4.1).
             if matches!(self.query.qtype, rtype::CNAME | rtype::ANY) {
                 return self.cname(&name, Owner::QUESTION, path.after(*first)).map(drop);
@@ -90,7 +90,7 @@ impl<'s> Answer<'s, '_, '_> {
             return Ok(());
         }
         // "A level with any served shard has no CNAME, also for a type that it lacks: NODATA
-        // there" (DESIGN §2 rule 2).
+        // there".
         self.negative(rcode::NOERROR, snapshot.zone.settings().negative_ttl)
     }
 

@@ -316,8 +316,8 @@ fn name_collision(zone: &Zone) -> Option<Report> {
     })
 }
 
-/// "max(previous + 1, unix time) at every published change and at no other time" (DESIGN §2 rule
-/// 6): what does not change the digest changes no record. Serial arithmetic (RFC 1982) makes the
+/// `max(previous + 1, unix time)` at every published change and at no other time: what does not
+/// change the digest changes no record. Serial arithmetic (RFC 1982) makes the
 /// wrap in 2106 an increase like any other.
 fn serial(previous: Option<&Snapshot>, digest: u64, inputs: &Inputs, zone: &Zone) -> u32 {
     let now = inputs.now as u32;

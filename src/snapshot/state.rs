@@ -197,7 +197,7 @@ impl Snapshot {
     /// How pods of the instance's own cluster reach a service there.
     ///
     /// # Errors
-    /// [`NotLocal`]: their names lead elsewhere (DESIGN §2 rule 4).
+    /// [`NotLocal`]: their names lead elsewhere.
     pub fn local(&self, service: &Service) -> Result<&Internal, NotLocal> {
         let home = self.zone.internal().and_then(|zone| zone.home()).ok_or(NotLocal::NoCluster)?;
         let entry = self.inputs.shard(home, &service.key);

@@ -164,7 +164,7 @@ impl Levels {
         }
         for (label, ids) in by_label {
             // "A region wins over an availability zone of the same name; a zone name found in
-            // two regions has no S.N.F.svc.z.D" (DESIGN §2).
+            // two regions has no S.N.F.svc.z.D".
             let fault = if self.beside.contains_key(label.as_bytes()) {
                 "a region has the same name"
             } else if let [only] = ids[..] {

@@ -174,7 +174,7 @@ impl Zone {
     }
 
     /// "A name that would exceed 255 octets, or a port label over 63, does not exist, is reported
-    /// once" (DESIGN §2).
+    /// once".
     fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<> {
         let report = |reason: String| Report {
             subject: format!("Service {}", service.key).into(),
@@ -282,6 +282,13 @@ impl Zone {
     #[inline]
     pub fn speaks_for(&self, end: &[u8]) -> Option<u64> {
         self.tails.clusters(end)
+    }
+
+    /// Whether static records stand among the names of services, where no service has its own.
+    #[must_use]
+    #[inline]
+    pub fn has_statics_among(&self) -> bool {
+        self.statics_among
     }
 
     /// What stands at `name`, of whose labels `above` stand in front of D.

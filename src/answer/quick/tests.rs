@@ -13,6 +13,7 @@ use crate::health::ClusterState;
 use crate::model::{Policy, ServiceOptions, Ties};
 use crate::snapshot::Snapshot;
 use crate::snapshot::testing::{Fixture, name};
+use crate::zone::StaticRecord;
 
 /// One shard: its cluster, service, addresses, ready endpoints, policy and ties.
 type ShardOf = (usize, &'static str, Vec<&'static str>, u32, Option<Policy>, Option<Ties>);
@@ -44,7 +45,25 @@ fn shard() -> impl Strategy<Value = ShardOf> {
     )
 }
 
-fn snapshot(shards: Vec<ShardOf>, states: Vec<bool>, read: bool, most: u16) -> Snapshot {
+/// What may differ beside shards: which clusters are down, whether all sources are read and whether
+/// static records stand among names of services.
+#[derive(Clone, Debug)]
+struct Setting {
+    down: Vec<bool>,
+    stale: bool,
+    read: bool,
+    records: bool,
+    most: u16,
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let down = vec(proptest::bool::weighted(0.15), 5);
+    let (read, records) = (proptest::bool::weighted(0.9), proptest::bool::weighted(0.2));
+    (down, any::<bool>(), read, records, select(vec![1_u16, 2, 8]))
+        .prop_map(|(down, stale, read, records, most)| Setting { down, stale, read, records, most })
+}
+
+fn snapshot(shards: Vec<ShardOf>, setting: Setting) -> Snapshot {
     let mut fixture = Fixture::new()
         .cluster("a", "eu", &["eu-1"], Some((50.1, 8.7)))
         .cluster("b", "eu", &["eu-2"], Some((50.1, 8.7)))
@@ -62,13 +81,23 @@ fn snapshot(shards: Vec<ShardOf>, states: Vec<bool>, read: bool, most: u16) -> S
             fixture = fixture.shard(cluster, service, &addresses, ready, options);
         }
     }
-    for (state, down) in fixture.states.iter_mut().zip(states) {
+    for (state, down) in fixture.states.iter_mut().zip(setting.down) {
         if down {
             *state = ClusterState::Down;
         }
     }
-    fixture.read[4] = read;
-    fixture.zone.max_addresses = NonZeroU16::new(most).expect("not zero");
+    if setting.stale {
+        // What may change soon has another TTL.
+        fixture.states[2] = ClusterState::Stale;
+        fixture.zone.unsettled_ttl = Some(7);
+    }
+    if setting.records {
+        let owner = name("absent.ns.fed.svc.example.com");
+        let record = StaticRecord { owner, rtype: 16, ttl: 60, rdata: Box::new([1, b'x']) };
+        fixture.zone.records.push(record);
+    }
+    fixture.read[4] = setting.read;
+    fixture.zone.max_addresses = NonZeroU16::new(setting.most).expect("not zero");
     fixture.build()
 }
 
@@ -172,12 +201,10 @@ proptest! {
     #[test]
     fn both_ways_answer_alike(
         shards in vec(shard(), 0..12),
-        states in vec(proptest::bool::weighted(0.15), 5),
-        read in proptest::bool::weighted(0.9),
-        most in select(vec![1_u16, 2, 8]),
+        setting in setting(),
         asked in vec((query(), any::<u32>(), any::<bool>()), 1..40),
     ) {
-        let snapshot = snapshot(shards, states, read, most);
+        let snapshot = snapshot(shards, setting);
         for (query, turn, tcp) in asked {
             let transport = if tcp { Transport::Tcp } else { Transport::Udp };
             for address in ["203.0.113.9", "198.18.3.4", "2001:db8:1::53"] {
@@ -208,7 +235,8 @@ fn the_short_way_is_taken_where_it_can_be() {
         one(2, "ns/web", "192.0.2.2"),
         one(2, "ns/api", "2001:db8::1"),
     ];
-    let snapshot = snapshot(shards, vec![], true, 8);
+    let setting = Setting { down: vec![], stale: false, read: true, records: false, most: 8 };
+    let snapshot = snapshot(shards, setting);
     let client = Client { address: [203, 0, 113, 9].into(), transport: Transport::Udp };
     for (text, qtype, taken) in [
         ("web.ns.fed.svc.example.com", 1, true),
