@@ -171,9 +171,10 @@ fn api_only(all: &Federation) {
     let struck = Instant::now();
     all.network.cut(Part::Api(ALONE));
     thread::sleep(HOLD);
+    all.kept(&INSTANCES, &ALL, struck);
     for instance in INSTANCES {
         if !is_stale(all, instance, ALONE) {
-            all.fail("it is not noticed that an API server is lost");
+            all.fail("a cluster without its API server is not stale");
         }
     }
     all.network.mend(Part::Api(ALONE));
@@ -188,6 +189,7 @@ fn checker_only(all: &Federation) {
     let struck = Instant::now();
     all.network.cut(Part::Instance(CUT_OFF));
     thread::sleep(HOLD);
+    all.kept(&INSTANCES, &ALL, struck);
     for instance in INSTANCES {
         let mode = if instance == CUT_OFF { "frozen" } else { "deciding" };
         let found = all.state(instance)["checks"]["mode"].clone();
