@@ -75,7 +75,7 @@ unsafe impl GlobalAlloc for Counting {
 
 fn snapshot() -> Snapshot {
     let (clusters, identity) = federation::everything();
-    build(None, federation::inputs(&clusters, identity, 1_700_000_000))
+    federation::settle(build(None, federation::inputs(&clusters, identity, 1_700_000_000)))
 }
 
 /// What this thread asks of the allocator in `work`.
@@ -163,7 +163,7 @@ fn serving(snapshot: Snapshot) {
 const BOUND: Duration = Duration::from_secs(20);
 
 /// What a query over UDP runs through: files, and directories with all that is in them.
-const PATH: [&str; 9] = [
+const PATH: [&str; 20] = [
     "answer",
     "wire",
     "zone",
@@ -172,7 +172,18 @@ const PATH: [&str; 9] = [
     "geo/ranges.rs",
     "snapshot/state.rs",
     "snapshot/cell.rs",
+    "snapshot/live.rs",
+    "geo/networks.rs",
+    "geo/order.rs",
+    "geo/pods.rs",
+    "geo/shape.rs",
+    "geo/space.rs",
+    "geo/table_map.rs",
+    "model/buckets.rs",
+    "model/set.rs",
+    "server/udp",
     "server/udp.rs",
+    "telemetry/counters.rs",
 ];
 
 #[test]
@@ -183,7 +194,8 @@ fn the_path_of_a_query_names_no_lock() {
     while let Some(path) = files.pop() {
         if path.is_dir() {
             let entries = fs::read_dir(&path).expect("readable");
-            files.extend(entries.map(|entry| entry.expect("readable").path()));
+            let paths = entries.map(|entry| entry.expect("readable").path());
+            files.extend(paths.filter(|path| path.file_stem().is_none_or(|name| name != "tests")));
             continue;
         }
         let text = fs::read_to_string(&path).expect("the path names what is there");

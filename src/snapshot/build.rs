@@ -183,8 +183,9 @@ fn compiled(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Arc
     })
 }
 
-fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&BTreeSet<ipnet::IpNet>> {
-    view.as_ref().map(|view| &*view.pod_networks)
+/// As pointers, of which equal ones are not looked into.
+fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&Arc<BTreeSet<ipnet::IpNet>>> {
+    view.as_ref().map(|view| &view.pod_networks)
 }
 
 /// The parts that are kept by bucket, being brought up to date.

@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use super::{Identity, Inputs, Live, Tally};
 use crate::geo::{Atlas, Compiled, Geography, Shape, Site};
 use crate::health::{Assessment, Exclusion};
-use crate::model::{Buckets, ClusterSet, Forced, Internal, Report};
+use crate::model::{Buckets, ClusterId, ClusterSet, Forced, Internal, Report};
 use crate::zone::{Family, Position, Service, Zone};
 
 /// A set of clusters and how much of their order answers hold.
@@ -133,6 +133,12 @@ impl Snapshot {
     #[inline]
     pub fn live(&self, position: Position) -> &Live {
         &self.live.bucket(position.bucket)[position.slot]
+    }
+
+    /// Where a cluster stands, as its names say; geography may still be that of before.
+    #[must_use]
+    pub fn site(&self, id: ClusterId) -> &Site {
+        &self.sites[id.index()]
     }
 
     /// With which TTL the records of a service are answered now, seconds.

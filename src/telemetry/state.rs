@@ -240,7 +240,7 @@ fn cluster<'s>(
     let newest = standings.iter().find(|(name, _)| *name == member.name);
     let Standing { state, since, reason } =
         newest.map_or(&inputs.standings[id.index()], |(_, standing)| standing);
-    let site = &snapshot.geography.compiled.sites[id.index()];
+    let site = snapshot.site(id);
     let (whole, evidence) = (&snapshot.wholes[id.index()], inputs.cluster_evidence(id));
     let reports = inputs.views[id.index()].iter().flat_map(|view| view.reports.iter());
     Cluster {

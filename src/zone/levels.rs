@@ -75,7 +75,13 @@ pub struct Levels {
     regions: Vec<Region>,
     zones: Vec<AvailabilityZone>,
     global_tail: Box<[u8]>,
+    /// Octets of the longest tail of any level.
+    longest_tail: usize,
 }
+
+/// The most regions, and the most availability zones, whose ids have 16 bits: Kubernetes takes 5000
+/// nodes a cluster, so that zones beyond these are made of something else than places.
+const MOST: usize = u16::MAX as usize;
 
 impl Levels {
     /// Compiles the locations of the clusters, the `i`th item those of cluster `i`. Gives beside
@@ -92,6 +98,7 @@ impl Levels {
             regions: Vec::new(),
             zones: Vec::new(),
             global_tail: tail(&[&settings.federation], &[]),
+            longest_tail: 0,
         };
         let mut reports = Vec::new();
         let mut all: BTreeMap<&Topology, ClusterSet> = BTreeMap::new();
@@ -100,6 +107,7 @@ impl Levels {
                 all.entry(topology).or_default().insert(ClusterId::new(index));
             }
         }
+        let mut full = None;
         for (topology, clusters) in &all {
             let taken = [Some(&topology.region), topology.zone.as_ref()]
                 .into_iter()
@@ -107,13 +115,17 @@ impl Levels {
                 .find(|label| levels.is_reserved(label));
             match taken {
                 Some(label) => reports.push(reserved_report(topology, label)),
-                None => levels.add(topology, clusters),
+                None => full = levels.add(topology, clusters).err().or(full),
             }
             if taken.is_some() && !levels.is_reserved(&topology.region) {
                 // A zone without a name is still in its region.
-                levels.add(&Topology { region: topology.region.clone(), zone: None }, clusters);
+                let region = Topology { region: topology.region.clone(), zone: None };
+                full = levels.add(&region, clusters).err().or(full);
             }
         }
+        reports.extend(full);
+        levels.longest_tail =
+            levels.all().chain([Level::Global]).map(|l| levels.tail(l).len()).max().unwrap_or(0);
         levels.index(&mut reports);
         (levels, reports)
     }
@@ -122,7 +134,18 @@ impl Levels {
         label.is_reserved() || *label == self.federation
     }
 
-    fn add(&mut self, topology: &Topology, clusters: &ClusterSet) {
+    /// Adds a location, while there is room for it.
+    fn add(&mut self, topology: &Topology, clusters: &ClusterSet) -> Result<(), Report> {
+        if self.regions.len() >= MOST || self.zones.len() >= MOST {
+            return Err(Report {
+                subject: "regions and availability zones".into(),
+                reason: format!(
+                    "are more than {MOST}; the last in alphabetical order have no names: label nodes \
+                     with the places that they stand in"
+                )
+                .into(),
+            });
+        }
         let region = self.region_id(&topology.region);
         self.regions[usize::from(region.0)].clusters.extend_from(clusters);
         if let Some(label) = &topology.zone {
@@ -135,6 +158,7 @@ impl Levels {
             });
             self.regions[usize::from(region.0)].zones.push((label.clone(), id));
         }
+        Ok(())
     }
 
     /// The id of a region, made on first sight; topologies come sorted by region.
@@ -249,6 +273,12 @@ impl Levels {
             }
             Level::Zone(_) | Level::Region(_) | Level::Shard(_) => None,
         }
+    }
+
+    /// Octets of the longest [`Self::tail`] of any level.
+    #[must_use]
+    pub fn longest_tail(&self) -> usize {
+        self.longest_tail
     }
 
     /// What stands between the namespace and D in the level's owner name, in wire form.

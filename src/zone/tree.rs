@@ -180,9 +180,9 @@ impl Zone {
             subject: format!("Service {}", service.key).into(),
             reason: reason.into(),
         };
-        let levels = self.levels.all().chain([Level::Global]);
-        let longest = levels.map(|level| self.name_len(service, None, level)).max();
-        let name = longest.filter(|len| *len > DomainName::MAX_LEN).map(|longest| {
+        let own = service.key.wire().len() + self.apex().wire().len();
+        let longest = own + self.levels.longest_tail();
+        let name = (longest > DomainName::MAX_LEN).then(|| {
             report(format!(
                 "has names of up to {longest} octets; those above {} do not exist: shorten its \
                  name or its namespace's",

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::{Arc, LazyLock};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,13 +11,15 @@ use proptest::sample::select;
 use super::super::{Answered, Client, MAX_MESSAGE, Transport, thorough};
 use super::quick;
 use crate::health::ClusterState;
-use crate::model::{Policy, ServiceOptions, Ties};
-use crate::snapshot::Snapshot;
-use crate::snapshot::testing::{Fixture, name};
+use crate::model::{Force, Forced, Policy, ServiceOptions, Ties, Until};
+use crate::snapshot::testing::{Fixture, name, settle};
+use crate::snapshot::{Snapshot, build};
 use crate::zone::StaticRecord;
 
-/// One shard: its cluster, service, addresses, ready endpoints, policy and ties.
-type ShardOf = (usize, &'static str, Vec<&'static str>, u32, Option<Policy>, Option<Ties>);
+/// One shard: its cluster (5 is one beyond the first 64), service, addresses, ready endpoints,
+/// policy, ties, and what an operator forces it to be.
+type ShardOf =
+    (usize, &'static str, Vec<&'static str>, u32, Option<Policy>, Option<Ties>, Option<Forced>);
 
 fn shard() -> impl Strategy<Value = ShardOf> {
     let count = |n| NonZeroU16::new(n).expect("not zero");
@@ -34,14 +37,16 @@ fn shard() -> impl Strategy<Value = ShardOf> {
         vec!["2001:db8::1"],
         vec!["192.0.2.5", "2001:db8::2"],
         vec![],
+        MANY.iter().map(String::as_str).collect(),
     ];
     (
-        0..5_usize,
+        0..6_usize,
         select(vec!["ns/web", "ns/api", "team/web"]),
         select(addresses.to_vec()),
         select(vec![0_u32, 1, 1, 1]),
         proptest::option::weighted(0.2, select(policies.to_vec())),
         proptest::option::weighted(0.1, Just(Ties::Sticky)),
+        proptest::option::weighted(0.1, select(vec![Forced::Up, Forced::Down])),
     )
 }
 
@@ -54,13 +59,35 @@ struct Setting {
     read: bool,
     records: bool,
     most: u16,
+    /// Whether clusters have pod networks.
+    pods: bool,
+    /// Whether every table is compiled.
+    settled: bool,
+    payload: u16,
+    /// Whether there are more than 64 clusters.
+    many: bool,
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
     let down = vec(proptest::bool::weighted(0.15), 5);
     let (read, records) = (proptest::bool::weighted(0.9), proptest::bool::weighted(0.2));
-    (down, any::<bool>(), read, records, select(vec![1_u16, 2, 8]))
-        .prop_map(|(down, stale, read, records, most)| Setting { down, stale, read, records, most })
+    let (pods, settled) = (proptest::bool::weighted(0.3), proptest::bool::weighted(0.8));
+    let most = select(vec![1_u16, 2, 8, 64]);
+    let payload = select(vec![512_u16, 1232, 4096]);
+    let many = proptest::bool::weighted(0.2);
+    (down, any::<bool>(), read, records, most, pods, settled, payload, many).prop_map(
+        |(down, stale, read, records, most, pods, settled, payload, many)| Setting {
+            down,
+            stale,
+            read,
+            records,
+            most,
+            pods,
+            settled,
+            payload,
+            many,
+        },
+    )
 }
 
 fn snapshot(shards: Vec<ShardOf>, setting: Setting) -> Snapshot {
@@ -73,11 +100,27 @@ fn snapshot(shards: Vec<ShardOf>, setting: Setting) -> Snapshot {
         .network("198.18.0.0/16", (24.0, 120.0))
         .network("198.19.0.0/17", (40.0, -80.0))
         .network("2001:db8:1::/48", (48.0, 10.0));
+    if setting.many {
+        // Those in between are never up to anything.
+        for index in 5..64 {
+            fixture = fixture.cluster(&format!("x{index}"), "eu", &[], None);
+        }
+        fixture = fixture.cluster("y", "us", &["us-1"], Some((39.0, -77.5)));
+    }
     let mut seen = Vec::new();
-    for (cluster, service, addresses, ready, policy, ties) in shards {
+    for (cluster, service, addresses, ready, policy, ties, force) in shards {
+        let cluster = match cluster {
+            5 if setting.many => 64,
+            5 => continue,
+            few => few,
+        };
         if !seen.contains(&(cluster, service)) {
             seen.push((cluster, service));
-            let options = ServiceOptions { policy, ties, ..ServiceOptions::default() };
+            let force = force.map(|to| {
+                let (author, reason) = ("someone".into(), "a test".into());
+                Arc::new(Force { to, author, reason, until: Until::Never })
+            });
+            let options = ServiceOptions { policy, ties, force, ..ServiceOptions::default() };
             fixture = fixture.shard(cluster, service, &addresses, ready, options);
         }
     }
@@ -98,8 +141,22 @@ fn snapshot(shards: Vec<ShardOf>, setting: Setting) -> Snapshot {
     }
     fixture.read[4] = setting.read;
     fixture.zone.max_addresses = NonZeroU16::new(setting.most).expect("not zero");
-    fixture.build()
+    let mut inputs = fixture.inputs();
+    let federation = Arc::get_mut(&mut inputs.federation).expect("just made");
+    federation.identity.udp_payload = setting.payload;
+    if setting.pods {
+        for (index, network) in ["198.18.3.0/24", "2001:db8:1:7::/64"].iter().enumerate() {
+            let view = Arc::make_mut(inputs.views[index].as_mut().expect("it is read"));
+            view.pod_networks = Arc::new([network.parse().expect("a network")].into());
+        }
+    }
+    let snapshot = build(None, inputs);
+    if setting.settled { settle(snapshot) } else { snapshot }
 }
+
+/// More addresses than an answer over UDP holds.
+static MANY: LazyLock<Vec<String>> =
+    LazyLock::new(|| (100..190).map(|last| format!("192.0.2.{last}")).collect());
 
 const NAMES: [&str; 20] = [
     "web.ns.fed.svc.example.com",
@@ -229,13 +286,23 @@ fn plain(text: &str, qtype: u8) -> Vec<u8> {
 
 #[test]
 fn the_short_way_is_taken_where_it_can_be() {
-    let one = |cluster, service, address| (cluster, service, vec![address], 1, None, None);
+    let one = |cluster, service, address| (cluster, service, vec![address], 1, None, None, None);
     let shards = vec![
         one(0, "ns/web", "192.0.2.1"),
         one(2, "ns/web", "192.0.2.2"),
         one(2, "ns/api", "2001:db8::1"),
     ];
-    let setting = Setting { down: vec![], stale: false, read: true, records: false, most: 8 };
+    let setting = Setting {
+        down: vec![],
+        stale: false,
+        read: true,
+        records: false,
+        most: 8,
+        pods: false,
+        settled: true,
+        payload: 1232,
+        many: false,
+    };
     let snapshot = snapshot(shards, setting);
     let client = Client { address: [203, 0, 113, 9].into(), transport: Transport::Udp };
     for (text, qtype, taken) in [

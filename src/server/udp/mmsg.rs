@@ -32,11 +32,14 @@ const QUERY: usize = 4096 + 64;
 /// Room for a reply: the largest `udp_payload` of [`crate::snapshot::Identity`], and a cache line.
 const REPLY: usize = 4096 + 64;
 
-/// A control message with its data (cmsg(3)). The alignment of the header pads the whole to a
-/// multiple of it, which is `CMSG_SPACE`.
+/// What the kernel aligns control messages to: `CMSG_ALIGN`.
+const ALIGN: usize = size_of::<usize>();
+
+/// A control message with its data (cmsg(3)), padded as `CMSG_SPACE` has it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Control<T> {
+    align: [usize; 0],
     header: cmsghdr,
     data: T,
 }
@@ -48,14 +51,14 @@ const fn control_len(data: usize) -> usize {
 
 /// Octets of the same, padded: `CMSG_SPACE`.
 const fn control_space(data: usize) -> usize {
-    control_len(data.next_multiple_of(align_of::<cmsghdr>()))
+    control_len(data.next_multiple_of(ALIGN))
 }
 
 // As `CMSG_DATA` has it: right behind the header, which is aligned for whatever follows.
 const _: () = {
     assert!(offset_of!(Control<Asked>, data) == size_of::<cmsghdr>());
     assert!(offset_of!(Control<u16>, data) == size_of::<cmsghdr>());
-    assert!(size_of::<cmsghdr>().is_multiple_of(align_of::<cmsghdr>()));
+    assert!(size_of::<cmsghdr>().is_multiple_of(ALIGN));
     assert!(size_of::<Control<Asked>>() == control_space(size_of::<Asked>()));
 };
 
@@ -79,7 +82,7 @@ const NOTHING: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 impl<T> Control<T> {
     fn new(data: T) -> Self {
         // SAFETY: the header consists of integers.
-        Self { header: unsafe { zeroed() }, data }
+        Self { align: [], header: unsafe { zeroed() }, data }
     }
 
     /// With its level, its type, and the octets of its data that count.
@@ -165,7 +168,7 @@ impl Inbox {
     }
 
     fn asked(&self, index: usize) -> Option<Asked> {
-        let Control { header, data } = self.controls[index];
+        let Control { header, data, .. } = self.controls[index];
         let len = control_len(Asked::len(self.bound.family));
         // What the kernel did not write is what was there before, of an earlier datagram.
         let written = self.headers[index].msg_hdr.msg_controllen as usize >= len;
@@ -333,10 +336,14 @@ impl Outbox {
         header.msg_control = header.msg_control.wrapping_byte_add(SOURCE);
         header.msg_controllen = (header.msg_controllen as usize - SOURCE) as _;
         let mut failed = 0;
-        for _ in 0..cars {
+        for car in 0..cars {
             let mut sent = Err(Errno::EINTR);
             while sent == Err(Errno::EINTR) {
                 sent = self.call(socket, train, train + 1);
+            }
+            if sent == Err(Errno::EAGAIN) {
+                // The way out is blocked, for the rest of them too.
+                return failed + (cars - car);
             }
             failed += usize::from(sent.is_err());
             let header = &mut self.headers[train].msg_hdr;

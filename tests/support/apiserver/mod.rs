@@ -83,6 +83,11 @@ impl ApiServer {
         Self::bind("127.0.0.1:0".parse().expect("an address"), Some(tls))
     }
 
+    /// One at an address that is ours alone.
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        Self::bind(address, None)
+    }
+
     fn bind(address: SocketAddr, tls: Option<Mutex<Arc<rustls::ServerConfig>>>) -> Self {
         let state = State {
             store: Store::default(),
