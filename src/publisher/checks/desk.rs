@@ -141,6 +141,7 @@ impl Desk {
             self.verdicts.opinions.set(&key, &cluster, opinion);
         }
         self.verdicts.clusters = Arc::new(self.clusters());
+        self.verdicts.mode = self.panel.mode();
     }
 
     /// The shards of which the roster says something else than before; those that are there no more

@@ -152,6 +152,7 @@ fn all_failing_at_once_is_our_fault() {
     let mut bench = Bench::new(checked(CheckMode::Always), &[false, false]);
     bench.end(|_| false);
     assert_eq!((bench.out(), bench.desk.mode()), (vec![], Mode::FailStatic));
+    assert_eq!(bench.desk.verdicts().mode, Mode::FailStatic, "no cluster is down either");
     bench.end(|address| address == "192.0.2.2");
     assert_eq!(bench.out(), ["x a", "x b", "y a"]);
     // A cluster whose API answers says that not all is lost, though none of its shards is checked.
