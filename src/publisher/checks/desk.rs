@@ -125,7 +125,12 @@ impl Desk {
             self.sights = Arc::new(sights);
             self.renewal += 1;
         }
+        let mode = self.panel.mode();
         let voted = self.panel.decide(&self.sights, &all, now);
+        if self.panel.mode() != mode {
+            // What the ballot says depends on it.
+            self.renewal += 1;
+        }
         if voted != Touched::default() {
             // What others see of a cluster that is not checked from here counts here too.
             self.follow();
@@ -159,15 +164,21 @@ impl Desk {
         &self.verdicts
     }
 
-    /// What this instance publishes, where others want to know.
+    /// What this instance publishes, where others want to know. While it hears too few of them it
+    /// abstains: what it sees from where it is may be its own trouble. That it is there is still
+    /// heard, so that those who have all been frozen find each other again.
     pub(super) fn ballot(&self) -> Option<Ballot> {
         let settings = self.voting()?;
+        let sights = match self.panel.mode() {
+            Mode::Frozen => Arc::default(),
+            Mode::Deciding | Mode::FailStatic => self.sights.clone(),
+        };
         Some(Ballot {
             voter: settings.cluster.clone(),
             instance: settings.instance.as_str().into(),
             run: self.run,
             renewal: self.renewal,
-            sights: self.sights.clone(),
+            sights,
         })
     }
 

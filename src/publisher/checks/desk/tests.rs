@@ -204,9 +204,27 @@ fn one_that_is_cut_off_neither_votes_out_nor_lets_back_in() {
     assert_eq!(bench.out(), [""; 0]);
 }
 
+/// Its ballots may still reach the others, though theirs do not reach it.
+#[test]
+fn one_that_hears_too_few_does_not_vote_for_them() {
+    let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    bench.end(|address| !address.starts_with("192.0.1."));
+    let frozen = bench.desk.ballot().expect("it is heard");
+    assert_eq!((bench.desk.mode(), &*frozen.sights), (Mode::Frozen, &Sights::default()));
+    bench.hear("eu", &[]);
+    let deciding = bench.desk.ballot().expect("it votes");
+    assert!(deciding.sights.clusters.contains_key(&label("x")));
+    assert!(deciding.renewal > frozen.renewal, "it says something else");
+    bench.later(Settings::LEASE.as_secs());
+    let again = bench.desk.ballot().expect("it is heard");
+    assert_eq!((bench.desk.mode(), &*again.sights), (Mode::Frozen, &Sights::default()));
+    assert!(again.renewal > deciding.renewal);
+}
+
 #[test]
 fn the_ballot_is_renewed_by_changes_and_heartbeats() {
     let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    bench.hear("eu", &[]);
     let first = bench.desk.ballot().expect("it votes");
     assert_eq!((first.run, first.voter.as_str(), &*first.instance), (7, "us", "1"));
     bench.end(|address| address != "192.0.1.1");
@@ -216,7 +234,7 @@ fn the_ballot_is_renewed_by_changes_and_heartbeats() {
     assert!(bench.desk.ballot().expect("it votes").renewal > second.renewal);
     let status = bench.desk.status(bench.start);
     let voting = status.voting.expect("it votes");
-    assert_eq!((voting.needed, voting.heard, voting.voters.len()), (Some(2), 1, 3));
+    assert_eq!((voting.needed, voting.heard, voting.voters.len()), (Some(2), 2, 3));
     assert!(Bench::new(checked(CheckMode::Always), &[]).desk.ballot().is_none());
 }
 
