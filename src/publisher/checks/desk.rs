@@ -265,7 +265,7 @@ impl Desk {
         let unsettled = shown.unsettled || (doubted && shown.failing.is_none());
         let check = match (shown.failing, &local.seen) {
             (Some(failure), _) => Checked::Failing(failure),
-            (None, LocalSeen::Nothing) => Checked::NotChecked,
+            (None, LocalSeen::Nothing | LocalSeen::Unable) => Checked::NotChecked,
             (None, LocalSeen::Well | LocalSeen::Failing(_)) => Checked::Passing,
         };
         let load = local.load.map(|load| self.load.read(before.and_then(|b| b.load), load));
