@@ -391,4 +391,7 @@ fn what_flaps_is_held_back_and_says_so() {
         excluded(&server, "x").contains("it has come and gone, and must first answer for 3600s")
     });
     assert_eq!(answer(&server), ["127.0.7.2"]);
+    balancers[1].fail();
+    until("it is used before none", &server, || answer(&server) == ["127.0.7.1"]);
+    assert_eq!(mode(&server), "deciding");
 }

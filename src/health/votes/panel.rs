@@ -70,8 +70,6 @@ pub struct Panel {
 struct Held {
     damper: Damper,
     failure: Option<Arc<Failure>>,
-    /// Whether it is out because it is voted so, and not because it is held back.
-    voted: bool,
     deadline: Option<Instant>,
 }
 
@@ -152,8 +150,9 @@ impl Panel {
                 held.see(tally, damping, now);
             }
             self.clusters.retain(|_, held| !held.damper.is_fresh());
-            let down = |name| self.clusters.get(name).is_some_and(|held| held.damper.is_down());
-            mode = match !all.is_empty() && all.iter().all(down) {
+            // What is agreed now: one that is only held back is seen well.
+            let fails = |name| self.findings.clusters.get(name).is_some_and(|tally| tally.agreed);
+            mode = match !all.is_empty() && all.iter().all(fails) {
                 true => Mode::FailStatic,
                 false => Mode::Deciding,
             };
@@ -282,12 +281,11 @@ impl Held {
                 (why.into(), Arc::default())
             }
         };
-        let voted = agreed.is_some();
+        let held = agreed.is_none();
         // The reason of the moment when it fell stays, unless others see it now.
-        let same = |failure: &Arc<Failure>| failure.seen_by == seen_by && self.voted == voted;
+        let same = |failure: &Arc<Failure>| failure.seen_by == seen_by && failure.held == held;
         if !self.failure.as_ref().is_some_and(same) {
-            self.failure = Some(Arc::new(Failure { since, why, seen_by }));
-            self.voted = voted;
+            self.failure = Some(Arc::new(Failure { since, why, seen_by, held }));
         }
     }
 }
