@@ -138,6 +138,10 @@ impl Roster {
             return;
         }
         cluster.level = level;
+        if all {
+            // By another check or timing, targets begin anew, and so may all that is known.
+            cluster.judged = false;
+        }
         if level == Level::Left {
             return self.leave(number);
         }

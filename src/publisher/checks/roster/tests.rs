@@ -215,3 +215,28 @@ fn a_shard_that_cannot_be_checked_from_here_counts_as_not_checked() {
     bench.changed();
     assert_eq!(bench.roster.checks(&label("x")), Checks::Failing);
 }
+
+/// What begins anew is not seen well: others of the same cluster may know better.
+#[test]
+fn a_reload_that_begins_checks_anew_judges_anew() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
+    let judged = |bench: &mut Bench| {
+        bench.changed();
+        bench.roster.sights().judged.len()
+    };
+    bench.end("192.0.2.1", &passed(), 1);
+    bench.end("192.0.2.2", &failed(), 3);
+    assert_eq!(judged(&mut bench), 1);
+    bench.federation = federation(&["x"], checked(CheckMode::Always));
+    bench.follow(Level::Probed);
+    assert_eq!(judged(&mut bench), 1, "all is known as before");
+    let mut settings = checked(CheckMode::Always);
+    settings.checks.timing.interval *= 2;
+    bench.federation = federation(&["x"], settings);
+    bench.follow(Level::Probed);
+    assert_eq!(judged(&mut bench), 0);
+    bench.end("192.0.2.1", &passed(), 1);
+    assert_eq!(judged(&mut bench), 0, "the other may still fail");
+    bench.end("192.0.2.2", &failed(), 3);
+    assert_eq!(judged(&mut bench), 1);
+}
