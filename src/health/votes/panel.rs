@@ -51,7 +51,8 @@ impl Mode {
 }
 
 /// What is decided of all shards and clusters. What changes is told by [`Self::decide`] and
-/// [`Self::due`]; then each of these shards is asked for with [`Self::shard`], at once.
+/// [`Self::due`]; then each of these shards is asked for with [`Self::shard`], at once, or, where
+/// nothing is shown of it, goes through [`Self::pass`].
 #[derive(Debug)]
 pub struct Panel {
     rules: Rules,
@@ -157,14 +158,16 @@ impl Panel {
                 false => Mode::Deciding,
             };
         }
-        if mode != self.mode {
+        let moved = mode != self.mode;
+        if moved {
             self.mode = mode;
             touched.everything(&self.findings);
-            let held = self
-                .shards
-                .iter()
-                .flat_map(|(name, shards)| shards.keys().map(|key| (name.clone(), key.clone())));
-            touched.shards.extend(held);
+        }
+        // Those that are remembered, whether anyone checks them now or not.
+        for (name, shards) in &self.shards {
+            if moved || touched.clusters.contains(name) {
+                touched.shards.extend(shards.keys().map(|key| (name.clone(), key.clone())));
+            }
         }
         touched
     }
@@ -217,6 +220,13 @@ impl Panel {
             self.forget(cluster, key);
         }
         shown
+    }
+
+    /// Lets time go by until `now` for a shard of which nothing is to be shown at the moment.
+    pub fn pass(&mut self, cluster: &Label, key: &ServiceKey, now: Now) {
+        if self.shards.get(cluster).is_some_and(|shards| shards.contains_key(key)) {
+            self.shard(cluster, key, now);
+        }
     }
 
     /// Forgets a shard that is there no more, or checked no more.

@@ -150,13 +150,28 @@ impl Desk {
     }
 
     /// The shards of which the roster says something else than before; those that are there no more
-    /// are forgotten.
+    /// are forgotten. One that need not answer for a while, say for want of ready endpoints, keeps
+    /// its past.
     fn drain(&mut self) -> impl Iterator<Item = ShardName> + use<> {
         let (changed, gone) = self.roster.settle();
         for (cluster, key) in &gone {
-            self.panel.forget(cluster, key);
+            if !self.is_there(cluster, key) {
+                self.panel.forget(cluster, key);
+            }
         }
         changed.into_iter().chain(gone)
+    }
+
+    /// Whether a shard is there, in a cluster of which any are checked.
+    fn is_there(&self, cluster: &Label, key: &ServiceKey) -> bool {
+        let Some(assignment) = &self.assignment else { return false };
+        let federation = &assignment.federation;
+        let mut members = federation.members.iter().zip(&assignment.views);
+        let Some((member, Some(view))) = members.find(|(member, _)| member.name == *cluster) else {
+            return false;
+        };
+        federation.health.checks.mode(member) != CheckMode::Off
+            && view.shards.find(key.hash()).any(|entry| entry.key == *key)
     }
 
     /// What follows.
@@ -258,7 +273,10 @@ impl Desk {
 
     /// `None` where there is nothing to tell of a shard.
     fn opinion(&mut self, cluster: &Label, key: &ServiceKey, now: Now) -> Option<Opinion> {
-        let local = self.roster.local(cluster, key)?;
+        let Some(local) = self.roster.local(cluster, key) else {
+            self.panel.pass(cluster, key, now);
+            return None;
+        };
         let shown = self.panel.shard(cluster, key, now);
         let before = self.verdicts.opinions.get(key, cluster);
         let doubted = local.wavering || matches!(local.seen, LocalSeen::Failing(_));

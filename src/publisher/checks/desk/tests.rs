@@ -147,6 +147,41 @@ fn a_shard_that_fails_is_out_and_one_that_wavers_is_unsettled() {
     assert!(!bench.opinion("x", "a").unsettled);
 }
 
+/// What has flapped is held back however its endpoints come and go meanwhile.
+#[test]
+fn a_shard_that_is_not_ready_for_a_while_keeps_its_past() {
+    let mut bench = Bench::new(checked(CheckMode::Always), &[false, false]);
+    let others = |address: &str| address != "192.0.1.1";
+    bench.end(others);
+    bench.end(|_| true);
+    bench.later(11);
+    bench.end(others);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), ["x a"], "held back");
+    let ready = bench.views[0].clone();
+    let mut entry = shard("a", &["192.0.1.1"]);
+    Arc::make_mut(&mut entry.shard).endpoints.ready = 0;
+    bench.views[0] = view(vec![entry, shard("b", &["192.0.1.2"])]);
+    bench.assign(&[false, false]);
+    assert_eq!(bench.out(), [""; 0], "it need not answer");
+    bench.later(10);
+    bench.views[0] = ready.clone();
+    bench.assign(&[false, false]);
+    assert_eq!(bench.out(), ["x a"]);
+    bench.later(20);
+    assert_eq!(bench.out(), [""; 0], "time went on for it meanwhile");
+    // One that is there no more is forgotten.
+    bench.end(|_| true);
+    bench.later(31);
+    bench.end(others);
+    bench.views[0] = view(vec![shard("b", &["192.0.1.2"])]);
+    bench.assign(&[false, false]);
+    bench.views[0] = ready;
+    bench.assign(&[false, false]);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), [""; 0], "a new one of the name has no past");
+}
+
 #[test]
 fn all_failing_at_once_is_our_fault() {
     let mut bench = Bench::new(checked(CheckMode::Always), &[false, false]);
