@@ -195,12 +195,16 @@ impl Federation {
 
     /// Waits until the ballot of an instance says that it sees the whole cluster `x` failing.
     fn sees_x_failing(&self, instance: usize, directory: &str) {
+        until("it votes", &self.servers[instance], || {
+            self.ballot(instance, directory).contains(r#""clusters":{"x""#)
+        });
+    }
+
+    /// The text of an instance's ballot.
+    fn ballot(&self, instance: usize, directory: &str) -> String {
         let name = ["a", "b", "c"][instance];
         let file = self.world.path(directory).join(format!("{name}.one.json"));
-        until("it votes", &self.servers[instance], || {
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            text.contains(r#""clusters":{"x""#)
-        });
+        fs::read_to_string(file).unwrap_or_default()
     }
 }
 
@@ -239,9 +243,15 @@ fn an_instance_that_is_cut_off_changes_nothing_and_decides_nothing() {
     until("it is frozen", &all.servers[cut], || mode(&all.servers[cut]) == "frozen");
     assert_eq!(all.servers[cut].metric(r#"meridian_votes_mode{mode="frozen"}"#), 1.0);
     assert_eq!(all.servers[cut].metric(r#"meridian_voters{state="heard"}"#), 1.0);
-    // From there one cluster looks lost; neither it nor the others take it out for that.
+    // From there one cluster looks lost; neither it nor the others take it out for that, and it
+    // does not vote for that either.
     all.balancers[cut][0].fail();
-    all.sees_x_failing(cut, "elsewhere");
+    let failed = r#"meridian_checks_total{outcome="failed"}"#;
+    until("it sees it", &all.servers[cut], || all.servers[cut].metric(failed) >= 3.0);
+    let ballot = || all.ballot(cut, "elsewhere");
+    let before = ballot();
+    until("its ballot is renewed", &all.servers[cut], || ballot() != before);
+    assert!(!ballot().contains("refused"), "{}", ballot());
     for server in &all.servers {
         assert_eq!(answer(server).len(), 2);
     }
@@ -381,4 +391,7 @@ fn what_flaps_is_held_back_and_says_so() {
         excluded(&server, "x").contains("it has come and gone, and must first answer for 3600s")
     });
     assert_eq!(answer(&server), ["127.0.7.2"]);
+    balancers[1].fail();
+    until("it is used before none", &server, || answer(&server) == ["127.0.7.1"]);
+    assert_eq!(mode(&server), "deciding");
 }

@@ -35,16 +35,22 @@ pub struct Gauge {
     against: u32,
     /// When the first of them was, Unix time in seconds.
     since: u64,
+    /// Whether nothing is known of it because it could not be asked the last time.
+    unable: bool,
 }
+
+/// What can be asked of a gauge, failures by their kind alone.
+type Told = (bool, bool, std::mem::Discriminant<Verdict>);
 
 impl Gauge {
     /// Takes in how a check ended at `unix`, Unix time in seconds; says whether anything that can
     /// be asked has changed.
     pub fn take(&mut self, outcome: &Probed, timing: &Timing, unix: u64) -> bool {
-        let before = (self.is_wavering(), std::mem::discriminant(&self.verdict));
+        let before = self.told();
+        self.unable = self.verdict == Verdict::Unknown && matches!(outcome, Probed::Unable(_));
         let against = match (&self.verdict, outcome) {
             // A fault of ours says nothing, and does not end a row.
-            (_, Probed::Unable(_)) => return false,
+            (_, Probed::Unable(_)) => return before != self.told(),
             // One that is not known to fail needs no proof that it answers.
             (Verdict::Unknown, Probed::Passed) => {
                 self.verdict = Verdict::Passing;
@@ -63,7 +69,11 @@ impl Gauge {
             self.against = self.against.saturating_add(1);
             self.turn(outcome, timing);
         }
-        before != (self.is_wavering(), std::mem::discriminant(&self.verdict))
+        before != self.told()
+    }
+
+    fn told(&self) -> Told {
+        (self.unable, self.is_wavering(), std::mem::discriminant(&self.verdict))
     }
 
     /// Turns the verdict where enough speaks against it.
@@ -83,6 +93,13 @@ impl Gauge {
     #[must_use]
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
+    }
+
+    /// Whether nothing is known of the target because it could not be asked the last time, by a
+    /// fault of ours: where a family of addresses is missing here, that stays so.
+    #[must_use]
+    pub fn is_unable(&self) -> bool {
+        self.unable
     }
 
     /// Whether the last outcome spoke against the verdict, so that it may turn soon.
@@ -132,6 +149,19 @@ mod tests {
         let back = fed(&[true, false, false, false, true, true], usual);
         assert_eq!(*back.verdict(), Verdict::Passing);
         assert!(!back.is_wavering());
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_told_until_it_can() {
+        let (mut gauge, unable) = (Gauge::default(), Probed::Unable("no route".into()));
+        let usual = timing(2, 2);
+        assert!(gauge.take(&unable, &usual, 0) && gauge.is_unable());
+        assert!(!gauge.take(&unable, &usual, 1), "nothing new");
+        assert!(gauge.take(&outcome(false), &usual, 2) && !gauge.is_unable());
+        assert!(gauge.take(&unable, &usual, 3) && gauge.is_unable());
+        assert!(gauge.take(&outcome(false), &usual, 4) && !gauge.is_unable());
+        assert!(matches!(gauge.verdict(), Verdict::Failing(_)), "the row goes on");
+        assert!(!gauge.take(&unable, &usual, 5) && !gauge.is_unable(), "it is known to fail");
     }
 
     proptest! {

@@ -115,7 +115,7 @@ pub enum Checked {
     NotChecked,
     /// It answers.
     Passing,
-    /// It does not, and is voted down.
+    /// It does not and is voted down, or it is held back for having done so.
     Failing(Arc<Failure>),
 }
 
@@ -129,6 +129,8 @@ pub struct Failure {
     pub why: Arc<str>,
     /// The clusters whose instances see it, in the order of their names.
     pub seen_by: Arc<[Label]>,
+    /// Whether it is seen well again, and only held back because it has come and gone.
+    pub held: bool,
 }
 
 impl fmt::Display for Failure {
@@ -223,7 +225,8 @@ mod tests {
     fn failures_are_told_with_those_who_see_them() {
         let seen_by = |names: &[&str]| names.iter().map(|name| label(name)).collect();
         let told = |names: &[&str]| {
-            Failure { since: 0, why: "refused".into(), seen_by: seen_by(names) }.to_string()
+            let (why, seen_by) = ("refused".into(), seen_by(names));
+            Failure { since: 0, why, seen_by, held: false }.to_string()
         };
         assert_eq!(told(&[]), "its checks fail: refused");
         assert_eq!(told(&["a", "b"]), "its checks fail: refused (seen by a, b)");

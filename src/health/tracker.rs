@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ClusterState;
+use super::votes::Mode;
 use crate::model::{ClusterId, Label, Member};
 
 /// When a cluster that does not answer is given up.
@@ -281,11 +282,13 @@ impl Tracker {
         suspects.map(|(index, _)| ClusterId::new(index))
     }
 
-    /// Judges every cluster by what is known at `now`; returns what has changed.
-    pub fn judge(&mut self, now: Now) -> Vec<Transition> {
+    /// Judges every cluster by what is known at `now`; returns what has changed. `mode` is how the
+    /// checks are decided: where their fault is taken for ours, no cluster is down by them.
+    pub fn judge(&mut self, now: Now, mode: Mode) -> Vec<Transition> {
         let tracking = &self.tracking;
-        let mut known = self.clusters.iter().filter(|c| c.reading != Reading::Never).peekable();
-        let all_lost = known.peek().is_some() && known.all(|c| c.looks_lost(now.instant));
+        let mut known = self.clusters.iter().filter(|c| c.reading != Reading::Never);
+        // Where none is known, none is judged.
+        let all_lost = mode == Mode::FailStatic || known.all(|c| c.looks_lost(now.instant));
         let mut transitions = Vec::new();
         for cluster in &mut self.clusters {
             let (state, reason) = cluster.judge(now.instant, tracking, all_lost);
@@ -345,10 +348,11 @@ impl Cluster {
         self.api != Api::Answers
     }
 
-    /// Whether nothing that can be seen from here speaks for the cluster. The grace does not
-    /// count: were it to, a fault of ours would take clusters out one by one as theirs end.
+    /// Whether nothing that can be seen from here speaks for the cluster: one that cannot be
+    /// checked does not speak for itself. The grace does not count: were it to, a fault of ours
+    /// would take clusters out one by one as theirs end.
     fn looks_lost(&self, now: Instant) -> bool {
-        self.is_lost() && (self.checks == Checks::Failing || self.stale_grace_over(now))
+        self.is_lost() && (self.checks != Checks::Answering || self.stale_grace_over(now))
     }
 
     fn lost_for(&self, now: Instant, time: Duration) -> bool {

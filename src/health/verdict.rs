@@ -23,7 +23,7 @@ pub enum Exclusion {
     /// `meridian.dev/drain` on the Service.
     #[error("drained by annotation")]
     Drained,
-    /// Voted down by active checks.
+    /// Voted down by active checks, or held back after that.
     #[error("{0}")]
     ChecksFail(Arc<Failure>),
     /// Its load is over the limit, and others are below it.
@@ -68,7 +68,7 @@ pub enum Verdict {
     Forced(Arc<Force>),
     /// It is.
     Served,
-    /// Only where no other is: it is overloaded.
+    /// Only where no other is: it is overloaded, or held back though it is seen well.
     Spare(Exclusion),
     /// It is not.
     Out(Exclusion),
@@ -139,7 +139,8 @@ impl Evidence<'_> {
             return Verdict::Out(why);
         }
         if let Some(Checked::Failing(failure)) = self.opinion.map(|opinion| &opinion.check) {
-            return Verdict::Out(Exclusion::ChecksFail(failure.clone()));
+            let why = Exclusion::ChecksFail(failure.clone());
+            return if failure.held { Verdict::Spare(why) } else { Verdict::Out(why) };
         }
         let loads = [self.phase.and_then(|p| p.load), self.opinion.and_then(|o| o.load)];
         let over = loads.into_iter().flatten().find_map(|load| match load {

@@ -76,7 +76,8 @@ impl Monitor {
             self.tracker.checked(ClusterId::new(index), said);
         }
         let now = now();
-        self.tracker.judge(now).iter().for_each(|transition| herald.cluster(transition));
+        let transitions = self.tracker.judge(now, self.verdicts.mode);
+        transitions.iter().for_each(|transition| herald.cluster(transition));
         self.deadline = self.tracker.deadline(now.instant);
         let standings: Vec<Standing> = self.tracker.standings().cloned().collect();
         self.standings.send_if_modified(|shown| {

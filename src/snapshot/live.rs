@@ -23,7 +23,7 @@ pub struct Live {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Exception {
     /// Clusters whose shard is served now: the healthy ones in clusters that are up, and those that
-    /// are forced up; where there is none, those that are overloaded.
+    /// are forced up; where there is none, those that are overloaded or held back.
     pub eligible: ClusterSet,
     /// The service's clusters but for those whose shard is forced out, which even `whenNoneHealthy`
     /// does not bring back.

@@ -63,9 +63,10 @@ pub(crate) struct Told {
 impl Told {
     /// What is seen from outside.
     pub(crate) fn opinion(&self) -> Option<Opinion> {
-        let failure = || Failure { since: 0, why: "refused".into(), seen_by: [label("c0")].into() };
+        let (why, seen_by) = ("refused".into(), [label("c0")].into());
+        let failure = Failure { since: 0, why, seen_by, held: false };
         let check = match self.failing {
-            true => Checked::Failing(Arc::new(failure())),
+            true => Checked::Failing(Arc::new(failure)),
             false => Checked::NotChecked,
         };
         let load = self.overloaded.then_some(Load::Over(1.0));

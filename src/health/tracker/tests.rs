@@ -57,7 +57,11 @@ impl Bench {
     }
 
     fn states(&mut self, seconds: u64) -> Vec<ClusterState> {
-        self.tracker.judge(Now { instant: self.at(seconds), unix: seconds });
+        self.states_by(seconds, Mode::Deciding)
+    }
+
+    fn states_by(&mut self, seconds: u64, mode: Mode) -> Vec<ClusterState> {
+        self.tracker.judge(Now { instant: self.at(seconds), unix: seconds }, mode);
         self.tracker.standings().map(|standing| standing.state).collect()
     }
 
@@ -117,11 +121,27 @@ fn all_lost_at_once_is_our_fault() {
     bench.signal(0, bench.lost(0), None);
     bench.signal(1, bench.lost(5), None);
     bench.check(0, false);
-    assert_eq!(bench.states(44), [Down, Stale, Unread], "one has yet to be judged by its checks");
-    assert_eq!(bench.states(45), [Stale, Stale, Unread]);
+    assert_eq!(bench.states(44), [Stale, Stale, Unread], "nothing speaks for the other");
+    assert_eq!(bench.reason(0), Reason::FailStatic);
+    bench.check(1, true);
+    assert_eq!(bench.states(44), [Down, Stale, Unread], "its load balancers do");
+    assert_eq!(bench.states(45), [Stale, Stale, Unread], "and no more than for its staleGrace");
     assert_eq!(bench.reason(0), Reason::FailStatic);
     bench.signal(1, Contact::Made, None);
     assert_eq!(bench.states(46), [Down, Up, Unread]);
+}
+
+/// The API that answers may be that of the cluster in which we are ourselves.
+#[test]
+fn where_all_checks_fail_none_is_down_by_them_though_an_api_answers() {
+    let mut bench = Bench::new(&[None, None]);
+    bench.signal(0, bench.lost(0), None);
+    bench.signal(1, Contact::Made, None);
+    bench.check(0, false);
+    bench.check(1, false);
+    assert_eq!(bench.states_by(40, Mode::FailStatic), [Stale, Up]);
+    assert_eq!(bench.reason(0), Reason::FailStatic);
+    assert_eq!(bench.states_by(41, Mode::Deciding), [Down, Up]);
 }
 
 #[test]

@@ -30,7 +30,11 @@ fn force(to: Forced) -> Arc<Force> {
 }
 
 fn failing() -> Opinion {
-    let failure = Failure { since: 1, why: "refused".into(), seen_by: Arc::default() };
+    failed(false)
+}
+
+fn failed(held: bool) -> Opinion {
+    let failure = Failure { since: 1, why: "refused".into(), seen_by: Arc::default(), held };
     Opinion { check: Checked::Failing(Arc::new(failure)), ..Opinion::default() }
 }
 
@@ -145,6 +149,7 @@ fn failing_checks_exclude_and_loads_make_spare() {
     let good = shard(4, ServiceOptions::default());
     let by = |opinion: &Opinion| verdict(Evidence { opinion: Some(opinion), ..evidence(&good) });
     assert!(matches!(by(&failing()), Verdict::Out(Exclusion::ChecksFail(_))));
+    assert!(matches!(by(&failed(true)), Verdict::Spare(Exclusion::ChecksFail(_))), "held back");
     assert_eq!(by(&loaded(Load::Within(0.8))), Verdict::Served);
     assert_eq!(by(&loaded(Load::Over(0.95))), Verdict::Spare(Exclusion::Overloaded(0.95)));
     let phase = Phase { leaving: None, load: Some(Load::Over(1.0)) };

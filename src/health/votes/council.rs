@@ -65,7 +65,7 @@ fn majority(of: usize) -> usize {
 /// The ballots of other instances, as they are heard.
 ///
 /// A ballot counts while it is renewed: once a second renewal of it has been *seen*, until none has
-/// been for the time of a lease on the clock of the reader. So no clock of another machine matters,
+/// been for the time of a lease on the clock of the reader; then it is as if it were new. So no clock of another machine matters,
 /// and what an instance that is gone left behind never votes.
 #[derive(Debug, Default)]
 pub struct Council {
@@ -139,7 +139,7 @@ impl Council {
         lease: Duration,
         now: Instant,
     ) {
-        // Long over: what is still there is as if it were seen for the first time.
+        // Long enough to tell one that is left behind from one that is new.
         let kept = lease.saturating_mul(10);
         self.heard.retain(|_, heard| now.saturating_duration_since(heard.at) < kept);
         for ballot in ballots {
@@ -147,8 +147,9 @@ impl Council {
             let count = |ballot: &Ballot| (ballot.run, ballot.renewal);
             let renewed = match self.heard.get(&id) {
                 Some(heard) if count(&heard.ballot) == count(ballot) => continue,
-                Some(_) => Renewed::Seen,
-                None => Renewed::NotYet,
+                Some(heard) if now.saturating_duration_since(heard.at) < lease => Renewed::Seen,
+                // After a gap its instance may be long gone again.
+                Some(_) | None => Renewed::NotYet,
             };
             self.heard.insert(id, Heard { ballot: ballot.clone(), at: now, renewed });
         }

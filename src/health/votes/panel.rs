@@ -51,7 +51,8 @@ impl Mode {
 }
 
 /// What is decided of all shards and clusters. What changes is told by [`Self::decide`] and
-/// [`Self::due`]; then each of these shards is asked for with [`Self::shard`], at once.
+/// [`Self::due`]; then each of these shards is asked for with [`Self::shard`], at once, or, where
+/// nothing is shown of it, goes through [`Self::pass`].
 #[derive(Debug)]
 pub struct Panel {
     rules: Rules,
@@ -70,8 +71,6 @@ pub struct Panel {
 struct Held {
     damper: Damper,
     failure: Option<Arc<Failure>>,
-    /// Whether it is out because it is voted so, and not because it is held back.
-    voted: bool,
     deadline: Option<Instant>,
 }
 
@@ -152,20 +151,23 @@ impl Panel {
                 held.see(tally, damping, now);
             }
             self.clusters.retain(|_, held| !held.damper.is_fresh());
-            let down = |name| self.clusters.get(name).is_some_and(|held| held.damper.is_down());
-            mode = match !all.is_empty() && all.iter().all(down) {
+            // What is agreed now: one that is only held back is seen well.
+            let fails = |name| self.findings.clusters.get(name).is_some_and(|tally| tally.agreed);
+            mode = match !all.is_empty() && all.iter().all(fails) {
                 true => Mode::FailStatic,
                 false => Mode::Deciding,
             };
         }
-        if mode != self.mode {
+        let moved = mode != self.mode;
+        if moved {
             self.mode = mode;
             touched.everything(&self.findings);
-            let held = self
-                .shards
-                .iter()
-                .flat_map(|(name, shards)| shards.keys().map(|key| (name.clone(), key.clone())));
-            touched.shards.extend(held);
+        }
+        // Those that are remembered, whether anyone checks them now or not.
+        for (name, shards) in &self.shards {
+            if moved || touched.clusters.contains(name) {
+                touched.shards.extend(shards.keys().map(|key| (name.clone(), key.clone())));
+            }
         }
         touched
     }
@@ -218,6 +220,13 @@ impl Panel {
             self.forget(cluster, key);
         }
         shown
+    }
+
+    /// Lets time go by until `now` for a shard of which nothing is to be shown at the moment.
+    pub fn pass(&mut self, cluster: &Label, key: &ServiceKey, now: Now) {
+        if self.shards.get(cluster).is_some_and(|shards| shards.contains_key(key)) {
+            self.shard(cluster, key, now);
+        }
     }
 
     /// Forgets a shard that is there no more, or checked no more.
@@ -282,12 +291,11 @@ impl Held {
                 (why.into(), Arc::default())
             }
         };
-        let voted = agreed.is_some();
+        let held = agreed.is_none();
         // The reason of the moment when it fell stays, unless others see it now.
-        let same = |failure: &Arc<Failure>| failure.seen_by == seen_by && self.voted == voted;
+        let same = |failure: &Arc<Failure>| failure.seen_by == seen_by && failure.held == held;
         if !self.failure.as_ref().is_some_and(same) {
-            self.failure = Some(Arc::new(Failure { since, why, seen_by }));
-            self.voted = voted;
+            self.failure = Some(Arc::new(Failure { since, why, seen_by, held }));
         }
     }
 }

@@ -125,7 +125,12 @@ impl Desk {
             self.sights = Arc::new(sights);
             self.renewal += 1;
         }
+        let mode = self.panel.mode();
         let voted = self.panel.decide(&self.sights, &all, now);
+        if self.panel.mode() != mode {
+            // What the ballot says depends on it.
+            self.renewal += 1;
+        }
         if voted != Touched::default() {
             // What others see of a cluster that is not checked from here counts here too.
             self.follow();
@@ -141,16 +146,32 @@ impl Desk {
             self.verdicts.opinions.set(&key, &cluster, opinion);
         }
         self.verdicts.clusters = Arc::new(self.clusters());
+        self.verdicts.mode = self.panel.mode();
     }
 
     /// The shards of which the roster says something else than before; those that are there no more
-    /// are forgotten.
+    /// are forgotten. One that need not answer for a while, say for want of ready endpoints, keeps
+    /// its past.
     fn drain(&mut self) -> impl Iterator<Item = ShardName> + use<> {
         let (changed, gone) = self.roster.settle();
         for (cluster, key) in &gone {
-            self.panel.forget(cluster, key);
+            if !self.is_there(cluster, key) {
+                self.panel.forget(cluster, key);
+            }
         }
         changed.into_iter().chain(gone)
+    }
+
+    /// Whether a shard is there, in a cluster of which any are checked.
+    fn is_there(&self, cluster: &Label, key: &ServiceKey) -> bool {
+        let Some(assignment) = &self.assignment else { return false };
+        let federation = &assignment.federation;
+        let mut members = federation.members.iter().zip(&assignment.views);
+        let Some((member, Some(view))) = members.find(|(member, _)| member.name == *cluster) else {
+            return false;
+        };
+        federation.health.checks.mode(member) != CheckMode::Off
+            && view.shards.find(key.hash()).any(|entry| entry.key == *key)
     }
 
     /// What follows.
@@ -158,15 +179,21 @@ impl Desk {
         &self.verdicts
     }
 
-    /// What this instance publishes, where others want to know.
+    /// What this instance publishes, where others want to know. While it hears too few of them it
+    /// abstains: what it sees from where it is may be its own trouble. That it is there is still
+    /// heard, so that those who have all been frozen find each other again.
     pub(super) fn ballot(&self) -> Option<Ballot> {
         let settings = self.voting()?;
+        let sights = match self.panel.mode() {
+            Mode::Frozen => Arc::default(),
+            Mode::Deciding | Mode::FailStatic => self.sights.clone(),
+        };
         Some(Ballot {
             voter: settings.cluster.clone(),
             instance: settings.instance.as_str().into(),
             run: self.run,
             renewal: self.renewal,
-            sights: self.sights.clone(),
+            sights,
         })
     }
 
@@ -246,14 +273,17 @@ impl Desk {
 
     /// `None` where there is nothing to tell of a shard.
     fn opinion(&mut self, cluster: &Label, key: &ServiceKey, now: Now) -> Option<Opinion> {
-        let local = self.roster.local(cluster, key)?;
+        let Some(local) = self.roster.local(cluster, key) else {
+            self.panel.pass(cluster, key, now);
+            return None;
+        };
         let shown = self.panel.shard(cluster, key, now);
         let before = self.verdicts.opinions.get(key, cluster);
         let doubted = local.wavering || matches!(local.seen, LocalSeen::Failing(_));
         let unsettled = shown.unsettled || (doubted && shown.failing.is_none());
         let check = match (shown.failing, &local.seen) {
             (Some(failure), _) => Checked::Failing(failure),
-            (None, LocalSeen::Nothing) => Checked::NotChecked,
+            (None, LocalSeen::Nothing | LocalSeen::Unable) => Checked::NotChecked,
             (None, LocalSeen::Well | LocalSeen::Failing(_)) => Checked::Passing,
         };
         let load = local.load.map(|load| self.load.read(before.and_then(|b| b.load), load));

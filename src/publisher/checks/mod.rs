@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::health::votes::{Ballot, BallotBox, Heard, Status};
+use crate::health::votes::{Ballot, BallotBox, Heard, Mode, Status};
 use crate::health::{Checks as Said, Opinions};
 use crate::model::{ClusterView, Label};
 use crate::snapshot::Federation;
@@ -50,6 +50,8 @@ pub(super) struct Verdicts {
     pub(super) opinions: Opinions,
     /// Of clusters as wholes, as far as anything is known.
     pub(super) clusters: Arc<BTreeMap<Label, Said>>,
+    /// How that was decided.
+    pub(super) mode: Mode,
 }
 
 /// The task that checks, as the publisher holds it; it ends with this.

@@ -50,6 +50,8 @@ pub(super) struct Local {
 pub(super) enum LocalSeen {
     #[default]
     Nothing,
+    /// None of its targets can be asked from here.
+    Unable,
     Well,
     Failing(Sight),
 }
@@ -81,6 +83,8 @@ struct Cluster {
     checked: usize,
     /// Of these, those of which nothing is known yet.
     unknown: usize,
+    /// Of these, those that cannot be checked from here: they count as not checked.
+    unable: usize,
     failing: BTreeMap<ServiceKey, Sight>,
     /// Whether something has been known of all of them at once. New ones do not undo it: they have
     /// been seen by nobody else either.
@@ -134,6 +138,10 @@ impl Roster {
             return;
         }
         cluster.level = level;
+        if all {
+            // By another check or timing, targets begin anew, and so may all that is known.
+            cluster.judged = false;
+        }
         if level == Level::Left {
             return self.leave(number);
         }
@@ -215,11 +223,7 @@ impl Roster {
         cluster.unknown += new.len();
         for entry in old {
             entry.probes.iter().for_each(|id| self.probes.release(*id));
-            match entry.local.seen {
-                LocalSeen::Nothing => cluster.unknown -= 1,
-                LocalSeen::Well => {}
-                LocalSeen::Failing(_) => drop(cluster.failing.remove(&entry.key)),
-            }
+            cluster.forget(&entry);
             if !cluster.buckets[place.1].iter().any(|new| new.key == entry.key) {
                 self.gone.push((cluster.name.clone(), entry.key));
             }
@@ -283,7 +287,7 @@ impl Roster {
             cluster.buckets[bucket] = entries;
         }
         for cluster in self.clusters.iter_mut().filter(|c| c.level == Level::Probed) {
-            cluster.judged |= cluster.checked > 0 && cluster.unknown == 0;
+            cluster.judged |= cluster.speakers() > 0 && cluster.unknown == 0;
         }
         (changed, std::mem::take(&mut self.gone))
     }
@@ -310,15 +314,15 @@ impl Roster {
         }
     }
 
-    /// Whether any shard of a cluster is checked.
+    /// Whether any shard of a cluster is checked, and can be from here.
     pub(super) fn is_probed(&self, cluster: &Label) -> bool {
-        self.cluster(cluster).is_some_and(|c| c.level == Level::Probed && c.checked > 0)
+        self.cluster(cluster).is_some_and(|c| c.level == Level::Probed && c.speakers() > 0)
     }
 
     /// What this instance sees of all clusters.
     pub(super) fn sights(&self) -> Sights {
         let mut sights = Sights::default();
-        for cluster in self.clusters.iter().filter(|c| c.level == Level::Probed && c.checked > 0) {
+        for cluster in self.clusters.iter().filter(|c| c.level == Level::Probed) {
             if cluster.judged {
                 sights.judged.insert(cluster.name.clone());
             }
@@ -347,27 +351,40 @@ impl Cluster {
             buckets: Vec::new(),
             checked: 0,
             unknown: 0,
+            unable: 0,
             failing: BTreeMap::new(),
             judged: false,
         }
     }
 
+    /// How many shards speak for the cluster, or will.
+    fn speakers(&self) -> usize {
+        self.checked - self.unable
+    }
+
     fn fails(&self) -> bool {
-        self.checked > 0 && self.failing.len() == self.checked
+        self.speakers() > 0 && self.failing.len() == self.speakers()
     }
 
     fn is_answering(&self) -> bool {
-        self.checked > self.unknown + self.failing.len()
+        self.speakers() > self.unknown + self.failing.len()
     }
 
-    fn take(&mut self, entry: &mut Entry, local: Local) {
+    /// Counts no more what was said of a shard.
+    fn forget(&mut self, entry: &Entry) {
         match &entry.local.seen {
             LocalSeen::Nothing => self.unknown -= 1,
+            LocalSeen::Unable => self.unable -= 1,
             LocalSeen::Well => {}
             LocalSeen::Failing(_) => drop(self.failing.remove(&entry.key)),
         }
+    }
+
+    fn take(&mut self, entry: &mut Entry, local: Local) {
+        self.forget(entry);
         match &local.seen {
             LocalSeen::Nothing => self.unknown += 1,
+            LocalSeen::Unable => self.unable += 1,
             LocalSeen::Well => {}
             LocalSeen::Failing(sight) => {
                 drop(self.failing.insert(entry.key.clone(), sight.clone()));
@@ -411,10 +428,12 @@ impl Probes {
         }
     }
 
-    /// What these targets say of their shard: it is well while any of them is.
+    /// What these targets say of their shard: it is well while any of them is. Nobody waits for
+    /// one that cannot be asked from here, while another can.
     fn local(&self, ids: &[ProbeId]) -> Local {
         let mut local = Local::default();
-        let (mut well, mut steady, mut unknown, mut wavers) = (false, false, false, false);
+        let (mut well, mut steady, mut wavers) = (false, false, false);
+        let (mut unknown, mut unable) = (false, false);
         let mut last: Option<Sight> = None;
         for probe in ids.iter().filter_map(|id| self.by_id.get(id)) {
             let wavering = probe.gauge.is_wavering();
@@ -424,6 +443,7 @@ impl Probes {
                 (a, b) => a.or(b),
             };
             match probe.gauge.verdict() {
+                Verdict::Unknown if probe.gauge.is_unable() => unable = true,
                 Verdict::Unknown => unknown = true,
                 Verdict::Passing => {
                     well = true;
@@ -439,6 +459,7 @@ impl Probes {
         (local.seen, local.wavering) = match last {
             _ if well => (LocalSeen::Well, !steady),
             Some(last) if !unknown => (LocalSeen::Failing(last), wavers),
+            None if unable && !unknown => (LocalSeen::Unable, wavers),
             _ => (LocalSeen::Nothing, wavers),
         };
         local

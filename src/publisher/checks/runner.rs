@@ -244,6 +244,7 @@ impl Runner {
         let verdicts = self.desk.verdicts();
         self.channels.verdicts.send_if_modified(|told| {
             let same = told.clusters == verdicts.clusters
+                && told.mode == verdicts.mode
                 && (0..BUCKETS).all(|bucket| told.opinions.same(&verdicts.opinions, bucket));
             if !same {
                 told.clone_from(verdicts);

@@ -63,6 +63,11 @@ pub(super) fn failed() -> Report {
     Report { outcome: Probed::Failed("refused".into()), load: None }
 }
 
+/// As where the machine has no address of the family.
+pub(super) fn unable() -> Report {
+    Report { outcome: Probed::Unable("no route".into()), load: None }
+}
+
 /// Seconds after `start`.
 pub(super) fn at(start: std::time::Instant, seconds: u64) -> Now {
     Now { instant: start + std::time::Duration::from_secs(seconds), unix: seconds }

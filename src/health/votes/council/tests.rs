@@ -145,7 +145,9 @@ fn leases_age_on_the_clock_of_the_reader_by_renewals_that_it_sees() {
     assert_eq!(step(8, 6), (true, Some(at(21))));
     assert_eq!(step(8, 20), (true, Some(at(21))));
     assert_eq!(step(8, 21), (false, None));
-    assert_eq!(step(3, 30), (true, Some(at(45))), "another number is a renewal, a lower one too");
+    assert_eq!(step(9, 30), (false, None), "after a gap it may be left behind again");
+    assert_eq!(step(9, 44), (false, None));
+    assert_eq!(step(3, 44), (true, Some(at(59))), "another number is a renewal, a lower one too");
     assert_eq!(step(3, 300), (false, None));
     assert_eq!(step(4, 600), (false, None), "after so long it is as if it were new");
     assert_eq!(step(5, 601), (true, Some(at(616))));

@@ -137,7 +137,7 @@ fn one_that_flaps_is_held_back_and_that_is_told() {
     }
     let failure = bench.shown[&(label("x"), key(0))].failing.clone().expect("held back");
     assert_eq!(&*failure.why, "it has come and gone, and must first answer for 30s");
-    assert_eq!(failure.since, 15);
+    assert_eq!((failure.since, failure.held), (15, true));
     assert_eq!(bench.after(29, &WELL).len(), 1);
     assert_eq!(bench.after(1, &WELL), [""; 0]);
 }
@@ -151,6 +151,21 @@ fn all_lost_at_once_is_our_fault_until_one_is_back() {
     assert!(bench.panel.cluster(&label("x")).is_some(), "the tracker is told");
     assert_eq!(bench.after(60, &WHOLE), ["x s0", "x s1"]);
     assert_eq!(bench.panel.mode(), Mode::Deciding);
+}
+
+/// What is held back is seen well, so that not all is lost.
+#[test]
+fn one_that_is_held_back_does_not_make_it_our_fault() {
+    const OTHERS: Failing = [[false; SERVICES], [true; SERVICES], [true; SERVICES]];
+    let mut bench = Bench::new(Electorate::Alone);
+    for own in [WHOLE, WELL, WHOLE, WELL] {
+        bench.after(10, &own);
+    }
+    assert_eq!(bench.failing(), ["x s0", "x s1"], "held back");
+    assert_eq!(bench.after(1, &OTHERS).len(), 6);
+    assert_eq!(bench.panel.mode(), Mode::Deciding);
+    let held = |cluster| bench.shown[&(label(cluster), key(0))].failing.as_ref().map(|f| f.held);
+    assert_eq!((held("x"), held("y")), (Some(true), Some(false)));
 }
 
 fn three() -> Electorate {
@@ -245,8 +260,8 @@ proptest! {
                         Step::Own(failing) => own = *failing,
                         Step::Heard(voter, failing) => {
                             bench.hear(["b", "c"][*voter], number as u64, failing);
-                            // The first, and one after ten leases, is not known to be renewed.
-                            if known[*voter].is_some_and(|at| now - at < 10 * LEASE.as_secs()) {
+                            // The first, and one after a gap, is not known to be renewed.
+                            if known[*voter].is_some_and(|at| now - at < LEASE.as_secs()) {
                                 votes[*voter] = Some((now, *failing));
                             }
                             known[*voter] = Some(now);

@@ -147,11 +147,47 @@ fn a_shard_that_fails_is_out_and_one_that_wavers_is_unsettled() {
     assert!(!bench.opinion("x", "a").unsettled);
 }
 
+/// What has flapped is held back however its endpoints come and go meanwhile.
+#[test]
+fn a_shard_that_is_not_ready_for_a_while_keeps_its_past() {
+    let mut bench = Bench::new(checked(CheckMode::Always), &[false, false]);
+    let others = |address: &str| address != "192.0.1.1";
+    bench.end(others);
+    bench.end(|_| true);
+    bench.later(11);
+    bench.end(others);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), ["x a"], "held back");
+    let ready = bench.views[0].clone();
+    let mut entry = shard("a", &["192.0.1.1"]);
+    Arc::make_mut(&mut entry.shard).endpoints.ready = 0;
+    bench.views[0] = view(vec![entry, shard("b", &["192.0.1.2"])]);
+    bench.assign(&[false, false]);
+    assert_eq!(bench.out(), [""; 0], "it need not answer");
+    bench.later(10);
+    bench.views[0] = ready.clone();
+    bench.assign(&[false, false]);
+    assert_eq!(bench.out(), ["x a"]);
+    bench.later(20);
+    assert_eq!(bench.out(), [""; 0], "time went on for it meanwhile");
+    // One that is there no more is forgotten.
+    bench.end(|_| true);
+    bench.later(31);
+    bench.end(others);
+    bench.views[0] = view(vec![shard("b", &["192.0.1.2"])]);
+    bench.assign(&[false, false]);
+    bench.views[0] = ready;
+    bench.assign(&[false, false]);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), [""; 0], "a new one of the name has no past");
+}
+
 #[test]
 fn all_failing_at_once_is_our_fault() {
     let mut bench = Bench::new(checked(CheckMode::Always), &[false, false]);
     bench.end(|_| false);
     assert_eq!((bench.out(), bench.desk.mode()), (vec![], Mode::FailStatic));
+    assert_eq!(bench.desk.verdicts().mode, Mode::FailStatic, "no cluster is down either");
     bench.end(|address| address == "192.0.2.2");
     assert_eq!(bench.out(), ["x a", "x b", "y a"]);
     // A cluster whose API answers says that not all is lost, though none of its shards is checked.
@@ -203,9 +239,27 @@ fn one_that_is_cut_off_neither_votes_out_nor_lets_back_in() {
     assert_eq!(bench.out(), [""; 0]);
 }
 
+/// Its ballots may still reach the others, though theirs do not reach it.
+#[test]
+fn one_that_hears_too_few_does_not_vote_for_them() {
+    let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    bench.end(|address| !address.starts_with("192.0.1."));
+    let frozen = bench.desk.ballot().expect("it is heard");
+    assert_eq!((bench.desk.mode(), &*frozen.sights), (Mode::Frozen, &Sights::default()));
+    bench.hear("eu", &[]);
+    let deciding = bench.desk.ballot().expect("it votes");
+    assert!(deciding.sights.clusters.contains_key(&label("x")));
+    assert!(deciding.renewal > frozen.renewal, "it says something else");
+    bench.later(Settings::LEASE.as_secs());
+    let again = bench.desk.ballot().expect("it is heard");
+    assert_eq!((bench.desk.mode(), &*again.sights), (Mode::Frozen, &Sights::default()));
+    assert!(again.renewal > deciding.renewal);
+}
+
 #[test]
 fn the_ballot_is_renewed_by_changes_and_heartbeats() {
     let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    bench.hear("eu", &[]);
     let first = bench.desk.ballot().expect("it votes");
     assert_eq!((first.run, first.voter.as_str(), &*first.instance), (7, "us", "1"));
     bench.end(|address| address != "192.0.1.1");
@@ -215,7 +269,7 @@ fn the_ballot_is_renewed_by_changes_and_heartbeats() {
     assert!(bench.desk.ballot().expect("it votes").renewal > second.renewal);
     let status = bench.desk.status(bench.start);
     let voting = status.voting.expect("it votes");
-    assert_eq!((voting.needed, voting.heard, voting.voters.len()), (Some(2), 1, 3));
+    assert_eq!((voting.needed, voting.heard, voting.voters.len()), (Some(2), 2, 3));
     assert!(Bench::new(checked(CheckMode::Always), &[]).desk.ballot().is_none());
 }
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::model::CheckMode;
-use crate::publisher::checks::testing::{checked, failed, federation, key, passed, shard, view};
+use crate::publisher::checks::testing::{
+    checked, failed, federation, key, passed, shard, unable, view,
+};
 use crate::snapshot::testing::label;
 
 /// A roster of one cluster `x`.
@@ -158,4 +160,83 @@ fn the_highest_load_of_a_shards_targets_is_its_own() {
     bench.end("192.0.2.2", &failed(), 1);
     bench.changed();
     assert_eq!(bench.local("a").load, Some(0.7), "what fails says nothing of its load");
+}
+
+/// On a machine without IPv6, what has addresses of both families is checked by IPv4.
+#[test]
+fn a_target_that_cannot_be_asked_is_not_waited_for() {
+    let (two, other) = (["192.0.2.1", "2001:db8::1"], ["192.0.2.2", "2001:db8::2"]);
+    let mut bench = Bench::new(view(vec![shard("a", &two), shard("b", &other)]));
+    for address in ["2001:db8::1", "2001:db8::2"] {
+        bench.end(address, &unable(), 1);
+    }
+    bench.end("192.0.2.1", &failed(), 3);
+    bench.end("192.0.2.2", &passed(), 1);
+    bench.changed();
+    assert!(matches!(bench.local("a").seen, LocalSeen::Failing(_)));
+    assert_eq!(bench.roster.sights().judged.len(), 1);
+    bench.end("192.0.2.2", &failed(), 3);
+    bench.changed();
+    assert_eq!(bench.roster.checks(&label("x")), Checks::Failing);
+    // Once it can be asked, it counts.
+    bench.end("2001:db8::1", &failed(), 1);
+    bench.changed();
+    assert_eq!(bench.local("a").seen, LocalSeen::Nothing, "it may pass yet");
+    bench.end("2001:db8::1", &passed(), 1);
+    bench.changed();
+    assert_eq!(bench.local("a").seen, LocalSeen::Well);
+}
+
+#[test]
+fn a_shard_that_cannot_be_checked_from_here_counts_as_not_checked() {
+    let of = |b: &str| Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &[b])]));
+    let mut bench = of("2001:db8::1");
+    bench.end("192.0.2.1", &failed(), 3);
+    bench.changed();
+    assert_eq!(bench.roster.checks(&label("x")), Checks::Unknown, "the other may pass yet");
+    bench.end("2001:db8::1", &unable(), 1);
+    bench.changed();
+    let sights = bench.roster.sights();
+    assert_eq!((sights.judged.len(), sights.clusters.len()), (1, 1));
+    assert_eq!(bench.roster.checks(&label("x")), Checks::Failing);
+    assert_eq!(bench.local("b").seen, LocalSeen::Unable);
+    // A cut of ours, by which none can be asked, says nothing at all.
+    let mut bench = of("192.0.2.2");
+    bench.end("192.0.2.1", &unable(), 9);
+    bench.end("192.0.2.2", &unable(), 9);
+    bench.changed();
+    assert_eq!(bench.roster.sights(), Sights::default());
+    assert_eq!(bench.roster.checks(&label("x")), Checks::Unknown);
+    assert!(!bench.roster.is_probed(&label("x")));
+    // What leaves is counted no more.
+    bench.view = view(vec![shard("a", &["192.0.2.1"])]);
+    bench.follow(Level::Probed);
+    bench.end("192.0.2.1", &failed(), 3);
+    bench.changed();
+    assert_eq!(bench.roster.checks(&label("x")), Checks::Failing);
+}
+
+/// What begins anew is not seen well: others of the same cluster may know better.
+#[test]
+fn a_reload_that_begins_checks_anew_judges_anew() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
+    let judged = |bench: &mut Bench| {
+        bench.changed();
+        bench.roster.sights().judged.len()
+    };
+    bench.end("192.0.2.1", &passed(), 1);
+    bench.end("192.0.2.2", &failed(), 3);
+    assert_eq!(judged(&mut bench), 1);
+    bench.federation = federation(&["x"], checked(CheckMode::Always));
+    bench.follow(Level::Probed);
+    assert_eq!(judged(&mut bench), 1, "all is known as before");
+    let mut settings = checked(CheckMode::Always);
+    settings.checks.timing.interval *= 2;
+    bench.federation = federation(&["x"], settings);
+    bench.follow(Level::Probed);
+    assert_eq!(judged(&mut bench), 0);
+    bench.end("192.0.2.1", &passed(), 1);
+    assert_eq!(judged(&mut bench), 0, "the other may still fail");
+    bench.end("192.0.2.2", &failed(), 3);
+    assert_eq!(judged(&mut bench), 1);
 }
