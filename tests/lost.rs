@@ -189,6 +189,24 @@ fn all_lost_at_once_stay_served() {
     until("both are served", &server, || answer(&server, "web.n.f.svc").len() == 2);
 }
 
+/// Nothing but time passes: the file stays as it is.
+#[test]
+fn an_override_ends_by_itself() {
+    let world = World::new(&[("a", "")], "health: {overrides: $HOME/overrides.yaml}");
+    world.services("a", &web(), "127.0.0.61", 80);
+    let rule = |cluster: &str, until: &str| {
+        format!("- {{cluster: {cluster}, state: down, author: x, reason: y, until: {until}}}\n")
+    };
+    fs::write(world.path("overrides.yaml"), rule("a", "never")).expect("writable");
+    let server = world.start();
+    assert!(answer(&server, "web.n.f.svc").is_empty(), "it counts from the first answer on");
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    fs::write(world.path("overrides.yaml"), rule("a", &soon.to_string())).expect("writable");
+    until("it is over", &server, || answer(&server, "web.n.f.svc").len() == 1);
+    assert_eq!(server.metric(r#"meridian_overrides{state="down"}"#), 0.0);
+    until("it is told", &server, || server.log().contains("from=\"forced_out\" to=\"signals\""));
+}
+
 #[test]
 fn a_drained_cluster_is_counted_as_such() {
     let world = World::new(&[("a", "drain: true,"), ("b", "")], "");

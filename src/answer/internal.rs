@@ -1,4 +1,4 @@
-//! Answers at cluster-internal names (DESIGN §2 rule 4): addresses of the instance's own cluster,
+//! Answers at cluster-internal names: addresses of the instance's own cluster,
 //! or the way to those of others.
 
 use std::net::IpAddr;

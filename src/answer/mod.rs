@@ -16,6 +16,7 @@
 
 mod chaos;
 mod internal;
+mod quick;
 mod ranking;
 mod resolve;
 mod service;
@@ -92,8 +93,22 @@ pub const MAX_MESSAGE: usize = 65_535;
 /// [`udp_payload`](crate::snapshot::Identity::udp_payload) octets for UDP and [`MAX_MESSAGE`] for
 /// TCP. `turn` rotates equals: give each query the next number. `None` where nothing may be sent:
 /// to a response, lest two servers talk for ever, and to a runt without an id.
-#[inline]
 pub fn answer(
+    snapshot: &Snapshot,
+    query: &[u8],
+    client: Client,
+    turn: u32,
+    reply: &mut [u8],
+) -> Option<Answered> {
+    match quick::quick(snapshot, query, client, turn, reply) {
+        Some(answered) => Some(answered),
+        None => thorough(snapshot, query, client, turn, reply),
+    }
+}
+
+/// The answer to any query, the long way.
+#[inline(never)]
+fn thorough(
     snapshot: &Snapshot,
     query: &[u8],
     client: Client,
@@ -270,7 +285,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
             (Lookup::Static(node), _) => self.statics(node, above),
             (Lookup::EmptyNonTerminal, _) => self.negative(rcode::NOERROR, ttl),
             (Lookup::Nothing, _) if !snapshot.complete => {
-                // "While some source has never been read, absence is unknown" (DESIGN §2).
+                // While some source has never been read, absence is unknown.
                 self.flags.authoritative = false;
                 self.fail(rcode::SERVFAIL, Some(ExtendedError::NotReady))
             }

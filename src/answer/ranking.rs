@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-use crate::geo::{GeoTable, Ranked, Ranking, Shape};
+use crate::geo::{GeoTable, Geography, Ranked, Ranking, Shape};
 use crate::model::{ClusterId, ClusterSet, Policy, Ties};
 use crate::snapshot::{Live, Snapshot};
 use crate::zone::{Level, Service};
@@ -72,6 +72,26 @@ impl<'s> Eligible<'s> {
         self.low == 0 && (1..self.base.width()).all(|index| self.word(index) == 0)
     }
 
+    /// All of them as bits, where none can have an id of 64 or more.
+    #[inline]
+    fn only_low(&self) -> Option<u64> {
+        (self.base.width() <= 1).then_some(self.low)
+    }
+
+    /// Whether they are exactly the clusters of a set.
+    #[inline]
+    fn are(&self, set: &ClusterSet) -> bool {
+        let width = self.base.width().max(set.width());
+        self.low == set.word(0) && (1..width).all(|index| self.word(index) == set.word(index))
+    }
+
+    /// How many there are.
+    #[inline]
+    fn len(&self) -> usize {
+        let above: u32 = (1..self.base.width()).map(|index| self.word(index).count_ones()).sum();
+        (self.low.count_ones() + above) as usize
+    }
+
     /// Whether a cluster is among them.
     #[must_use]
     #[inline]
@@ -129,23 +149,34 @@ pub fn ranking<'s>(
         Policy::All | Policy::Nearest(_) | Policy::Region => {}
     }
     let whole = geography.compiled.whole();
-    let mut classes = eligible.iter().map(|id| whole.class(id));
-    let first = classes.next();
-    let ranking = if classes.all(|class| Some(class) == first) {
-        // Of clusters in one place a pod's own comes first where that needs no scope: with a
-        // subnet told it would narrow the scope of every client beside every node.
-        match subnet {
-            None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
-            Some(_) => Ranking::EQUAL,
-        }
-    } else {
-        let table = exact(snapshot, service, eligible).unwrap_or(whole);
-        geography.rank(table, subnet, source)
-    };
+    let alike = are_alike(whole, eligible);
+    let exact = || exact(snapshot, service, eligible);
+    let ranking = by_distance(geography, alike, exact, client);
     if service.ties == Ties::Sticky && has_ties(&ranking, eligible, service, snapshot) {
         return ranking.with_unit(geography.unit(subnet, source));
     }
     ranking
+}
+
+/// The order by nearness: by the table of exactly the clusters in question, where there is one,
+/// else by that of all; none where they are all `alike`.
+#[inline]
+pub(super) fn by_distance<'s>(
+    geography: &'s Geography,
+    alike: bool,
+    exact: impl FnOnce() -> Option<&'s GeoTable>,
+    (subnet, source): (Option<IpAddr>, IpAddr),
+) -> Ranking<'s> {
+    let whole = geography.compiled.whole();
+    if !alike {
+        return geography.rank(exact().unwrap_or(whole), subnet, source);
+    }
+    // Of clusters in one place a pod's own comes first where that needs no scope: with a subnet
+    // told it would narrow the scope of every client beside every node.
+    match subnet {
+        None => geography.rank_pod(whole, source).unwrap_or(Ranking::EQUAL),
+        Some(_) => Ranking::EQUAL,
+    }
 }
 
 /// The table of exactly the eligible clusters, cut to what answers hold, whose scopes are the
@@ -156,12 +187,20 @@ fn exact<'s>(
     service: &Service,
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
-    let width = eligible.base.width();
-    let word = |index| if index == 0 { eligible.low } else { eligible.word(index) };
-    let members: u32 = (0..width).map(|index| word(index).count_ones()).sum();
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, members as usize)?;
-    snapshot.geography.compiled.exact(width, word, shape)
+    let shape = Shape::of(&service.policy, most, eligible.len())?;
+    snapshot.geography.compiled.exact(eligible.low, |set| eligible.are(set), shape)
+}
+
+/// Whether all are equally near to every client outside of clusters.
+#[inline]
+fn are_alike(table: &GeoTable, eligible: &Eligible<'_>) -> bool {
+    if let Some(low) = eligible.only_low() {
+        return table.are_alike(low);
+    }
+    let mut classes = eligible.iter().map(|id| table.class(id));
+    let first = classes.next();
+    classes.all(|class| Some(class) == first)
 }
 
 /// Whether clusters that are equally near stand among those that the policy takes.

@@ -1,4 +1,4 @@
-//! From a name to where its data is: the chain up the levels (DESIGN §2 rules 2 and 3).
+//! From a name to where its data is: the chain up the levels.
 
 use super::ranking::Eligible;
 use crate::model::WhenNoneHealthy;
@@ -73,7 +73,7 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, live: &'s Live, name: &ServiceName<'s
     path
 }
 
-/// The next level up whose name is short enough to exist: "a chain skips it" (DESIGN §2).
+/// The next level up whose name is short enough to exist: a chain skips the others.
 fn above(snapshot: &Snapshot, name: &ServiceName<'_>, level: Level) -> Option<Level> {
     let mut up = snapshot.zone.levels().up(level)?;
     while !snapshot.zone.fits(name.service, name.port, up) {

@@ -23,7 +23,7 @@ enum Wanted<'s> {
 
 impl<'s> Wanted<'s> {
     /// The clusters of a service that could have such records: "a policy then chooses among
-    /// served shards *that have the asked family*" (DESIGN §2 rule 5).
+    /// served shards *that have the asked family*".
     fn base(self, service: &'s Service) -> &'s ClusterSet {
         match self {
             Self::Addresses(family) => service.addressed(family),
@@ -42,7 +42,7 @@ impl<'s> Answer<'s, '_, '_> {
         self.ttl = snapshot.ttl(name.service, live);
         let path = resolve(snapshot, live, &name);
         if let Some(first) = path.cnames().first() {
-            // "A CNAME stands for every type but CNAME and ANY" (DESIGN §2 rule 2); for these it
+            // "A CNAME stands for every type but CNAME and ANY"; for these it
             // is itself the answer (RFC 1034 §4.3.2, RFC 8482 §4.1).
             if matches!(self.query.qtype, rtype::CNAME | rtype::ANY) {
                 return self.cname(&name, Owner::QUESTION, path.after(*first)).map(drop);
@@ -90,7 +90,7 @@ impl<'s> Answer<'s, '_, '_> {
             return Ok(());
         }
         // "A level with any served shard has no CNAME, also for a type that it lacks: NODATA
-        // there" (DESIGN §2 rule 2).
+        // there".
         self.negative(rcode::NOERROR, snapshot.zone.settings().negative_ttl)
     }
 
@@ -238,10 +238,10 @@ impl<'s> Answer<'s, '_, '_> {
         let (v4, v6) = (AddressHead::v4(owner, ttl), AddressHead::v6(owner, ttl));
         let full = visit(ranking, eligible, choice, turn, |cluster, _| {
             let full = match family {
-                Family::V4 => rdata(service.v4(cluster), turn, &mut left, |octets| {
+                Family::V4 => rdata(service.v4().of(cluster), turn, &mut left, |octets| {
                     once(reply, start, &v4, octets)
                 }),
-                Family::V6 => rdata(service.v6(cluster), turn, &mut left, |octets| {
+                Family::V6 => rdata(service.v6().of(cluster), turn, &mut left, |octets| {
                     once(reply, start, &v6, octets)
                 }),
             };
@@ -356,8 +356,8 @@ impl<'s> Answer<'s, '_, '_> {
             at += part.len();
         }
         let owner = (&name[..at], self.apex);
-        self.reply.additional(owner, rtype::A, ttl, service.v4(cluster))?;
-        self.reply.additional(owner, rtype::AAAA, ttl, service.v6(cluster))
+        self.reply.additional(owner, rtype::A, ttl, service.v4().of(cluster))?;
+        self.reply.additional(owner, rtype::AAAA, ttl, service.v6().of(cluster))
     }
 }
 
@@ -381,13 +381,18 @@ pub(super) fn rdata<A>(
     left: &mut usize,
     mut write: impl FnMut(&A) -> Result<bool, Full>,
 ) -> Result<(), Full> {
-    let first = if addresses.len() > 1 {
-        // Clusters take turns by the same number: mixed (Fibonacci hashing), lest an address come
-        // first only together with one cluster.
-        (turn.wrapping_mul(0x9e37_79b9) >> 16) as usize % addresses.len()
-    } else {
-        0
-    };
+    if let [only] = addresses {
+        if *left > 0 {
+            *left -= usize::from(write(only)?);
+        }
+        return Ok(());
+    }
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    // Clusters take turns by the same number: mixed (Fibonacci hashing), lest an address come
+    // first only together with one cluster.
+    let first = (turn.wrapping_mul(0x9e37_79b9) >> 16) as usize % addresses.len();
     let (late, early) = addresses.split_at(first);
     for octets in early.iter().chain(late) {
         if *left == 0 {

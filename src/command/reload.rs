@@ -106,8 +106,7 @@ impl Reloader {
         }
     }
 
-    /// "What is invalid is refused whole, logged and counted while the old stays in force"
-    /// (DESIGN §6).
+    /// What is invalid is refused whole, logged and counted while the old stays in force.
     async fn reload(&mut self) {
         let config = match Config::load(&self.path) {
             Ok(config) => config,

@@ -173,8 +173,8 @@ fn dump_shards(
         let written = match name.port {
             Some(port) => write_srv(snapshot, name.service, port, id, (own, ttl), out),
             None => {
-                let v4 = name.service.v4(id).iter().map(|octets| IpAddr::from(*octets));
-                let v6 = name.service.v6(id).iter().map(|octets| IpAddr::from(*octets));
+                let v4 = name.service.v4().of(id).iter().map(|octets| IpAddr::from(*octets));
+                let v6 = name.service.v6().of(id).iter().map(|octets| IpAddr::from(*octets));
                 let mut all = v4.chain(v6);
                 all.try_for_each(|address| write_address(out, own, ttl, address))
             }

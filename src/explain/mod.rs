@@ -279,8 +279,8 @@ fn cluster_story(
     // Unix time; beyond the year 9999 there is none to tell.
     let since = since.flatten().and_then(|at| jiff::Timestamp::from_second(at as i64).ok());
     let site = &snapshot.geography.compiled.sites[id.index()];
-    let v4 = name.service.v4(id).iter().map(|octets| IpAddr::from(*octets));
-    let v6 = name.service.v6(id).iter().map(|octets| IpAddr::from(*octets));
+    let v4 = name.service.v4().of(id).iter().map(|octets| IpAddr::from(*octets));
+    let v6 = name.service.v6().of(id).iter().map(|octets| IpAddr::from(*octets));
     // A region is told by its zones, where there are any.
     let zoned =
         |region: &Label| site.topologies.iter().any(|t| t.zone.is_some() && t.region == *region);

@@ -13,7 +13,8 @@ pub(super) struct Clamp<K, V> {
     nothing: V,
     /// The first address not spoken of yet; `None` behind the last.
     cursor: Option<u128>,
-    /// The block that is being filled, and how many addresses of it each value covers.
+    /// The block that is being filled, and how many addresses of it have which value, in their
+    /// order.
     block: Option<u128>,
     shares: Vec<(V, u128)>,
 }
@@ -36,7 +37,7 @@ pub(super) const V4: Family = Family { bits: 32, block: 24, dropped: 0 };
 /// IPv6 in blocks of /48, the usual size of a site; keys are the top 64 bits.
 pub(super) const V6: Family = Family { bits: 128, block: 48, dropped: 64 };
 
-impl<K: Key + TryFrom<u128>, V: Copy + Eq> Clamp<K, V> {
+impl<K: Key + TryFrom<u128>, V: Copy + Ord> Clamp<K, V> {
     /// An empty clamp; addresses that are never spoken of have the value `nothing`.
     pub(super) fn new(family: Family, nothing: V) -> Self {
         let ranges = Ranges::default();
@@ -58,9 +59,9 @@ impl<K: Key + TryFrom<u128>, V: Copy + Eq> Clamp<K, V> {
         }
         if value != self.nothing {
             let size = 1 << (self.family.bits - len);
-            match self.shares.iter_mut().find(|(other, _)| *other == value) {
-                Some((_, share)) => *share += size,
-                None => self.shares.push((value, size)),
+            match self.shares.last_mut() {
+                Some((last, share)) if *last == value => *share += size,
+                _ => self.shares.push((value, size)),
             }
         }
     }
@@ -78,14 +79,32 @@ impl<K: Key + TryFrom<u128>, V: Copy + Eq> Clamp<K, V> {
     /// Decides the block that was being filled.
     fn close(&mut self) {
         if let Some(block) = self.block.take() {
-            let mut winner = (self.nothing, 0);
-            for (value, share) in self.shares.drain(..) {
-                if share > winner.1 {
-                    winner = (value, share);
-                }
-            }
-            self.emit(block, self.family.block, winner.0);
+            let winner = self.winner();
+            self.shares.clear();
+            self.emit(block, self.family.block, winner);
         }
+    }
+
+    /// The value with the largest share, of equals the one that came first.
+    fn winner(&mut self) -> V {
+        match self.shares[..] {
+            [] => return self.nothing,
+            [(value, _)] => return value,
+            _ => {}
+        }
+        // Some blocks hold tens of thousands of networks, too many to look for each value's share.
+        let mut places: Vec<(V, usize, u128)> = self
+            .shares
+            .iter()
+            .enumerate()
+            .map(|(at, (value, share))| (*value, at, *share))
+            .collect();
+        places.sort_unstable_by_key(|(value, at, _)| (*value, *at));
+        let shares = places.chunk_by(|a, b| a.0 == b.0).map(|same| {
+            let (value, first, _) = same[0];
+            (same.iter().map(|(.., share)| share).sum::<u128>(), std::cmp::Reverse(first), value)
+        });
+        shares.max_by_key(|(share, first, _)| (*share, *first)).map_or(self.nothing, |(.., v)| v)
     }
 
     fn emit(&mut self, first: u128, len: u8, value: V) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use maxminddb::{MaxMindDbError, Reader, WithinOptions};
+use maxminddb::{LookupResult, MaxMindDbError, Reader, WithinOptions};
 
 use super::clamp::{self, Clamp};
 use super::ranges::Ranges;
@@ -158,12 +158,12 @@ impl Database {
             reason: error.to_string().into(),
         };
         let mut spots = Spots::default();
-        let (mut v4, mut v6) =
-            walk(&reader, |record: Record<'_>| spots.value(record.place())).map_err(corrupt)?;
+        let (mut v4, mut v6) = walk(&reader, |leaf| Ok(spots.value(Record::decode(leaf)?.place())))
+            .map_err(corrupt)?;
         let metadata = reader.metadata();
         let kind: Box<str> = metadata.database_type.as_str().into();
         if spots.spots.is_empty() {
-            let systems = walk(&reader, |record: SystemRecord<'_>| record.number());
+            let systems = walk(&reader, |leaf| Ok(SystemRecord::decode(leaf)?.number()));
             (v4, v6) = systems.map_err(corrupt)?;
             if v4.len() + v6.len() <= 2 {
                 return Err(DatabaseError::NoPlaces { file: file.to_owned(), kind });
@@ -212,9 +212,9 @@ type Both = (Ranges<u32, u32>, Ranges<u64, u32>);
 
 /// Walks the search tree in address order. Many leaves share a record, so each record is decoded
 /// once, by its offset.
-fn walk<'r, R: Default + serde::Deserialize<'r>>(
+fn walk<'r>(
     reader: &'r Reader<&'r [u8]>,
-    mut value: impl FnMut(R) -> u32,
+    mut value: impl FnMut(&LookupResult<'r, &'r [u8]>) -> Result<u32, MaxMindDbError>,
 ) -> Result<Both, MaxMindDbError> {
     let mut v4 = Clamp::new(clamp::V4, NOWHERE);
     let mut v6 = Clamp::new(clamp::V6, NOWHERE);
@@ -231,8 +231,7 @@ fn walk<'r, R: Default + serde::Deserialize<'r>>(
         let value = match decoded.get(&offset) {
             Some(&value) => value,
             None => {
-                let record: Option<R> = leaf.decode()?;
-                let value = value(record.unwrap_or_default());
+                let value = value(&leaf)?;
                 decoded.insert(offset, value);
                 value
             }

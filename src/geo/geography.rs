@@ -1,15 +1,13 @@
 //! Everything that orders clusters for a client, at one moment.
 
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 use ipnet::IpNet;
 
 use super::shape::share_region;
 use super::space::{Canonical, canonical};
+use super::table_map::TableMap;
 use super::{
     Atlas, Conflict, GeoTable, Located, Lookup, Order, Place, PodLookup, PodNetworks, Shape, Share,
     Site, Source, Target, distance_km, order,
@@ -28,26 +26,13 @@ pub struct Compiled {
     whole: Arc<GeoTable>,
     stage: Stage,
     /// Tables of sets of clusters that some service's shards occupy.
-    by_set: HashTable<(Wanted, Arc<GeoTable>)>,
+    by_set: TableMap,
     /// For each cluster those that have a region in common with it, itself among them.
     beside: Arc<[ClusterSet]>,
 }
 
 /// A set of clusters and how much of their order is wanted.
 type Wanted = (ClusterSet, Shape);
-
-/// A hash of a set, given by as many words as have any bit or more, and a shape.
-fn hash_of(width: usize, word: impl Fn(usize) -> u64, shape: Shape) -> u64 {
-    let mut hasher = FixedState::with_seed(0).build_hasher();
-    for index in 0..width {
-        let word = word(index);
-        if word != 0 {
-            (index, word).hash(&mut hasher);
-        }
-    }
-    shape.hash(&mut hasher);
-    hasher.finish()
-}
 
 /// What the table of all clusters is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +66,7 @@ impl Compiled {
         let all = || (0..sites.len()).map(ClusterId::new);
         let beside = |one| all().filter(|&other| share_region(&sites, one, other)).collect();
         let beside = all().map(beside).collect();
-        let (whole, by_set) = (Arc::new(whole), HashTable::new());
-        Self { atlas, sites, whole, stage, by_set, beside }
+        Self { atlas, sites, whole: Arc::new(whole), stage, by_set: TableMap::default(), beside }
     }
 
     /// Whether the tables are compiled of this atlas and these sites.
@@ -104,23 +88,14 @@ impl Compiled {
     pub fn with_sets(&self, sets: &[(ClusterSet, Shape)], most: usize) -> Self {
         let mut left = most;
         let mut table = |(set, shape): &Wanted| {
-            if let Some(table) = self.find(set.width(), |index| set.word(index), *shape) {
+            if let Some(table) = self.by_set.of(set, *shape) {
                 return Some(table.clone());
             }
             left = left.checked_sub(1)?;
             Some(Arc::new(GeoTable::shaped(&self.atlas, &self.sites, set, *shape)))
         };
-        let mut by_set = HashTable::with_capacity(sets.len());
-        let hash = |((set, shape), _): &(Wanted, Arc<GeoTable>)| {
-            hash_of(set.width(), |index| set.word(index), *shape)
-        };
-        for wanted in sets {
-            if let Some(table) = table(wanted) {
-                let entry = (wanted.clone(), table);
-                by_set.insert_unique(hash(&entry), entry, hash);
-            }
-        }
-        Self { by_set, ..self.clone() }
+        let tables = sets.iter().filter_map(|wanted| Some((wanted.clone(), table(wanted)?)));
+        Self { by_set: TableMap::new(tables.collect()), ..self.clone() }
     }
 
     /// How much address space has each order of all clusters: see [`GeoTable::census`].
@@ -136,32 +111,17 @@ impl Compiled {
         &self.whole
     }
 
-    /// The table of exactly the clusters whose bits are set in `width` words, cut to exactly this
-    /// shape, once it is compiled. Words, as a set of many clusters cannot be made without memory.
+    /// The table of exactly the clusters that have the bits of `low` below 64 and of which `is`
+    /// is true, cut to exactly this shape, once it is compiled.
     #[must_use]
     #[inline]
     pub fn exact(
         &self,
-        width: usize,
-        word: impl Fn(usize) -> u64,
+        low: u64,
+        is: impl Fn(&ClusterSet) -> bool,
         shape: Shape,
     ) -> Option<&GeoTable> {
-        self.find(width, word, shape).map(|table| &**table)
-    }
-
-    #[inline]
-    fn find(
-        &self,
-        width: usize,
-        word: impl Fn(usize) -> u64,
-        shape: Shape,
-    ) -> Option<&Arc<GeoTable>> {
-        let same = |((set, its_shape), _): &(Wanted, Arc<GeoTable>)| {
-            *its_shape == shape
-                && set.width() <= width
-                && (0..width).all(|index| set.word(index) == word(index))
-        };
-        self.by_set.find(hash_of(width, &word, shape), same).map(|(_, table)| table)
+        self.by_set.find(low, is, shape).map(|table| &**table)
     }
 
     /// For each cluster those that have a region in common with it, itself among them.
@@ -182,9 +142,7 @@ impl Compiled {
     #[must_use]
     pub fn is_settled(&self, (set, shape): &(ClusterSet, Shape)) -> bool {
         let is_whole = *shape == Shape::Whole && set.len() == self.sites.len();
-        set.len() < 2
-            || is_whole
-            || self.find(set.width(), |index| set.word(index), *shape).is_some()
+        set.len() < 2 || is_whole || self.by_set.of(set, *shape).is_some()
     }
 }
 
@@ -272,24 +230,39 @@ impl Geography {
         subnet: Option<IpAddr>,
         source: IpAddr,
     ) -> Ranking<'g> {
-        let ranking = |order, scope, by| Ranking {
-            order: Some(order),
-            scope,
-            by,
-            varies: self.varies(table),
-            unit: None,
+        let (address, by) = match subnet {
+            Some(subnet) => (subnet, LocatedBy::Subnet),
+            None => (source, LocatedBy::Source),
         };
-        let by_source = || self.place(table, source).0.unwrap_or(table.unknown());
-        let Some(subnet) = subnet else {
-            // "tailored by the resolver's address" says nothing of networks: no scope.
-            return ranking(by_source(), 0, LocatedBy::Source);
+        let (order, scope) = self.place(table, address);
+        let (order, by) = match order {
+            Some(order) => (order, by),
+            None => (self.without_subnet(table, subnet.map(|_| source)), LocatedBy::Source),
         };
-        match self.place(table, subnet) {
-            (Some(order), scope) => ranking(order, scope, LocatedBy::Subnet),
-            // RFC 7871 §11.3: private addresses are not used; the resolver's is, and the scope
-            // covers the whole private block.
-            (None, scope) => ranking(by_source(), scope, LocatedBy::Source),
-        }
+        // An order by the resolver's own address says nothing of networks: no scope.
+        let scope = if subnet.is_some() { scope } else { 0 };
+        Ranking { order: Some(order), scope, by, varies: self.varies(table), unit: None }
+    }
+
+    /// The order for an IPv4 client and the prefix length for which it holds, no order where its
+    /// address says nothing of a place; `None` where more has a say than the client's network.
+    #[inline]
+    #[must_use]
+    pub fn by_v4<'g>(
+        &self,
+        table: &'g GeoTable,
+        client: Ipv4Addr,
+    ) -> Option<(Option<Order<'g>>, u8)> {
+        let alone = self.pods.is_empty() && self.compiled.stage == Stage::Compiled;
+        alone.then(|| table.by_v4(client))?
+    }
+
+    /// The order for a client whose own prefix tells nothing: the resolver's, where that is another
+    /// address. RFC 7871 §11.3: private addresses are not used; the scope covers the whole block.
+    #[cold]
+    fn without_subnet<'g>(&self, table: &'g GeoTable, resolver: Option<IpAddr>) -> Order<'g> {
+        let found = resolver.and_then(|resolver| self.place(table, resolver).0);
+        found.unwrap_or(table.unknown())
     }
 
     /// The network of a client who sent `subnet` from `source`, for policies that hash it.
@@ -305,6 +278,7 @@ impl Geography {
 
     /// Whether the order that a table gives depends on the client at all.
     #[must_use]
+    #[inline]
     pub fn varies(&self, table: &GeoTable) -> bool {
         table.varies()
             || (!self.pods.is_empty() && table.single().is_none())

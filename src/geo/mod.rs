@@ -29,6 +29,7 @@ mod shape;
 mod space;
 mod sphere;
 mod table;
+mod table_map;
 #[cfg(test)]
 mod testing;
 pub mod watch;

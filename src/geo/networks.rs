@@ -29,6 +29,7 @@ pub(super) struct Networks<V> {
 impl<V: Value> Networks<V> {
     /// The value of an address and the length of the widest prefix around it, in the family of
     /// the address, that has this one value.
+    #[inline]
     pub(super) fn lookup(&self, address: IpAddr) -> (V, u8) {
         match canonical(address) {
             Canonical::V4 { bits, offset } => {
@@ -42,6 +43,12 @@ impl<V: Value> Networks<V> {
                 found => found,
             },
         }
+    }
+
+    /// As [`Self::lookup`] of an IPv4 address.
+    #[inline]
+    pub(super) fn lookup_v4(&self, bits: u32) -> (V, u8) {
+        self.v4.lookup(bits)
     }
 
     /// The IPv4 ranges in ascending order.

@@ -54,12 +54,14 @@ impl Ranked {
 
     /// The cluster.
     #[must_use]
+    #[inline]
     pub fn cluster(self) -> ClusterId {
         ClusterId::new(usize::from(self.0 & !Self::FIRST))
     }
 
     /// Whether this cluster is further away than the one before it.
     #[must_use]
+    #[inline]
     pub fn starts_group(self) -> bool {
         self.0 & Self::FIRST != 0
     }
@@ -72,6 +74,7 @@ pub struct Order<'a>(pub(super) &'a [Ranked]);
 impl<'a> Order<'a> {
     /// The clusters, nearest first; within a group of equals by id.
     #[must_use]
+    #[inline]
     pub fn ranked(self) -> &'a [Ranked] {
         self.0
     }

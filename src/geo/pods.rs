@@ -105,12 +105,14 @@ impl PodNetworks {
 
     /// Whether no address is in a cluster's pod network.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.families.is_none()
     }
 
     /// Which cluster the address is in.
     #[must_use]
+    #[inline]
     pub fn lookup(&self, client: IpAddr) -> PodLookup {
         let Some(families) = &self.families else { return PodLookup::Outside { scope: 0 } };
         let (owner, scope) = match canonical(client) {

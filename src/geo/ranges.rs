@@ -9,6 +9,9 @@ use std::fmt;
 
 /// An address, or the part of it that tells networks apart.
 pub(super) trait Key: Copy + Ord + fmt::Debug {
+    /// The first key.
+    const ZERO: Self;
+
     /// The key as the low bits of a number.
     fn to_bits(self) -> u128;
 
@@ -22,6 +25,8 @@ pub(super) trait Key: Copy + Ord + fmt::Debug {
 macro_rules! key {
     ($($int:ty),*) => {$(
         impl Key for $int {
+            const ZERO: Self = 0;
+
             fn to_bits(self) -> u128 {
                 self.into()
             }
@@ -36,12 +41,12 @@ macro_rules! key {
         }
     )*};
 }
-key!(u16, u32, u64, u128);
+key!(u32, u64, u128);
 
 /// A key that splits into a bucket, its top sixteen bits, and the rest.
 pub(super) trait Indexed: Key {
     /// The rest, in as few octets as it takes: tables are millions of these.
-    type Low: Copy + Ord + fmt::Debug;
+    type Low: Copy + Ord + Default + fmt::Debug;
 
     /// Bucket and rest.
     fn split(self) -> (usize, Self::Low);
@@ -75,7 +80,7 @@ impl Indexed for u64 {
 }
 
 /// Forty-eight bits in six octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Low48([u16; 3]);
 
 impl Low48 {
@@ -103,13 +108,9 @@ impl PartialOrd for Low48 {
 /// A prefix leaves the range as soon as it holds the key before `start` or `next` itself, so it
 /// must be one bit longer than what `key` shares with either.
 fn scope_within<K: Key>(key: K, start: K, next: Option<K>) -> u8 {
-    let before = start.previous().map_or(0, |before| beyond(key, before));
-    before.max(next.map_or(0, |next| beyond(key, next)))
-}
-
-/// The length of the widest prefix around `key` that does not hold `outside`.
-fn beyond<K: Key>(key: K, outside: K) -> u8 {
-    1 + key.common_bits(outside)
+    let beyond = |outside: K| 1 + key.common_bits(outside);
+    let before = start.previous().map_or(0, beyond);
+    before.max(next.map_or(0, beyond))
 }
 
 /// A growing list of ranges in ascending order: each begins at its start and ends before the
@@ -165,28 +166,31 @@ const BUCKETS: usize = 1 << 16;
 /// Frozen ranges that cover every key, found through a first-level index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RangeTable<K: Indexed, V> {
-    /// For each bucket the first range that begins in it or after it, then the number of ranges.
-    index: Box<[u32]>,
-    edges: Box<[Edges]>,
+    /// One for each bucket, then one that tells the number of ranges.
+    index: Box<[Bucket]>,
     lows: Box<[K::Low]>,
     values: Box<[V]>,
 }
 
-/// For keys of one bucket, the length of the widest prefix that stays within a range which reaches
-/// beyond the bucket: the same for all of them, as what lies outside differs in the bucket's number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Edges {
-    /// Of the range that begins before the bucket.
-    before: u8,
-    /// Of the range that ends after the bucket.
-    after: u8,
+/// What a look-up needs to know of a bucket before it looks at ranges. Where the ranges at its two
+/// ends reach is told here, so that nobody searches for borders in other buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Bucket {
+    /// The first range that begins in it or after it, in halves, the lower one first: six octets a
+    /// bucket instead of eight keep an index at 384 KiB.
+    first: [u16; 2],
+    /// Of its first keys, whose range begins at its border or before it: the length of the widest
+    /// prefix that stays within the range on the left.
+    left: u8,
+    /// Of its last keys, whose range ends at its border or beyond it: the same on the right.
+    right: u8,
 }
 
-impl Edges {
-    fn of<K: Indexed>(bucket: usize, before: Option<K>, next: Option<K>) -> Self {
-        let beyond = |outside: K| beyond(bucket as u16, outside.split().0 as u16);
-        let before = before.and_then(K::previous).map_or(0, beyond);
-        Self { before, after: next.map_or(0, beyond) }
+impl Bucket {
+    #[inline]
+    fn first(self) -> usize {
+        let [low, high] = self.first.map(usize::from);
+        high << 16 | low
     }
 }
 
@@ -194,60 +198,69 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
     /// Freezes ranges that begin at zero.
     pub(super) fn new(ranges: Ranges<K, V>) -> Self {
         debug_assert!(ranges.starts.first().is_some_and(|start| start.to_bits() == 0));
-        let mut index = vec![0u32; BUCKETS + 1];
+        let mut begins = vec![0; BUCKETS + 1];
         for start in &ranges.starts {
-            index[start.split().0 + 1] += 1;
+            begins[start.split().0 + 1] += 1;
         }
         for bucket in 0..BUCKETS {
-            index[bucket + 1] += index[bucket];
+            begins[bucket + 1] += begins[bucket];
         }
-        let starts = &ranges.starts;
-        let edges = (0..BUCKETS).map(|bucket| {
-            let before = index[bucket].checked_sub(1).map(|at| starts[at as usize]);
-            Edges::of(bucket, before, starts.get(index[bucket + 1] as usize).copied())
-        });
+        let bucket = |(bucket, &begin): (usize, &usize)| {
+            let halves = [begin as u16, (begin >> 16) as u16];
+            let Some(&end) = begins.get(bucket + 1) else {
+                return Bucket { first: halves, left: 0, right: 0 };
+            };
+            let first = K::join(bucket, K::Low::default());
+            let at = match ranges.starts.get(begin) {
+                Some(start) if *start == first => begin,
+                // The first range begins at zero, so there is one before any other key.
+                _ => begin - 1,
+            };
+            // Borders outside of the bucket are told from all of its keys by the same bit.
+            Bucket {
+                first: halves,
+                left: scope_within(first, ranges.starts[at], None),
+                right: scope_within(first, K::ZERO, ranges.starts.get(end).copied()),
+            }
+        };
         Self {
-            edges: edges.collect(),
-            index: index.into(),
+            index: begins.iter().enumerate().map(bucket).collect(),
             lows: ranges.starts.iter().map(|start| start.split().1).collect(),
             values: ranges.values.into(),
         }
     }
 
     /// The value of `key` and the length of the widest prefix around it that has this one value.
+    #[inline]
     pub(super) fn lookup(&self, key: K) -> (V, u8) {
         let (bucket, low) = key.split();
-        let first = self.index[bucket] as usize;
-        let end = self.index[bucket + 1] as usize;
+        let here @ Bucket { left, right, .. } = self.index[bucket];
+        let (first, end) = (here.first(), self.index[bucket + 1].first());
         let lows = &self.lows[first..end];
-        let after = lows.partition_point(|&start| start <= low);
-        let Edges { before: edge_before, after: edge_after } = self.edges[bucket];
-        let scope_before = match after.checked_sub(1) {
-            Some(at) => K::join(bucket, lows[at]).previous().map_or(0, |out| beyond(key, out)),
-            None => edge_before,
+        let next = lows.partition_point(|&start| start <= low);
+        let beyond = |outside: K| 1 + key.common_bits(outside);
+        let left = match next.checked_sub(1).map(|at| K::join(bucket, lows[at])) {
+            Some(start) if start.split().1 != K::Low::default() => {
+                start.previous().map_or(0, beyond)
+            }
+            _ => left,
         };
-        let scope_after = match lows.get(after) {
-            Some(&next) => beyond(key, K::join(bucket, next)),
-            None => edge_after,
-        };
+        let right = lows.get(next).map_or(right, |&next| beyond(K::join(bucket, next)));
         // The first range begins at zero, so there is one at or before every key.
-        (self.values[first + after - 1], scope_before.max(scope_after))
+        (self.values[first + next - 1], left.max(right))
     }
 
     /// The ranges' starts and values in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         (0..BUCKETS).flat_map(move |bucket| {
-            (self.index[bucket] as usize..self.index[bucket + 1] as usize)
+            (self.index[bucket].first()..self.index[bucket + 1].first())
                 .map(move |at| (K::join(bucket, self.lows[at]), self.values[at]))
         })
     }
 
     /// Octets of memory.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.index)
-            + size_of_val(&*self.edges)
-            + size_of_val(&*self.lows)
-            + size_of_val(&*self.values)
+        size_of_val(&*self.index) + size_of_val(&*self.lows) + size_of_val(&*self.values)
     }
 }
 

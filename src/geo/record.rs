@@ -4,8 +4,10 @@
 //! coordinates on the globe or none. *Does not*: read search trees.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use maxminddb::{LookupResult, MaxMindDbError, PathElement};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::countries;
 use crate::model::Coordinates;
@@ -25,11 +27,13 @@ pub(super) struct Record<'a> {
     #[serde(borrow, default)]
     country: Option<Country<'a>>,
     #[serde(borrow, default)]
-    registered_country: Option<Country<'a>>,
-    #[serde(borrow, default)]
     country_code: Option<Country<'a>>,
+    /// `registered_country`, which nearly every record has beside its `country`, and which is asked
+    /// for only where that is missing: reading a database is mostly decoding.
+    #[serde(skip)]
+    registered: Option<Country<'a>>,
     #[serde(borrow, default)]
-    subdivisions: Vec<Subdivision<'a>>,
+    subdivisions: First<Subdivision<'a>>,
     #[serde(borrow, default)]
     state1: Option<&'a str>,
 }
@@ -73,14 +77,23 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Decodes what is in the database's data.
+    pub(super) fn decode(leaf: &LookupResult<'a, &'a [u8]>) -> Result<Self, MaxMindDbError> {
+        let mut record: Self = leaf.decode()?.unwrap_or_default();
+        if record.countries().next().is_none() {
+            record.registered = leaf.decode_path(&[PathElement::Key("registered_country")])?;
+        }
+        Ok(record)
+    }
+
     fn countries(&self) -> impl Iterator<Item = &'a str> {
-        let countries = [&self.country, &self.country_code, &self.registered_country];
+        let countries = [&self.country, &self.country_code, &self.registered];
         countries.into_iter().flatten().map(|c| c.0).filter(|code| !code.is_empty())
     }
 
     fn land(&self) -> Land<'a> {
         let country = self.countries().next().unwrap_or_default();
-        match self.subdivisions.first() {
+        match &self.subdivisions.0 {
             Some(first) => {
                 let name = first.names.as_ref().and_then(|names| names.en).unwrap_or_default();
                 Land { country, code: first.iso_code.unwrap_or_default(), name }
@@ -100,11 +113,45 @@ pub(super) struct SystemRecord<'a> {
     asn: Option<&'a str>,
 }
 
-impl SystemRecord<'_> {
+impl<'a> SystemRecord<'a> {
+    /// Decodes what is in the database's data.
+    pub(super) fn decode(leaf: &LookupResult<'a, &'a [u8]>) -> Result<Self, MaxMindDbError> {
+        Ok(leaf.decode()?.unwrap_or_default())
+    }
+
     /// The number of the autonomous system; 0, which no network has (RFC 7607), where none is told.
     pub(super) fn number(&self) -> u32 {
         let text = || self.asn?.trim_start_matches("AS").parse().ok();
         self.autonomous_system_number.or_else(text).unwrap_or(0)
+    }
+}
+
+/// The first item of a list.
+struct First<T>(Option<T>);
+
+impl<T> Default for First<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = First<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<First<T>, S::Error> {
+                let first = items.next_element()?;
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(first))
+            }
+        }
+        deserializer.deserialize_seq(Items(PhantomData))
     }
 }
 

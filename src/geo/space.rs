@@ -92,6 +92,7 @@ pub(super) enum Canonical {
 }
 
 /// What stands for `address` in the tables.
+#[inline]
 pub(super) fn canonical(address: IpAddr) -> Canonical {
     let bits = match address {
         IpAddr::V4(address) => return Canonical::V4 { bits: address.into(), offset: 0 },

@@ -9,7 +9,7 @@
 //! one pass over the atlas merges neighbours with the same order.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -31,9 +31,7 @@ pub struct GeoTable {
     own: Box<[Code]>,
     /// Whether clients inside some cluster get another order than all others do.
     own_differs: bool,
-    /// For each cluster of the registry a number that it shares with those that stand beside it
-    /// in one group in every order of `clients`.
-    classes: Box<[u16]>,
+    classes: Classes,
     grid: Grid,
 }
 
@@ -113,13 +111,14 @@ impl GeoTable {
             let orders = Orders::one(shape.trim(ranker.unknown(), sites));
             let own = vec![unknown; sites.len()].into();
             let clients = Clients::Alike(unknown);
-            let classes = classes([&*orders.ranked], sites.len());
+            let classes = Classes::of([&*orders.ranked], sites.len());
             Self { orders, clients, unknown, own, own_differs: false, classes, grid: 360.0 }
         })
     }
 
     /// What the client at an address gets, by its network alone.
     #[must_use]
+    #[inline]
     pub fn lookup(&self, client: IpAddr) -> Lookup<'_> {
         match &self.clients {
             Clients::Alike(code) => Lookup::Found { order: self.order(*code), scope: 0 },
@@ -130,8 +129,17 @@ impl GeoTable {
         }
     }
 
+    /// As [`Self::lookup`] of an IPv4 address, where the order depends on the network at all.
+    #[inline]
+    pub(super) fn by_v4(&self, client: Ipv4Addr) -> Option<(Option<Order<'_>>, u8)> {
+        let Clients::ByNetwork(networks) = &self.clients else { return None };
+        let (code, scope) = networks.lookup_v4(client.to_bits());
+        Some(((code.0 < Code::FIRST_BLOCK).then(|| self.order(code)), scope))
+    }
+
     /// What the client at an address gets, where pods are placed in their clusters.
     #[must_use]
+    #[inline]
     pub fn lookup_with_pods(&self, pods: &PodNetworks, client: IpAddr) -> Lookup<'_> {
         if let Some(order) = self.single() {
             return Lookup::Found { order, scope: 0 };
@@ -153,12 +161,14 @@ impl GeoTable {
 
     /// Whether the order depends on the client's network; where not, every scope is 0.
     #[must_use]
+    #[inline]
     pub fn varies(&self) -> bool {
         matches!(self.clients, Clients::ByNetwork(_))
     }
 
     /// The order that every client gets, inside and outside of clusters, where there is only one.
     #[must_use]
+    #[inline]
     pub fn single(&self) -> Option<Order<'_>> {
         match self.clients {
             Clients::Alike(code) if !self.own_differs => Some(self.order(code)),
@@ -168,12 +178,14 @@ impl GeoTable {
 
     /// The order for clients inside a cluster, of the set or not.
     #[must_use]
+    #[inline]
     pub fn own(&self, cluster: ClusterId) -> Order<'_> {
         self.order(self.own.get(cluster.index()).copied().unwrap_or(self.unknown))
     }
 
     /// The order for clients of whom nothing is known.
     #[must_use]
+    #[inline]
     pub fn unknown(&self) -> Order<'_> {
         self.order(self.unknown)
     }
@@ -181,9 +193,16 @@ impl GeoTable {
     /// A number that a cluster of the set shares with those that are as near as it to every
     /// client outside of clusters.
     #[must_use]
-    #[inline]
     pub fn class(&self, cluster: ClusterId) -> u16 {
-        self.classes.get(cluster.index()).copied().unwrap_or(0)
+        self.classes.numbers.get(cluster.index()).copied().unwrap_or(0)
+    }
+
+    /// Whether the clusters with these bits, ids below 64, are all of one [`Self::class`].
+    #[must_use]
+    #[inline]
+    pub fn are_alike(&self, low: u64) -> bool {
+        let alike = self.classes.low.get(low.trailing_zeros() as usize);
+        alike.is_none_or(|alike| low & !alike == 0)
     }
 
     /// How far, in degrees of latitude and longitude, cells are apart in whose middle points of
@@ -210,6 +229,7 @@ impl GeoTable {
         clients + size_of_val(&**ranked) + size_of_val(&**ends) + size_of_val(&*self.own)
     }
 
+    #[inline]
     fn order(&self, Code(code): Code) -> Order<'_> {
         let Orders { ranked, ends } = &self.orders;
         let code = usize::from(code);
@@ -305,7 +325,7 @@ impl<'a> Compilation<'a> {
         };
         // Clients inside clusters are left out: a pod network makes its own cluster nearer only
         // where the clusters are not all in one place, lest every node narrow every scope.
-        let classes = classes(self.known.keys().map(|order| &**order), sites.len());
+        let classes = Classes::of(self.known.keys().map(|order| &**order), sites.len());
         let mut inside = |site: &Site| self.intern(self.ranker.inside(&site.name));
         let own: Box<[Code]> = sites.iter().map(&mut inside).collect::<Option<_>>()?;
         let own_differs = match clients {
@@ -361,25 +381,47 @@ impl<'a> Compilation<'a> {
     }
 }
 
-/// Parts the clusters by the groups that they stand in: two are in one class where every order
-/// has them in one group.
-fn classes<'o>(orders: impl IntoIterator<Item = &'o [Ranked]>, sites: usize) -> Box<[u16]> {
-    let mut classes: Vec<u16> = vec![0; sites];
-    let mut groups: Vec<u16> = vec![0; sites];
-    for order in orders {
-        let mut group = 0;
-        for ranked in order {
-            // There are fewer groups and classes than clusters, whose ids fit 15 bits.
-            group += u16::from(ranked.starts_group());
-            groups[ranked.cluster().index()] = group;
+/// Which clusters stand in one group in every order that networks have.
+#[derive(Debug, PartialEq)]
+struct Classes {
+    /// For each cluster of the registry the number of its class.
+    numbers: Box<[u16]>,
+    /// For each of the first 64 clusters those of them that are in its class.
+    low: Box<[u64]>,
+}
+
+impl Classes {
+    /// Parts the clusters by the groups that they stand in: two are in one class where every order
+    /// has them in one group.
+    fn of<'o>(orders: impl IntoIterator<Item = &'o [Ranked]>, sites: usize) -> Self {
+        let mut classes: Vec<u16> = vec![0; sites];
+        let mut groups: Vec<u16> = vec![0; sites];
+        for order in orders {
+            let mut group = 0;
+            for ranked in order {
+                // There are fewer groups and classes than clusters, whose ids fit 15 bits.
+                group += u16::from(ranked.starts_group());
+                groups[ranked.cluster().index()] = group;
+            }
+            let mut seen: HashMap<(u16, u16), u16, FixedState> = HashMap::default();
+            for (class, group) in classes.iter_mut().zip(&groups) {
+                let next = seen.len() as u16;
+                *class = *seen.entry((*class, *group)).or_insert(next);
+            }
         }
-        let mut seen: HashMap<(u16, u16), u16, FixedState> = HashMap::default();
-        for (class, group) in classes.iter_mut().zip(&groups) {
-            let next = seen.len() as u16;
-            *class = *seen.entry((*class, *group)).or_insert(next);
-        }
+        classes.into_iter().collect()
     }
-    classes.into()
+}
+
+impl FromIterator<u16> for Classes {
+    /// Takes the number of the class of each cluster.
+    fn from_iter<I: IntoIterator<Item = u16>>(numbers: I) -> Self {
+        let numbers: Box<[u16]> = numbers.into_iter().collect();
+        let first = &numbers[..numbers.len().min(64)];
+        let bit = |class: u16, (at, other): (usize, &u16)| u64::from(class == *other) << at;
+        let low = |class: &u16| first.iter().enumerate().map(|other| bit(*class, other)).sum();
+        Self { low: first.iter().map(low).collect(), numbers }
+    }
 }
 
 /// How many different orders networks have; blocks have none.

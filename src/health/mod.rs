@@ -56,7 +56,7 @@ impl Default for Settings {
     }
 }
 
-/// What is known of a cluster as a whole (DESIGN §3).
+/// What is known of a cluster as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ClusterState {

@@ -1,7 +1,5 @@
 //! Dense cluster ids and small bit sets of them.
 
-use smallvec::SmallVec;
-
 /// The place of a cluster in the registry of one snapshot: dense, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(u16);
@@ -16,6 +14,7 @@ impl ClusterId {
     /// # Panics
     /// When `index` is not below [`Self::MAX_CLUSTERS`], which the configuration refuses.
     #[must_use]
+    #[inline]
     pub fn new(index: usize) -> Self {
         assert!(index < Self::MAX_CLUSTERS, "cluster index {index} out of range");
         Self(index as u16)
@@ -23,17 +22,21 @@ impl ClusterId {
 
     /// The index into arrays with one item a cluster.
     #[must_use]
+    #[inline]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A set of clusters of any width; up to 128 clusters it needs no allocation.
+/// A set of clusters of any width; up to 64 clusters it needs no allocation.
 ///
-/// Invariant: the last word is not zero, so equal sets have equal words.
+/// Invariant: the last word of `high` is not zero, so equal sets have equal words.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterSet {
-    words: SmallVec<[u64; 2]>,
+    /// The first 64 clusters, which are all of them in most federations.
+    low: u64,
+    /// Those from 64 on.
+    high: Box<[u64]>,
 }
 
 impl ClusterSet {
@@ -46,64 +49,95 @@ impl ClusterSet {
     /// Adds a cluster.
     pub fn insert(&mut self, id: ClusterId) {
         let (word, bit) = (id.index() / 64, id.index() % 64);
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
+        match word.checked_sub(1) {
+            None => self.low |= 1 << bit,
+            Some(word) => {
+                if word >= self.high.len() {
+                    let mut wider = std::mem::take(&mut self.high).into_vec();
+                    wider.resize(word + 1, 0);
+                    self.high = wider.into();
+                }
+                self.high[word] |= 1 << bit;
+            }
         }
-        self.words[word] |= 1 << bit;
     }
 
     /// Removes a cluster.
     pub fn remove(&mut self, id: ClusterId) {
-        if let Some(word) = self.words.get_mut(id.index() / 64) {
-            *word &= !(1 << (id.index() % 64));
-            while self.words.last() == Some(&0) {
-                self.words.pop();
+        let (word, bit) = (id.index() / 64, id.index() % 64);
+        match word.checked_sub(1) {
+            None => self.low &= !(1 << bit),
+            Some(word) => {
+                if let Some(word) = self.high.get_mut(word) {
+                    *word &= !(1 << bit);
+                }
+                self.high = trimmed(std::mem::take(&mut self.high).into_vec());
             }
         }
     }
 
     /// Whether the cluster is in the set.
     #[must_use]
+    #[inline]
     pub fn contains(&self, id: ClusterId) -> bool {
         self.word(id.index() / 64) & (1 << (id.index() % 64)) != 0
     }
 
-    /// Sixty-four clusters from `64 * index` on, as bits; zero beyond the end.
+    /// How many clusters of the set have a lower id; `None` where the cluster is not in the set.
     #[must_use]
-    pub fn word(&self, index: usize) -> u64 {
-        self.words.get(index).copied().unwrap_or(0)
+    #[inline]
+    pub fn rank(&self, id: ClusterId) -> Option<usize> {
+        let (word, bit) = (id.index() / 64, 1_u64 << (id.index() % 64));
+        if self.word(word) & bit == 0 {
+            return None;
+        }
+        let below = self.word(word) & (bit - 1);
+        let before: u32 = (0..word).map(|index| self.word(index).count_ones()).sum();
+        Some((before + below.count_ones()) as usize)
     }
 
-    /// How many words hold a bit.
+    /// Sixty-four clusters from `64 * index` on, as bits; zero beyond the end.
     #[must_use]
+    #[inline]
+    pub fn word(&self, index: usize) -> u64 {
+        match index.checked_sub(1) {
+            None => self.low,
+            Some(above) => self.high.get(above).copied().unwrap_or(0),
+        }
+    }
+
+    /// A number of words beyond which no bit is set; 1 for sets below 64.
+    #[must_use]
+    #[inline]
     pub fn width(&self) -> usize {
-        self.words.len()
+        1 + self.high.len()
     }
 
     /// Whether no cluster is in the set.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.low == 0 && self.high.is_empty()
     }
 
     /// How many clusters are in the set.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.words.iter().map(|w| w.count_ones() as usize).sum()
+        (0..self.width()).map(|index| self.word(index).count_ones() as usize).sum()
     }
 
     /// Whether any cluster is in both sets.
     #[must_use]
     #[inline]
     pub fn meets(&self, other: &Self) -> bool {
-        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+        self.low & other.low != 0 || self.high.iter().zip(&other.high).any(|(a, b)| a & b != 0)
     }
 
     /// The clusters in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let words = self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect();
-        Self::trimmed(words)
+        let high = self.high.iter().zip(&other.high).map(|(a, b)| a & b).collect();
+        Self { low: self.low & other.low, high: trimmed(high) }
     }
 
     /// Adds every cluster of `other`.
@@ -115,8 +149,8 @@ impl ClusterSet {
 
     /// The ids in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = ClusterId> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, &word)| {
-            let mut rest = word;
+        (0..self.width()).flat_map(|index| {
+            let mut rest = self.word(index);
             std::iter::from_fn(move || {
                 let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
                 rest &= rest - 1;
@@ -124,13 +158,14 @@ impl ClusterSet {
             })
         })
     }
+}
 
-    fn trimmed(mut words: SmallVec<[u64; 2]>) -> Self {
-        while words.last() == Some(&0) {
-            words.pop();
-        }
-        Self { words }
+/// Words without zeros at the end.
+fn trimmed(mut words: Vec<u64>) -> Box<[u64]> {
+    while words.last() == Some(&0) {
+        words.pop();
     }
+    words.into()
 }
 
 impl FromIterator<ClusterId> for ClusterSet {
@@ -174,6 +209,10 @@ mod tests {
                 both.remove(ClusterId::new(id));
             }
             let rest: BTreeSet<usize> = a.difference(&b).copied().collect();
+            for id in 0..300 {
+                let rank = rest.contains(&id).then(|| rest.range(..id).count());
+                prop_assert_eq!(both.rank(ClusterId::new(id)), rank);
+            }
             prop_assert_eq!(&both, &make(&rest));
             prop_assert_eq!(both.len(), rest.len());
             prop_assert_eq!(both.iter().map(ClusterId::index).collect::<BTreeSet<_>>(), rest);

@@ -417,8 +417,8 @@ fn inputs(
     }
 }
 
-/// Whether nothing differs but the time, and that does not matter, so that the serial stays ("at
-/// every published change and at no other time", DESIGN §2 rule 6).
+/// Whether nothing differs but the time, and that does not matter, so that the serial stays: it
+/// grows at every published change and at no other time.
 fn unchanged(previous: &Snapshot, new: &Inputs) -> bool {
     let old = &previous.inputs;
     let same_views = old.views.len() == new.views.len()

@@ -13,6 +13,7 @@ use crate::geo::{Compiled, Geography, PodNetworks, Site};
 use crate::health::overrides::Rule;
 use crate::health::{Assessment, Exclusion, first};
 use crate::model::{BUCKETS, Buckets, ClusterId, ClusterSet, ClusterView, Report};
+use crate::wire::number::{class, rtype};
 use crate::zone::{self, INTERNAL_TTL, InternalZone, Service, Zone};
 
 /// Builds the snapshot of `inputs`. What `previous` was built from and is still the same is taken
@@ -68,6 +69,7 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         live: work.live,
         placements: work.placements,
         timing: work.timing,
+        negative: negative(settings, &soa),
         soa,
         internal_soa: internal_soa.unwrap_or_default(),
         zone: work.zone,
@@ -314,8 +316,8 @@ fn name_collision(zone: &Zone) -> Option<Report> {
     })
 }
 
-/// "max(previous + 1, unix time) at every published change and at no other time" (DESIGN §2 rule
-/// 6): what does not change the digest changes no record. Serial arithmetic (RFC 1982) makes the
+/// `max(previous + 1, unix time)` at every published change and at no other time: what does not
+/// change the digest changes no record. Serial arithmetic (RFC 1982) makes the
 /// wrap in 2106 an increase like any other.
 fn serial(previous: Option<&Snapshot>, digest: u64, inputs: &Inputs, zone: &Zone) -> u32 {
     let now = inputs.now as u32;
@@ -334,6 +336,17 @@ fn serial(previous: Option<&Snapshot>, digest: u64, inputs: &Inputs, zone: &Zone
     } else {
         now.max(previous.serial.wrapping_add(1))
     }
+}
+
+/// The SOA record of negative answers behind its owner (RFC 1035 §4.1.3): its TTL is theirs.
+fn negative(settings: &zone::Settings, soa: &[u8]) -> Box<[u8]> {
+    let [t0, t1] = rtype::SOA.to_be_bytes();
+    let [c0, c1] = class::IN.to_be_bytes();
+    // Two names and five numbers.
+    let len = soa.len() as u16;
+    let fixed: [&[u8]; 4] =
+        [&[t0, t1, c0, c1], &settings.negative_ttl.to_be_bytes(), &len.to_be_bytes(), soa];
+    fixed.concat().into()
 }
 
 /// SOA RDATA (RFC 1035 §3.3.13). MINIMUM is the TTL of negative answers (RFC 2308 §4).

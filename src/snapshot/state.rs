@@ -95,6 +95,8 @@ pub struct Snapshot {
     pub(super) timing: Timing,
     /// SOA RDATA.
     pub(super) soa: Box<[u8]>,
+    /// Type, class, TTL, length and RDATA of the SOA record in negative answers.
+    pub(super) negative: Box<[u8]>,
     /// SOA RDATA of the zone of cluster-internal names, where it is served.
     pub(super) internal_soa: Box<[u8]>,
 }
@@ -167,6 +169,7 @@ impl Snapshot {
 
     /// How the server names itself.
     #[must_use]
+    #[inline]
     pub fn identity(&self) -> &Identity {
         &self.inputs.federation.identity
     }
@@ -175,6 +178,13 @@ impl Snapshot {
     #[must_use]
     pub fn soa(&self) -> &[u8] {
         &self.soa
+    }
+
+    /// The SOA record of negative answers, but for its owner.
+    #[must_use]
+    #[inline]
+    pub fn negative(&self) -> &[u8] {
+        &self.negative
     }
 
     /// RDATA of the SOA record of the zone of cluster-internal names; empty where it is not
@@ -187,7 +197,7 @@ impl Snapshot {
     /// How pods of the instance's own cluster reach a service there.
     ///
     /// # Errors
-    /// [`NotLocal`]: their names lead elsewhere (DESIGN §2 rule 4).
+    /// [`NotLocal`]: their names lead elsewhere.
     pub fn local(&self, service: &Service) -> Result<&Internal, NotLocal> {
         let home = self.zone.internal().and_then(|zone| zone.home()).ok_or(NotLocal::NoCluster)?;
         let entry = self.inputs.shard(home, &service.key);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::testing::{Fixture, label, name};
 use super::*;
+use crate::model::{BUCKETS, ServiceOptions};
 use crate::zone::StaticRecord;
 
 fn reports(snapshot: &Snapshot) -> Vec<String> {
@@ -191,4 +192,22 @@ fn without_any_table_the_order_is_that_of_the_registry() {
     let snapshot = build(None, fixture.inputs());
     let order: Vec<String> = ["a", "b"].map(Into::into).into();
     assert_eq!(ranked(&snapshot, [198, 18, 0, 1]), (order, 16));
+}
+
+#[test]
+fn what_time_alone_changes_has_a_deadline() {
+    let force = "down; by=alice; reason=a test; until=1970-01-01T00:10:00Z".parse().expect("valid");
+    let options = ServiceOptions { force: Some(Arc::new(force)), ..Default::default() };
+    let fixture = one_cluster().shard(0, "ns/web", &["192.0.2.1"], 1, options);
+    let at = |now| Inputs { now, ..fixture.inputs() };
+    let first = build(None, at(500));
+    assert_eq!((first.deadline(), first.tallies[0].forced_out), (Some(600), 1));
+    let early = build(Some(&first), Inputs { now: 599, ..first.inputs.clone() });
+    assert!(!(0..BUCKETS).any(|index| early.rebuilt_since(&first, index)), "nothing has changed");
+    let late = build(Some(&early), Inputs { now: 600, ..first.inputs.clone() });
+    assert_eq!((late.deadline(), late.tallies[0].served, late.serial), (None, 1, 600));
+    // A clock that is set back.
+    let back = build(Some(&late), Inputs { now: 550, ..first.inputs.clone() });
+    assert_eq!((back.deadline(), back.tallies[0].forced_out), (Some(600), 1));
+    assert_eq!(back.digest, first.digest);
 }

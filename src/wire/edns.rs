@@ -3,7 +3,7 @@
 use super::subnet::{self, ClientSubnet};
 
 /// Option code of NSID (RFC 5001 §4).
-const NSID: u16 = 3;
+pub(crate) const NSID: u16 = 3;
 /// Option code of Extended DNS Errors (RFC 8914 §2).
 const EXTENDED_ERROR: u16 = 15;
 
@@ -28,9 +28,10 @@ pub struct Edns {
 
 impl Edns {
     /// The octets of an OPT record without options: root owner, type, class, TTL, length.
-    pub(super) const BARE_LEN: usize = 11;
+    pub(crate) const BARE_LEN: usize = 11;
 
     /// Reads class, TTL and RDATA of an OPT record.
+    #[inline]
     pub(super) fn parse(class: u16, ttl: u32, data: &[u8]) -> Self {
         let [_, version, flags, _] = ttl.to_be_bytes();
         let mut edns = Self {
@@ -49,6 +50,7 @@ impl Edns {
         edns
     }
 
+    #[inline]
     fn read_options(&mut self, mut data: &[u8]) -> Option<()> {
         while !data.is_empty() {
             let [c0, c1, l0, l1, rest @ ..] = data else { return None };
@@ -116,6 +118,7 @@ impl ReplyEdns<'_> {
 
     /// Octets that the record takes, so that room is kept before the answer is filled in
     /// (RFC 7871 §7.2.1).
+    #[inline]
     pub(super) fn len(&self) -> usize {
         Edns::BARE_LEN
             + self.query.subnet.map_or(0, |s| s.reply_len())
@@ -123,23 +126,21 @@ impl ReplyEdns<'_> {
             + self.error.map_or(0, |_| Self::ERROR_LEN)
     }
 
-    /// Writes the record to `out`, which has exactly [`Self::len`] octets.
+    /// Writes the record to the front of `out`, which has at least [`Self::len`] octets; what
+    /// follows these in it is then arbitrary.
+    #[inline]
     pub(super) fn write(&self, rcode: u16, scope: u8, out: &mut [u8]) {
-        let rdata_len = out.len() - Edns::BARE_LEN;
-        out[0] = 0;
-        out[1..3].copy_from_slice(&super::number::rtype::OPT.to_be_bytes());
-        out[3..5].copy_from_slice(&self.payload.to_be_bytes());
-        // Extended RCODE, version 0, DO, zeros (RFC 6891 §6.1.3).
-        out[5] = (rcode >> 4) as u8;
-        out[6] = 0;
-        out[7] = u8::from(self.query.dnssec_ok) << 7;
-        out[8] = 0;
-        out[9..11].copy_from_slice(&(rdata_len as u16).to_be_bytes());
-        let mut rest = &mut out[Edns::BARE_LEN..];
-        if let Some(subnet) = self.query.subnet {
-            let (option, after) = rest.split_at_mut(subnet.reply_len());
-            subnet.write(scope, option);
-            rest = after;
+        let [r0, r1] = super::number::rtype::OPT.to_be_bytes();
+        let [p0, p1] = self.payload.to_be_bytes();
+        let [l0, l1] = ((self.len() - Edns::BARE_LEN) as u16).to_be_bytes();
+        // Root, extended RCODE, version 0, DO, zeros (RFC 6891 §6.1.3).
+        let flags = u8::from(self.query.dnssec_ok) << 7;
+        let bare = [0, r0, r1, p0, p1, (rcode >> 4) as u8, 0, flags, 0, l0, l1];
+        let (fixed, mut rest) = out.split_at_mut(bare.len());
+        fixed.copy_from_slice(&bare);
+        if let Some(subnet) = &self.query.subnet {
+            subnet.write(scope, rest);
+            rest = &mut rest[subnet.reply_len()..];
         }
         if let Some(nsid) = self.nsid {
             let (option, after) = rest.split_at_mut(nsid.len() + 4);

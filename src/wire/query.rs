@@ -3,6 +3,7 @@
 use super::edns::Edns;
 use super::number::rtype;
 use super::question::QuestionName;
+use super::reply::Flags;
 
 /// Octets of the fixed header (RFC 1035 §4.1.1).
 pub const HEADER_LEN: usize = 12;
@@ -10,7 +11,7 @@ pub const HEADER_LEN: usize = 12;
 const QUERY: u8 = 0;
 
 /// The header fields of a request that its reply repeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Message id.
     pub id: u16,
@@ -20,6 +21,33 @@ pub struct Header {
     pub recursion_desired: bool,
     /// Checking disabled (RFC 4035 §3.1.6: copied).
     pub checking_disabled: bool,
+}
+
+impl Header {
+    /// The header of a message; `None` of a response.
+    #[inline]
+    pub(crate) fn read(head: &[u8; HEADER_LEN]) -> Option<Self> {
+        (head[2] & 0x80 == 0).then(|| Self {
+            id: u16::from_be_bytes([head[0], head[1]]),
+            opcode: (head[2] >> 3) & 0xf,
+            recursion_desired: head[2] & 1 != 0,
+            checking_disabled: head[3] & 0x10 != 0,
+        })
+    }
+
+    /// The header of the reply, with the number of records in each section.
+    #[inline]
+    pub(crate) fn reply(self, flags: Flags, rcode: u16, counts: [u16; 4]) -> [u8; HEADER_LEN] {
+        let [i0, i1] = self.id.to_be_bytes();
+        let upper = 0x80
+            | self.opcode << 3
+            | u8::from(flags.authoritative) << 2
+            | u8::from(flags.truncated) << 1
+            | u8::from(self.recursion_desired);
+        let lower = u8::from(self.checking_disabled) << 4 | (rcode & 0xf) as u8;
+        let [[q0, q1], [a0, a1], [n0, n1], [r0, r1]] = counts.map(u16::to_be_bytes);
+        [i0, i1, upper, lower, q0, q1, a0, a1, n0, n1, r0, r1]
+    }
 }
 
 /// A request with one question.
@@ -66,17 +94,8 @@ impl<'m> Query<'m> {
     /// [`InvalidMessage`] says what, if anything, may be sent back.
     #[inline]
     pub fn parse(message: &'m [u8], name: &'m mut QuestionName) -> Result<Self, InvalidMessage> {
-        let (head, body) = message.split_at_checked(HEADER_LEN).ok_or(InvalidMessage::Runt)?;
-        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        if head[2] & 0x80 != 0 {
-            return Err(InvalidMessage::Response);
-        }
-        let header = Header {
-            id: word(0),
-            opcode: (head[2] >> 3) & 0xf,
-            recursion_desired: head[2] & 1 != 0,
-            checking_disabled: head[3] & 0x10 != 0,
-        };
+        let (head, body) = message.split_first_chunk().ok_or(InvalidMessage::Runt)?;
+        let header = Header::read(head).ok_or(InvalidMessage::Response)?;
         let body = Self::read(message, body, header, name);
         if header.opcode == QUERY {
             return body;

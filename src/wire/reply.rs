@@ -35,8 +35,16 @@ impl Owner {
 
     /// The name that begins `offset` octets into the question's name.
     #[must_use]
+    #[inline]
     pub fn in_question(offset: usize) -> Self {
         Self(QUESTION_POINTER + offset as u16)
+    }
+
+    /// The compression pointer (RFC 1035 §4.1.4).
+    #[must_use]
+    #[inline]
+    pub fn octets(self) -> [u8; 2] {
+        self.0.to_be_bytes()
     }
 }
 
@@ -59,16 +67,38 @@ pub struct AddressHead<const N: usize>([u8; HEAD_LEN]);
 impl AddressHead<4> {
     /// The head of A records.
     #[must_use]
+    #[inline]
     pub fn v4(owner: Owner, ttl: u32) -> Self {
         Self(head(owner, rtype::A, class::IN, ttl, 4))
+    }
+
+    /// A whole record.
+    #[must_use]
+    #[inline]
+    pub fn record(&self, octets: &[u8; 4]) -> [u8; HEAD_LEN + 4] {
+        let mut record = [0; HEAD_LEN + 4];
+        record[..HEAD_LEN].copy_from_slice(&self.0);
+        record[HEAD_LEN..].copy_from_slice(octets);
+        record
     }
 }
 
 impl AddressHead<16> {
     /// The head of AAAA records.
     #[must_use]
+    #[inline]
     pub fn v6(owner: Owner, ttl: u32) -> Self {
         Self(head(owner, rtype::AAAA, class::IN, ttl, 16))
+    }
+
+    /// A whole record.
+    #[must_use]
+    #[inline]
+    pub fn record(&self, octets: &[u8; 16]) -> [u8; HEAD_LEN + 16] {
+        let mut record = [0; HEAD_LEN + 16];
+        record[..HEAD_LEN].copy_from_slice(&self.0);
+        record[HEAD_LEN..].copy_from_slice(octets);
+        record
     }
 }
 
@@ -298,23 +328,13 @@ impl<'b> Reply<'b> {
         edns: Option<(&ReplyEdns<'_>, u8)>,
     ) -> usize {
         if let Some((edns, scope)) = edns {
-            let end = self.at + edns.len();
-            edns.write(rcode, scope, &mut self.buffer[self.at..end]);
-            self.at = end;
+            edns.write(rcode, scope, &mut self.buffer[self.at..]);
+            self.at += edns.len();
             self.counts[Section::Additional as usize] += 1;
         }
-        let mut head = [0; HEADER_LEN];
-        head[..2].copy_from_slice(&header.id.to_be_bytes());
-        head[2] = 0x80
-            | header.opcode << 3
-            | u8::from(flags.authoritative) << 2
-            | u8::from(flags.truncated) << 1
-            | u8::from(header.recursion_desired);
-        head[3] = u8::from(header.checking_disabled) << 4 | (rcode & 0xf) as u8;
-        head[5] = u8::from(self.question != 0);
-        for (index, count) in self.counts.iter().enumerate() {
-            head[6 + 2 * index..8 + 2 * index].copy_from_slice(&count.to_be_bytes());
-        }
+        let questions = u16::from(self.question != 0);
+        let [answer, authority, additional] = self.counts;
+        let head = header.reply(flags, rcode, [questions, answer, authority, additional]);
         self.buffer[..HEADER_LEN].copy_from_slice(&head);
         self.at
     }

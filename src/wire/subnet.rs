@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Option code (RFC 7871 §6).
 pub const CODE: u16 = 8;
 
+/// Where in the option, code and length included, SCOPE PREFIX-LENGTH stands (RFC 7871 §6).
+pub(crate) const SCOPE_AT: usize = 7;
+
 /// A well-formed Client Subnet option of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSubnet {
@@ -45,6 +48,7 @@ impl ClientSubnet {
     /// # Errors
     /// RFC 7871 §7.1.2 and §7.2.1: "Queries that are wrongly formatted ... MUST result in a
     /// FORMERR".
+    #[inline]
     pub fn parse(data: &[u8]) -> Result<Self, InvalidSubnet> {
         let [f0, f1, source, scope, octets @ ..] = data else { return Err(InvalidSubnet::Short) };
         let (family, source) = (u16::from_be_bytes([*f0, *f1]), *source);
@@ -64,17 +68,27 @@ impl ClientSubnet {
         if octets.len() != usize::from(source).div_ceil(8) {
             return Err(InvalidSubnet::Length);
         }
-        let mut padded = [0; 16];
-        padded[..octets.len()].copy_from_slice(octets);
-        if !source.is_multiple_of(8) && octets.last().is_some_and(|o| o << (source % 8) != 0) {
+        let address = match octets {
+            _ if family == 2 => {
+                let mut padded = [0; 16];
+                padded[..octets.len()].copy_from_slice(octets);
+                IpAddr::V6(Ipv6Addr::from(padded))
+            }
+            // Nearly always /24; said one by one, as a copy of unknown length is a call.
+            [a, b, c] => IpAddr::V4(Ipv4Addr::new(*a, *b, *c, 0)),
+            [a, b, c, d] => IpAddr::V4(Ipv4Addr::new(*a, *b, *c, *d)),
+            [a, b] => IpAddr::V4(Ipv4Addr::new(*a, *b, 0, 0)),
+            [a] => IpAddr::V4(Ipv4Addr::new(*a, 0, 0, 0)),
+            // The width of IPv4 allows no more.
+            _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let beyond = match address {
+            IpAddr::V4(a) => a.to_bits().checked_shl(source.into()).unwrap_or(0) != 0,
+            IpAddr::V6(a) => a.to_bits().checked_shl(source.into()).unwrap_or(0) != 0,
+        };
+        if beyond {
             return Err(InvalidSubnet::Trailing);
         }
-        let address = if family == 2 {
-            IpAddr::V6(Ipv6Addr::from(padded))
-        } else {
-            let [a, b, c, d, ..] = padded;
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        };
         Ok(Self { family, source, address })
     }
 
@@ -88,27 +102,43 @@ impl ClientSubnet {
     /// The client's prefix: its address padded with zeros; `None` where the client asked not to
     /// be placed by it ("a SOURCE PREFIX-LENGTH of 0 ... MUST NOT [be used]", RFC 7871 §7.1.2).
     #[must_use]
+    #[inline]
     pub fn address(&self) -> Option<IpAddr> {
         (self.source > 0).then_some(self.address)
     }
 
     /// Octets of the option in a reply, code and length included.
+    #[inline]
     pub(super) fn reply_len(&self) -> usize {
         8 + usize::from(self.source).div_ceil(8)
     }
 
     /// "FAMILY, SOURCE PREFIX-LENGTH, and ADDRESS ... MUST match those in the query"
     /// (RFC 7871 §7.2.1).
+    ///
+    /// `out` has at least [`Self::reply_len`] octets; what follows these in it is then arbitrary.
+    #[inline]
     pub(super) fn write(&self, scope: u8, out: &mut [u8]) {
-        let octets = usize::from(self.source).div_ceil(8);
-        out[..2].copy_from_slice(&CODE.to_be_bytes());
-        out[2..4].copy_from_slice(&((octets + 4) as u16).to_be_bytes());
-        out[4..6].copy_from_slice(&self.family.to_be_bytes());
-        out[6] = self.source;
-        out[7] = scope;
+        let len = self.reply_len();
+        let [c0, c1] = CODE.to_be_bytes();
+        let [l0, l1] = (len as u16 - 4).to_be_bytes();
+        let [f0, f1] = self.family.to_be_bytes();
+        let head = [c0, c1, l0, l1, f0, f1, self.source, scope];
         match self.address {
-            IpAddr::V4(a) => out[8..8 + octets].copy_from_slice(&a.octets()[..octets]),
-            IpAddr::V6(a) => out[8..8 + octets].copy_from_slice(&a.octets()[..octets]),
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                let [h0, h1, h2, h3, h4, h5, h6, h7] = head;
+                let whole = [h0, h1, h2, h3, h4, h5, h6, h7, a, b, c, d];
+                // Whole where there is room, as a copy of unknown length is a call.
+                match out.first_chunk_mut() {
+                    Some(out) => *out = whole,
+                    None => out[..len].copy_from_slice(&whole[..len]),
+                }
+            }
+            IpAddr::V6(address) => {
+                out[..8].copy_from_slice(&head);
+                out[8..len].copy_from_slice(&address.octets()[..len - 8]);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The zone `F.svc.<clusterDomain>` of one cluster, which its DNS server forwards (DESIGN §2
-//! rule 4): the same services as D, under the names that pods use.
+//! The zone `F.svc.<clusterDomain>` of one cluster, which its DNS server forwards: the
+//! same services as D, under the names that pods use.
 
 use std::collections::BTreeSet;
 

@@ -164,7 +164,7 @@ impl Levels {
         }
         for (label, ids) in by_label {
             // "A region wins over an availability zone of the same name; a zone name found in
-            // two regions has no S.N.F.svc.z.D" (DESIGN §2).
+            // two regions has no S.N.F.svc.z.D".
             let fault = if self.beside.contains_key(label.as_bytes()) {
                 "a region has the same name"
             } else if let [only] = ids[..] {
@@ -232,6 +232,22 @@ impl Levels {
             Level::Region(id) => Some(&self.region(id).clusters),
             Level::Zone(id) => Some(&self.availability_zone(id).clusters),
             Level::Global | Level::Shard(_) => None,
+        }
+    }
+
+    /// What stands there in the other name of a level that has one, in wire form: `F` at the
+    /// global level, `F.svc.z` at that of an availability zone.
+    pub(super) fn synonym(&self, level: Level) -> Option<Vec<u8>> {
+        match level {
+            Level::Global => {
+                let label = self.federation.as_bytes();
+                Some([&[label.len() as u8], label].concat())
+            }
+            Level::Zone(id) if self.is_short(id) => {
+                let zone = &self.availability_zone(id).label;
+                Some(tail(&[&self.federation], &[zone]).into_vec())
+            }
+            Level::Zone(_) | Level::Region(_) | Level::Shard(_) => None,
         }
     }
 

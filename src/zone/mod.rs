@@ -6,15 +6,18 @@
 //! from the same shards is the same, whatever was built before. *Does not*: know which shards are
 //! healthy, where clients are, or how a message looks.
 
+mod addresses;
 mod internal;
 mod levels;
 mod service;
 mod statics;
+mod tails;
 mod tree;
 
+pub use addresses::{Addresses, Singles};
 pub use internal::{INTERNAL_TTL, InternalSettings, InternalZone};
 pub use levels::{Level, Levels};
-pub use service::{Family, NamedPort, Service, ServiceEntry};
+pub use service::{Family, NamedPort, Plain, Service, ServiceEntry};
 pub use statics::{RrSet, StaticNode, Statics};
 pub use tree::{Lookup, Position, ServiceName, Zone};
 

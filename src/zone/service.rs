@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState as FastState;
 use foldhash::quality::FixedState;
 
 use super::Settings;
+use super::addresses::Addresses;
 use crate::model::{
     ClusterId, ClusterSet, Keyed, Label, Policy, Port, Protocol, Report, ServiceKey, Shard, Ties,
     WhenNoneHealthy,
@@ -42,14 +42,14 @@ pub struct Service {
     pub when_none_healthy: WhenNoneHealthy,
     /// Clusters with a shard.
     pub clusters: ClusterSet,
-    /// Clusters whose shard has an IPv4 address.
-    v4_clusters: ClusterSet,
-    /// Clusters whose shard has an IPv6 address.
-    v6_clusters: ClusterSet,
-    /// Sorted by cluster.
-    shards: Box<[ServiceShard]>,
-    v4: Box<[[u8; 4]]>,
-    v6: Box<[[u8; 16]]>,
+    v4: Addresses<4>,
+    v6: Addresses<16>,
+    plain: Option<Plain>,
+    /// The ports of each shard, in the order of clusters; one item where all have the same.
+    port_lists: Box<[Arc<[Port]>]>,
+    /// Under the policy `weighted`, the weight of each shard, in the order of clusters; else none,
+    /// lest counts of endpoints change what is the same.
+    weights: Box<[u32]>,
     /// Named ports of any shard, sorted; each has SRV names.
     ports: Box<[NamedPort]>,
     /// Whether shards of two clusters have an address in common.
@@ -84,15 +84,14 @@ impl NamedPort {
     }
 }
 
-/// One shard's part of a [`Service`].
-#[derive(Debug, PartialEq)]
-struct ServiceShard {
-    cluster: ClusterId,
-    v4: Range<u16>,
-    v6: Range<u16>,
-    ports: Arc<[Port]>,
-    /// Under the policy `weighted`; else 0, lest counts of endpoints change what is the same.
-    weight: u32,
+/// How a service is answered whose clusters are taken as near as they are, equals in turn, all of
+/// whose clusters have ids below 64, no two with an address in common: as nearly all services are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plain {
+    /// The most clusters that its policy takes.
+    pub nearest: u16,
+    /// The most clusters that an answer holds, where it has more.
+    pub within: Option<u16>,
 }
 
 /// A service in the zone's buckets.
@@ -108,9 +107,6 @@ impl Keyed for ServiceEntry {
         self.hash
     }
 }
-
-/// The most addresses that one service has in one family; ranges of them are 16 bits wide.
-const MAX_ADDRESSES: usize = u16::MAX as usize;
 
 impl Service {
     /// Merges the shards of a service, sorted by cluster. Where clusters ask for different TTLs
@@ -130,11 +126,11 @@ impl Service {
             failover: Box::default(),
             when_none_healthy: settings.when_none_healthy.clone(),
             clusters: shards.iter().map(|(cluster, _)| *cluster).collect(),
-            v4_clusters: ClusterSet::default(),
-            v6_clusters: ClusterSet::default(),
-            shards: Box::default(),
-            v4: Box::default(),
-            v6: Box::default(),
+            v4: Addresses::default(),
+            v6: Addresses::default(),
+            plain: None,
+            port_lists: Box::default(),
+            weights: Box::default(),
             ports: Box::default(),
             repeats: false,
             digest: 0,
@@ -142,6 +138,7 @@ impl Service {
         service.choose_options(shards);
         let faults =
             [disagreement(shards), service.stand_in_line(clusters), service.lay_out(shards)];
+        service.plain = service.is_plain(settings.max_addresses);
         service.digest = service.content_digest();
         let subject = || format!("Service {key}").into();
         let faults = faults.into_iter().flatten();
@@ -189,58 +186,59 @@ impl Service {
 
     /// Lays out addresses and ports; tells of addresses that find no room.
     fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let addresses = || {
+            shards
+                .iter()
+                .flat_map(|(id, shard)| shard.addresses.iter().map(|address| (*id, *address)))
+        };
+        self.v4 = Addresses::new(addresses().filter_map(|(id, address)| match address {
+            IpAddr::V4(a) => Some((id, a.octets())),
+            IpAddr::V6(_) => None,
+        }));
+        self.v6 = Addresses::new(addresses().filter_map(|(id, address)| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(a) => Some((id, a.octets())),
+        }));
+        self.repeats = self.v4.repeat() || self.v6.repeat();
+        let lists = || shards.iter().map(|(_, shard)| &shard.ports);
+        let same = lists().all(|list| Some(list) == lists().next());
+        self.port_lists = lists().take(if same { 1 } else { usize::MAX }).cloned().collect();
         let mut ports: BTreeMap<(Label, Protocol), ClusterSet> = BTreeMap::new();
-        let mut laid = Vec::with_capacity(shards.len());
-        let mut left_out = 0;
         for &(cluster, shard) in shards {
-            let before = (v4.len(), v6.len());
-            for address in &shard.addresses {
-                match address {
-                    IpAddr::V4(a) if v4.len() < MAX_ADDRESSES => v4.push(a.octets()),
-                    IpAddr::V6(a) if v6.len() < MAX_ADDRESSES => v6.push(a.octets()),
-                    _ => left_out += 1,
-                }
-            }
-            if v4.len() > before.0 {
-                self.v4_clusters.insert(cluster);
-            }
-            if v6.len() > before.1 {
-                self.v6_clusters.insert(cluster);
-            }
             for port in shard.ports.iter().filter(|port| NamedPort::has_label(&port.name)) {
                 let clusters = ports.entry((port.name.clone(), port.protocol)).or_default();
                 if !shard.addresses.is_empty() {
                     clusters.insert(cluster);
                 }
             }
-            laid.push(ServiceShard {
-                cluster,
-                v4: before.0 as u16..v4.len() as u16,
-                v6: before.1 as u16..v6.len() as u16,
-                ports: shard.ports.clone(),
-                weight: match self.policy {
-                    Policy::Weighted(_) => {
-                        let told = shard.options.as_ref().and_then(|options| options.weight);
-                        told.unwrap_or(shard.endpoints.ready)
-                    }
-                    _ => 0,
-                },
-            });
         }
-        self.shards = laid.into();
-        self.repeats = has_repeats(&v4) || has_repeats(&v6);
-        self.v4 = v4.into();
-        self.v6 = v6.into();
         self.ports = ports
             .into_iter()
             .map(|((name, protocol), clusters)| NamedPort { name, protocol, clusters })
             .collect();
+        if let Policy::Weighted(_) = self.policy {
+            let told = |shard: &Shard| shard.options.as_ref().and_then(|options| options.weight);
+            let weight = |shard: &Shard| told(shard).unwrap_or(shard.endpoints.ready);
+            self.weights = shards.iter().map(|(_, shard)| weight(shard)).collect();
+        }
+        let left_out = addresses().count() - self.v4.len() - self.v6.len();
         (left_out > 0).then(|| {
-            format!(
-                "has more than {MAX_ADDRESSES} addresses of one family; {left_out} are left out"
-            )
+            let most = Addresses::<4>::MAX;
+            format!("has more than {most} addresses of one family; {left_out} are left out")
         })
+    }
+
+    fn is_plain(&self, most: NonZeroU16) -> Option<Plain> {
+        let nearest = match self.policy {
+            Policy::All => u16::MAX,
+            Policy::Nearest(clusters) => clusters.get(),
+            Policy::Region | Policy::Weighted(_) | Policy::Failover(_) => return None,
+        };
+        // Every cluster in an answer has one address at least.
+        let within = Some(nearest.min(most.get()));
+        let within = within.filter(|within| usize::from(*within) < self.clusters.len());
+        let plain = self.ties == Ties::Rotate && !self.repeats && self.clusters.width() == 1;
+        plain.then_some(Plain { nearest, within })
     }
 
     fn content_digest(&self) -> u64 {
@@ -248,10 +246,8 @@ impl Service {
         self.key.wire().hash(&mut hasher);
         (self.ttl, &self.policy, self.ties, &self.failover).hash(&mut hasher);
         format!("{:?}", self.when_none_healthy).hash(&mut hasher);
-        (&self.v4, &self.v6).hash(&mut hasher);
-        for shard in &self.shards {
-            (shard.cluster, &shard.v4, &shard.v6, &shard.ports, shard.weight).hash(&mut hasher);
-        }
+        (&self.clusters, &self.v4, &self.v6).hash(&mut hasher);
+        (&self.port_lists, &self.weights).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -265,29 +261,38 @@ impl Service {
     #[must_use]
     pub fn addressed(&self, family: Family) -> &ClusterSet {
         match family {
-            Family::V4 => &self.v4_clusters,
-            Family::V6 => &self.v6_clusters,
+            Family::V4 => self.v4.clusters(),
+            Family::V6 => self.v6.clusters(),
         }
     }
 
-    /// IPv4 addresses of the shard in `cluster`, as RDATA.
+    /// IPv4 addresses of its shards.
     #[must_use]
     #[inline]
-    pub fn v4(&self, cluster: ClusterId) -> &[[u8; 4]] {
-        self.shard(cluster).map_or(&[], |s| &self.v4[s.v4.start.into()..s.v4.end.into()])
+    pub fn v4(&self) -> &Addresses<4> {
+        &self.v4
     }
 
-    /// IPv6 addresses of the shard in `cluster`, as RDATA.
+    /// IPv6 addresses of its shards.
     #[must_use]
     #[inline]
-    pub fn v6(&self, cluster: ClusterId) -> &[[u8; 16]] {
-        self.shard(cluster).map_or(&[], |s| &self.v6[s.v6.start.into()..s.v6.end.into()])
+    pub fn v6(&self) -> &Addresses<16> {
+        &self.v6
+    }
+
+    /// How it is answered, if there is nothing special about it.
+    #[must_use]
+    #[inline]
+    pub fn plain(&self) -> Option<Plain> {
+        self.plain
     }
 
     /// The number of a named port of the shard in `cluster`.
     #[must_use]
     pub fn port(&self, cluster: ClusterId, port: &NamedPort) -> Option<u16> {
-        let ports = &self.shard(cluster)?.ports;
+        let at = self.clusters.rank(cluster)?;
+        // All have the same where there is one list.
+        let ports = self.port_lists.get(at).or(self.port_lists.first())?;
         let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
         ports.iter().find(same).map(|p| p.number)
     }
@@ -302,7 +307,8 @@ impl Service {
     /// its ready endpoints.
     #[must_use]
     pub fn weight(&self, cluster: ClusterId) -> u32 {
-        self.shard(cluster).map_or(0, |shard| shard.weight)
+        let at = self.clusters.rank(cluster);
+        at.and_then(|at| self.weights.get(at)).copied().unwrap_or(0)
     }
 
     /// The most clusters that an answer of so many addresses can depend on.
@@ -327,7 +333,7 @@ impl Service {
 
     /// A port of some shard whose name is too long for a label of an SRV name.
     pub(super) fn overlong_port(&self) -> Option<&Label> {
-        let mut names = self.shards.iter().flat_map(|shard| shard.ports.iter().map(|p| &p.name));
+        let mut names = self.port_lists.iter().flat_map(|ports| ports.iter().map(|p| &p.name));
         names.find(|name| !NamedPort::has_label(name))
     }
 
@@ -340,18 +346,6 @@ impl Service {
     /// Whether any named port uses the protocol of the label `_proto`.
     pub(super) fn has_proto(&self, proto: &[u8]) -> bool {
         self.ports.iter().any(|p| p.protocol.label() == proto)
-    }
-
-    #[inline]
-    fn shard(&self, cluster: ClusterId) -> Option<&ServiceShard> {
-        // A service with a shard in every cluster has each at its cluster's own index.
-        match self.shards.get(cluster.index()) {
-            Some(shard) if shard.cluster == cluster => Some(shard),
-            _ => {
-                let found = self.shards.binary_search_by_key(&cluster, |shard| shard.cluster);
-                Some(&self.shards[found.ok()?])
-            }
-        }
     }
 }
 
@@ -377,11 +371,4 @@ fn disagreement(shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
             found.join(", ")
         )
     })
-}
-
-/// Whether an address stands twice.
-fn has_repeats<A: Ord + Copy>(addresses: &[A]) -> bool {
-    let mut sorted = addresses.to_vec();
-    sorted.sort_unstable();
-    sorted.windows(2).any(|pair| pair[0] == pair[1])
 }

@@ -10,9 +10,9 @@ use super::internal::InternalZone;
 use super::levels::{Beside, Level, Levels};
 use super::service::{NamedPort, Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
+use super::tails::Tails;
 use crate::model::{
-    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of,
-    key_hash, labels,
+    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, key_hash, labels,
 };
 use crate::wire::QuestionName;
 
@@ -23,6 +23,7 @@ pub struct Zone {
     settings: Arc<Settings>,
     apex_labels: usize,
     levels: Arc<Levels>,
+    tails: Arc<Tails>,
     /// Clusters by the first label of their shard names.
     clusters: Arc<HashMap<Label, ClusterId, FixedState>>,
     statics: Arc<Statics>,
@@ -105,6 +106,7 @@ impl Zone {
         let clusters = ids.map(|(i, (name, _))| (name.clone(), ClusterId::new(i))).collect();
         let zone = Self {
             apex_labels: settings.domain.labels().count(),
+            tails: Arc::new(Tails::compile(&levels, settings.domain.wire())),
             levels: Arc::new(levels),
             clusters: Arc::new(clusters),
             statics: Arc::new(statics),
@@ -172,7 +174,7 @@ impl Zone {
     }
 
     /// "A name that would exceed 255 octets, or a port label over 63, does not exist, is reported
-    /// once" (DESIGN §2).
+    /// once".
     fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<> {
         let report = |reason: String| Report {
             subject: format!("Service {}", service.key).into(),
@@ -214,12 +216,14 @@ impl Zone {
 
     /// The settings that the zone was compiled with.
     #[must_use]
+    #[inline]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// The apex D.
     #[must_use]
+    #[inline]
     pub fn apex(&self) -> &DomainName {
         &self.settings.domain
     }
@@ -270,6 +274,21 @@ impl Zone {
     #[inline]
     pub fn contains(&self, name: &QuestionName) -> Option<usize> {
         name.within(self.settings.domain.wire(), self.apex_labels)
+    }
+
+    /// For names that are `S.N` and `end`, root included: those of the first 64 clusters that they
+    /// speak for. `None` where no name of a level ends so; [`Self::lookup`] tells of all names.
+    #[must_use]
+    #[inline]
+    pub fn speaks_for(&self, end: &[u8]) -> Option<u64> {
+        self.tails.clusters(end)
+    }
+
+    /// Whether static records stand among the names of services, where no service has its own.
+    #[must_use]
+    #[inline]
+    pub fn has_statics_among(&self) -> bool {
+        self.statics_among
     }
 
     /// What stands at `name`, of whose labels `above` stand in front of D.
@@ -401,17 +420,18 @@ impl Zone {
     #[inline]
     pub fn service(&self, key: &[u8]) -> Option<(&Service, Position)> {
         let hash = key_hash(key);
-        let bucket = bucket_of(hash);
+        let (bucket, first) = self.services.place(hash);
         let entries = self.services.bucket(bucket);
-        let first = entries.partition_point(|entry| entry.hash < hash);
-        entries[first..]
-            .iter()
-            .take_while(|entry| entry.hash == hash)
-            .position(|entry| entry.service.key.wire() == key)
-            .map(|offset| {
-                let slot = first + offset;
-                (&*entries[slot].service, Position { bucket, slot })
-            })
+        let mut slot = first;
+        while let Some(entry) = entries.get(slot)
+            && entry.hash == hash
+        {
+            if entry.service.key.wire() == key {
+                return Some((&*entry.service, Position { bucket, slot }));
+            }
+            slot += 1;
+        }
+        None
     }
 }
 

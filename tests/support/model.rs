@@ -1,4 +1,4 @@
-//! DESIGN §2, rules 1 to 3, done the simplest way: every name is written down in a map, and looked
+//! The rules of names, chains and negative answers done the simplest way: every name is written down in a map, and looked
 //! up there. It shares nothing with the server but the description of the clusters.
 
 #[path = "answers.rs"]

@@ -1,0 +1,259 @@
+//! The short way answers as the long way does.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::{Answered, Client, MAX_MESSAGE, Transport, thorough};
+use super::quick;
+use crate::health::ClusterState;
+use crate::model::{Policy, ServiceOptions, Ties};
+use crate::snapshot::Snapshot;
+use crate::snapshot::testing::{Fixture, name};
+use crate::zone::StaticRecord;
+
+/// One shard: its cluster, service, addresses, ready endpoints, policy and ties.
+type ShardOf = (usize, &'static str, Vec<&'static str>, u32, Option<Policy>, Option<Ties>);
+
+fn shard() -> impl Strategy<Value = ShardOf> {
+    let count = |n| NonZeroU16::new(n).expect("not zero");
+    let policies = [
+        Policy::All,
+        Policy::Nearest(count(1)),
+        Policy::Nearest(count(2)),
+        Policy::Region,
+        Policy::Weighted(count(1)),
+    ];
+    let addresses = [
+        vec!["192.0.2.1"],
+        vec!["192.0.2.2"],
+        vec!["192.0.2.3", "192.0.2.4"],
+        vec!["2001:db8::1"],
+        vec!["192.0.2.5", "2001:db8::2"],
+        vec![],
+    ];
+    (
+        0..5_usize,
+        select(vec!["ns/web", "ns/api", "team/web"]),
+        select(addresses.to_vec()),
+        select(vec![0_u32, 1, 1, 1]),
+        proptest::option::weighted(0.2, select(policies.to_vec())),
+        proptest::option::weighted(0.1, Just(Ties::Sticky)),
+    )
+}
+
+/// What may differ beside shards: which clusters are down, whether all sources are read and whether
+/// static records stand among names of services.
+#[derive(Clone, Debug)]
+struct Setting {
+    down: Vec<bool>,
+    stale: bool,
+    read: bool,
+    records: bool,
+    most: u16,
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let down = vec(proptest::bool::weighted(0.15), 5);
+    let (read, records) = (proptest::bool::weighted(0.9), proptest::bool::weighted(0.2));
+    (down, any::<bool>(), read, records, select(vec![1_u16, 2, 8]))
+        .prop_map(|(down, stale, read, records, most)| Setting { down, stale, read, records, most })
+}
+
+fn snapshot(shards: Vec<ShardOf>, setting: Setting) -> Snapshot {
+    let mut fixture = Fixture::new()
+        .cluster("a", "eu", &["eu-1"], Some((50.1, 8.7)))
+        .cluster("b", "eu", &["eu-2"], Some((50.1, 8.7)))
+        .cluster("c", "us", &["us-1"], Some((39.0, -77.5)))
+        .cluster("d", "asia", &["us-1"], Some((24.0, 120.5)))
+        .cluster("e", "asia", &[], None)
+        .network("198.18.0.0/16", (24.0, 120.0))
+        .network("198.19.0.0/17", (40.0, -80.0))
+        .network("2001:db8:1::/48", (48.0, 10.0));
+    let mut seen = Vec::new();
+    for (cluster, service, addresses, ready, policy, ties) in shards {
+        if !seen.contains(&(cluster, service)) {
+            seen.push((cluster, service));
+            let options = ServiceOptions { policy, ties, ..ServiceOptions::default() };
+            fixture = fixture.shard(cluster, service, &addresses, ready, options);
+        }
+    }
+    for (state, down) in fixture.states.iter_mut().zip(setting.down) {
+        if down {
+            *state = ClusterState::Down;
+        }
+    }
+    if setting.stale {
+        // What may change soon has another TTL.
+        fixture.states[2] = ClusterState::Stale;
+        fixture.zone.unsettled_ttl = Some(7);
+    }
+    if setting.records {
+        let owner = name("absent.ns.fed.svc.example.com");
+        let record = StaticRecord { owner, rtype: 16, ttl: 60, rdata: Box::new([1, b'x']) };
+        fixture.zone.records.push(record);
+    }
+    fixture.read[4] = setting.read;
+    fixture.zone.max_addresses = NonZeroU16::new(setting.most).expect("not zero");
+    fixture.build()
+}
+
+const NAMES: [&str; 20] = [
+    "web.ns.fed.svc.example.com",
+    "WEB.ns.Fed.svc.example.com",
+    "api.ns.fed.svc.example.com",
+    "web.team.fed.svc.example.com",
+    "web.ns.fed.example.com",
+    "web.ns.fed.svc.eu.example.com",
+    "web.ns.fed.svc.us.example.com",
+    "api.ns.fed.svc.asia.example.com",
+    "web.ns.fed.svc.eu-1.eu.example.com",
+    "web.ns.fed.svc.eu-2.example.com",
+    "web.ns.fed.svc.us-1.example.com",
+    "absent.ns.fed.svc.example.com",
+    "ns.fed.svc.example.com",
+    "a.web.ns.fed.svc.example.com",
+    "_http._tcp.web.ns.fed.svc.example.com",
+    "svc.example.com",
+    "example.com",
+    "web.ns.fed.svc.nowhere.example.com",
+    "web.ns.fed.svc.example.net",
+    "com",
+];
+
+/// A query with all sorts of EDNS, some of it not well-formed.
+fn query() -> impl Strategy<Value = Vec<u8>> {
+    let options: Vec<&'static [u8]> = vec![
+        b"",
+        b"\0\x08\0\x07\0\x01\x18\0\xc6\x12\x07",
+        b"\0\x08\0\x07\0\x01\x18\0\xc6\x13\x90",
+        b"\0\x08\0\x08\0\x01\x20\0\xc6\x12\x07\x09",
+        b"\0\x08\0\x06\0\x01\x0f\0\xc6\x12",
+        b"\0\x08\0\x04\0\x01\0\0",
+        b"\0\x08\0\x04\0\0\0\0",
+        b"\0\x08\0\x0a\0\x02\x30\0\x20\x01\x0d\xb8\0\x01",
+        b"\0\x08\0\x07\0\x01\x18\0\x0a\x01\x02",
+        // A cookie, alone and in front of a subnet.
+        b"\0\x0a\0\x08abcdefgh",
+        b"\0\x0a\0\x08abcdefgh\0\x08\0\x07\0\x01\x18\0\xc6\x12\x07",
+        // The identifier; a subnet twice; with a scope; a bit too many; cut.
+        b"\0\x03\0\0",
+        b"\0\x08\0\x04\0\x01\0\0\0\x08\0\x04\0\x01\0\0",
+        b"\0\x08\0\x07\0\x01\x18\x10\xc6\x12\x07",
+        b"\0\x08\0\x06\0\x01\x0f\0\xc6\x13",
+        b"\0\x08\0\x07\0\x01\x18",
+    ];
+    let edns = (select(vec![0_u16, 512, 1232, 4096]), any::<bool>(), select(options), 0..12_u8);
+    (
+        select(NAMES.to_vec()),
+        select(vec![1_u16, 1, 1, 28, 28, 16, 33, 255, 252]),
+        proptest::option::of(edns),
+        any::<u16>(),
+        select(vec![0_u8, 1, 0x10]),
+        // Now and then a class, an opcode or an end that is none.
+        0..24_u8,
+    )
+        .prop_map(|(text, qtype, edns, id, flags, odd)| {
+            let [i0, i1] = id.to_be_bytes();
+            let opcode = if odd == 0 { 0x28 } else { flags & 1 };
+            let additional = u8::from(edns.is_some());
+            let mut wire = vec![i0, i1, opcode, flags & 0x10, 0, 1, 0, 0, 0, 0, 0, additional];
+            let labels = text.split('.');
+            wire.extend(labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()));
+            wire.push(0);
+            wire.extend(qtype.to_be_bytes());
+            wire.extend(if odd == 1 { [0, 3] } else { [0, 1] });
+            if let Some((payload, dnssec_ok, options, version)) = edns {
+                wire.extend([0, 0, 41]);
+                wire.extend(payload.to_be_bytes());
+                wire.extend([0, version / 11, u8::from(dnssec_ok) << 7, 0]);
+                wire.extend((options.len() as u16).to_be_bytes());
+                wire.extend_from_slice(options);
+            }
+            match odd {
+                2 => drop(wire.pop()),
+                3 => wire.push(0),
+                _ => {}
+            }
+            wire
+        })
+}
+
+fn run(
+    answer: impl Fn(&Snapshot, &[u8], Client, u32, &mut [u8]) -> Option<Answered>,
+    snapshot: &Snapshot,
+    query: &[u8],
+    client: Client,
+    turn: u32,
+) -> Option<(Answered, Vec<u8>)> {
+    let mut reply = vec![0xaa; MAX_MESSAGE];
+    let answered = answer(snapshot, query, client, turn, &mut reply)?;
+    reply.truncate(answered.len);
+    Some((answered, reply))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn both_ways_answer_alike(
+        shards in vec(shard(), 0..12),
+        setting in setting(),
+        asked in vec((query(), any::<u32>(), any::<bool>()), 1..40),
+    ) {
+        let snapshot = snapshot(shards, setting);
+        for (query, turn, tcp) in asked {
+            let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+            for address in ["203.0.113.9", "198.18.3.4", "2001:db8:1::53"] {
+                let address: IpAddr = address.parse().expect("an address");
+                let client = Client { address, transport };
+                if let Some(short) = run(quick, &snapshot, &query, client, turn) {
+                    let long = run(thorough, &snapshot, &query, client, turn);
+                    prop_assert_eq!(Some(short), long);
+                }
+            }
+        }
+    }
+}
+
+/// A query for addresses without EDNS.
+fn plain(text: &str, qtype: u8) -> Vec<u8> {
+    let mut wire = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    wire.extend_from_slice(name(text).wire());
+    wire.extend([0, qtype, 0, 1]);
+    wire
+}
+
+#[test]
+fn the_short_way_is_taken_where_it_can_be() {
+    let one = |cluster, service, address| (cluster, service, vec![address], 1, None, None);
+    let shards = vec![
+        one(0, "ns/web", "192.0.2.1"),
+        one(2, "ns/web", "192.0.2.2"),
+        one(2, "ns/api", "2001:db8::1"),
+    ];
+    let setting = Setting { down: vec![], stale: false, read: true, records: false, most: 8 };
+    let snapshot = snapshot(shards, setting);
+    let client = Client { address: [203, 0, 113, 9].into(), transport: Transport::Udp };
+    for (text, qtype, taken) in [
+        ("web.ns.fed.svc.example.com", 1, true),
+        ("web.ns.fed.example.com", 1, true),
+        ("web.ns.fed.svc.eu.example.com", 1, true),
+        ("web.ns.fed.svc.us-1.us.example.com", 1, true),
+        ("api.ns.fed.svc.example.com", 28, true),
+        ("absent.ns.fed.svc.example.com", 1, true),
+        // A chain; no data; another type; another kind of name.
+        ("web.ns.fed.svc.asia.example.com", 1, false),
+        ("web.ns.fed.svc.example.com", 28, false),
+        ("web.ns.fed.svc.example.com", 16, false),
+        ("a.web.ns.fed.svc.example.com", 1, false),
+        ("example.com", 1, false),
+    ] {
+        let query = plain(text, qtype);
+        let answered = run(quick, &snapshot, &query, client, 0).is_some();
+        assert_eq!(answered, taken, "{text} {qtype}");
+    }
+}
