@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{DomainName, Drain, Label, MinReady, Policy, WhenNoneHealthy};
+use super::{DomainName, Drain, Label, MinReady, Policy, WhenNoneHealthy, one_line};
 
 /// Why a text is no value of an option; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +16,12 @@ pub struct InvalidOption {
     fault: String,
 }
 
+/// How much is repeated of a text that is no value, letters: an annotation may have 256 KiB.
+const MOST_TOLD: usize = 200;
+
 impl InvalidOption {
     pub(super) fn new(text: &str, fault: impl Into<String>) -> Self {
-        Self { text: text.to_owned(), fault: fault.into() }
+        Self { text: one_line(text, MOST_TOLD), fault: fault.into() }
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Rules;
-use crate::model::{CheckTiming, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{
+    Check, CheckTiming, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy, one_line,
+};
 
 /// The prefix of every annotation that is read.
 const PREFIX: &str = "meridian.dev/";
@@ -20,6 +22,9 @@ const MAX_WEIGHT: u32 = 0xffff;
 
 /// The shortest interval of checks that an annotation may ask for.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much is repeated of a value that is ignored, letters: the longest has 256 KiB.
+const MOST_TOLD: usize = 200;
 
 /// Annotations of one object, with the reasons for those that are not in force.
 pub(super) struct Annotations<'a> {
@@ -90,7 +95,8 @@ impl<'a> Annotations<'a> {
         let text = self.text(name)?;
         read(text)
             .map_err(|why| {
-                let reason = format!("annotation {PREFIX}{name} '{text}' is ignored: {why}");
+                let told = one_line(text, MOST_TOLD);
+                let reason = format!("annotation {PREFIX}{name} '{told}' is ignored: {why}");
                 self.reasons.push(reason.into());
             })
             .ok()
@@ -132,6 +138,9 @@ fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
 /// Who may annotate a Service may have its load balancer checked, not any host that only Meridian
 /// can reach, nor more often than a second: that is for the configuration to allow.
 fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
+    if text.len() > Check::LONGEST_TEXT {
+        return Err(format!("it is longer than {} octets", Check::LONGEST_TEXT));
+    }
     let choice = parsed(text)?;
     if let ServiceCheck::By(check) = &choice {
         if let Some(address) = check.address {

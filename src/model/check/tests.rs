@@ -140,9 +140,17 @@ fn what_is_refused_says_why() {
             Err(error) => assert!(error.to_string().contains(why), "{text:?}: {error}"),
         }
     }
-    let long = format!("http:80/{}", "a".repeat(1000));
-    let error = long.parse::<Check>().expect_err("too long").to_string();
-    assert!(error.contains("longer than 1000 octets") && error.len() < 100, "{error}");
+}
+
+/// What may be written anywhere is read again from what `Display` makes of it.
+#[test]
+fn a_text_that_grows_is_read_again() {
+    let text = format!(r#"http:80 status=2xx contains="'{}""#, r"\d".repeat(480));
+    assert!(text.len() <= Check::LONGEST_TEXT);
+    let check = parse(&text);
+    let written = check.to_string();
+    assert!(written.len() > Check::LONGEST_TEXT, "{} octets", written.len());
+    assert_eq!(parse(&written), check);
 }
 
 #[test]
