@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::model::{CheckKind, Member, Shard};
+use crate::model::{CheckKind, Member, Shard, one_line};
 use deadline::{Deadline, Fault};
 pub use settings::{Settings, Timing};
 
@@ -52,11 +52,19 @@ pub struct Report {
 pub enum Probed {
     /// A good answer.
     Passed,
-    /// None, or another one; and why, for people.
+    /// None, or another one; and why, for people, in a line of some 200 letters at most.
     Failed(Arc<str>),
     /// Nothing, by a fault of ours: no free socket, no route, no trusted authority. It says
     /// nothing of the target.
     Unable(Arc<str>),
+}
+
+/// How much is told of a failure, letters. Targets have a say in it: by the message of a gRPC
+/// status, by the names in a certificate. It goes into ballots, logs and Events.
+const MOST_TOLD: usize = 200;
+
+fn told(why: &str) -> Arc<str> {
+    one_line(why, MOST_TOLD).into()
 }
 
 /// The targets of a shard of the cluster `member`: each of its addresses, or the one that its
@@ -103,8 +111,8 @@ impl Prober {
         let _permit = self.permits.acquire().await.ok();
         match self.ask(target).await {
             Ok(load) => Report { outcome: Probed::Passed, load },
-            Err(Fault::Target(why)) => Report { outcome: Probed::Failed(why.into()), load: None },
-            Err(Fault::Ours(why)) => Report { outcome: Probed::Unable(why.into()), load: None },
+            Err(Fault::Target(why)) => Report { outcome: Probed::Failed(told(&why)), load: None },
+            Err(Fault::Ours(why)) => Report { outcome: Probed::Unable(told(&why)), load: None },
         }
     }
 

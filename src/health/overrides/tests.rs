@@ -74,6 +74,17 @@ fn every_fault_is_told_with_its_place() {
         assert_eq!(faults[0].line, 2, "{faults:?}");
     }
     assert!(parse("- {cluster: a, state: up, author: a, reason: b}").is_err(), "without an end");
+    let with = |reason: &str| {
+        let entry =
+            format!("- {{cluster: a, state: up, author: a, reason: \"{reason}\", until: never}}");
+        parse(&entry).map_err(|faults| faults[0].reason.clone())
+    };
+    assert_eq!(
+        with("a\\nb").expect_err("two lines"),
+        "'reason' holds a control character: write it in one line"
+    );
+    assert_eq!(with(&"b".repeat(257)).expect_err("too long"), "'reason' is longer than 256 octets");
+    assert!(with(&"b".repeat(256)).is_ok());
 }
 
 #[test]
