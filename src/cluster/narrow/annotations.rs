@@ -23,6 +23,10 @@ const MAX_WEIGHT: u32 = 0xffff;
 /// The shortest interval of checks that an annotation may ask for.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The longest time-out that an annotation may ask for: a check that waits holds a place that the
+/// checks of all others have in common.
+const MOST_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How much is repeated of a value that is ignored, letters: the longest has 256 KiB.
 const MOST_TOLD: usize = 200;
 
@@ -136,7 +140,7 @@ fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
 }
 
 /// Who may annotate a Service may have its load balancer checked, not any host that only Meridian
-/// can reach, nor more often than a second: that is for the configuration to allow.
+/// can reach, nor more often than a second or for longer than some: that is for the configuration to allow.
 fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
     if text.len() > Check::LONGEST_TEXT {
         return Err(format!("it is longer than {} octets", Check::LONGEST_TEXT));
@@ -146,7 +150,10 @@ fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
         if let Some(address) = check.address {
             rules.publishable(address).map_err(|fault| format!("address: {address} {fault}"))?;
         }
-        let CheckTiming { interval, .. } = check.timing;
+        let CheckTiming { interval, timeout, .. } = check.timing;
+        if timeout.is_some_and(|timeout| timeout > MOST_TIMEOUT) {
+            return Err(format!("timeout: it is longer than {MOST_TIMEOUT:?}"));
+        }
         if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
             return Err(format!("interval: it is shorter than {LEAST_INTERVAL:?}"));
         }

@@ -243,6 +243,8 @@ fn checks_stay_within_what_is_published() {
     assert!(reason("tcp:80 address=127.0.0.1").contains("is a loopback address"));
     assert!(reason("tcp:80 address=169.254.169.254").contains("is a link-local address"));
     assert!(reason("tcp interval=999ms").contains("shorter than 1s"));
+    assert_eq!(reason("tcp timeout=10s"), "");
+    assert!(reason("tcp timeout=10001ms").contains("timeout: it is longer than 10s"));
     let long = reason(&format!("http:80/{}", "a".repeat(1000)));
     assert!(long.contains("longer than 1000 octets") && long.len() < 400, "{long}");
 }

@@ -59,6 +59,10 @@ pub enum Probed {
     Unable(Arc<str>),
 }
 
+/// As many addresses of a shard are checked: load balancers have a few, and all shards have the
+/// checks at a time in common. A shard fails where all that are checked do.
+pub const MOST_TARGETS: usize = 16;
+
 /// How much is told of a failure, letters. Targets have a say in it: by the message of a gRPC
 /// status, by the names in a certificate. It goes into ballots, logs and Events.
 const MOST_TOLD: usize = 200;
@@ -68,8 +72,9 @@ fn told(why: &str) -> Arc<str> {
 }
 
 /// The targets of a shard of the cluster `member`: each of its addresses, or the one that its
-/// check names. None where it is not checked by its own or its cluster's wish, or has no port to
-/// check. Whether the shard is served does not matter here.
+/// check names; the first [`MOST_TARGETS`] in the order of addresses. None where it is not checked
+/// by its own or its cluster's wish, or has no port to check. Whether the shard is served does not
+/// matter here.
 #[must_use]
 pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Target> {
     let Some((check, timing)) = settings.check_of(shard, member) else { return Vec::new() };
@@ -84,7 +89,7 @@ pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Targe
     let addresses = check.address.as_ref().map_or(&*shard.addresses, std::slice::from_ref);
     let target =
         |ip| Target { kind: check.kind.clone(), address: SocketAddr::new(ip, port), timing };
-    addresses.iter().copied().map(target).collect()
+    addresses.iter().copied().take(MOST_TARGETS).map(target).collect()
 }
 
 /// Performs checks, a bounded number at a time.
