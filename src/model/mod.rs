@@ -27,7 +27,7 @@ pub use force::{Force, Forced, Until};
 pub use label::{InvalidLabel, Label};
 pub use line::one_line;
 pub use name::{DomainName, InvalidName, labels};
-pub use options::{InvalidOption, unusable_address};
+pub use options::{InvalidOption, is_metadata_service, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
     Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceKey,

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Rules;
 use crate::model::{
-    Check, CheckTiming, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy, one_line,
+    Check, CheckKind, CheckTiming, HttpMethod, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy,
+    one_line,
 };
 
 /// The prefix of every annotation that is read.
@@ -51,8 +53,9 @@ impl<'a> Annotations<'a> {
         self.values?.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value.trim())
     }
 
-    /// Everything that changes how the service is answered; `None` where nothing does.
-    pub(super) fn options(&mut self, rules: &Rules) -> Option<Box<ServiceOptions>> {
+    /// Everything that changes how the service is answered, which has the addresses `own`; `None`
+    /// where nothing does.
+    pub(super) fn options(&mut self, rules: &Rules, own: &[IpAddr]) -> Option<Box<ServiceOptions>> {
         let options = ServiceOptions {
             ttl: self.read("ttl", ttl),
             policy: self.read("policy", parsed),
@@ -69,7 +72,7 @@ impl<'a> Annotations<'a> {
             drain: self.read("drain", parsed).unwrap_or_default(),
             load: self.read("load", load),
             force: self.read("override", parsed).map(Arc::new),
-            check: self.read("check", |text| check(text, rules)),
+            check: self.read("check", |text| check(text, rules, own)),
         };
         (options != ServiceOptions::default()).then(|| Box::new(options))
     }
@@ -140,15 +143,24 @@ fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
 }
 
 /// Who may annotate a Service may have its load balancer checked, not any host that only Meridian
-/// can reach, nor more often than a second or for longer than some: that is for the configuration to allow.
-fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
+/// can reach, nor more often than each second, for long, or in a way that may change something: that
+/// is for the configuration to ask for.
+fn check(text: &str, rules: &Rules, own: &[IpAddr]) -> Result<ServiceCheck, String> {
     if text.len() > Check::LONGEST_TEXT {
         return Err(format!("it is longer than {} octets", Check::LONGEST_TEXT));
     }
     let choice = parsed(text)?;
     if let ServiceCheck::By(check) = &choice {
-        if let Some(address) = check.address {
-            rules.publishable(address).map_err(|fault| format!("address: {address} {fault}"))?;
+        if let Some(address) = check.address
+            && !own.contains(&address)
+            && !rules.allows(address)
+        {
+            return Err(format!(
+                "address: {address} is none of the Service's own, and not in federation.allowNets"
+            ));
+        }
+        if matches!(&*check.kind, CheckKind::Http(http) if http.method == HttpMethod::Post) {
+            return Err("method: POST may change what it asks; write GET, HEAD or OPTIONS".into());
         }
         let CheckTiming { interval, timeout, .. } = check.timing;
         if timeout.is_some_and(|timeout| timeout > MOST_TIMEOUT) {

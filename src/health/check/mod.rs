@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::model::{CheckKind, Member, Shard, one_line};
+use crate::model::{CheckKind, Member, Shard, is_metadata_service, one_line};
 use deadline::{Deadline, Fault};
 pub use settings::{Settings, Timing};
 
@@ -73,8 +73,8 @@ fn told(why: &str) -> Arc<str> {
 
 /// The targets of a shard of the cluster `member`: each of its addresses, or the one that its
 /// check names; the first [`MOST_TARGETS`] in the order of addresses. None where it is not checked
-/// by its own or its cluster's wish, or has no port to check. Whether the shard is served does not
-/// matter here.
+/// by its own or its cluster's wish, has no port to check, or only addresses of metadata services.
+/// Whether the shard is served does not matter here.
 #[must_use]
 pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Target> {
     let Some((check, timing)) = settings.check_of(shard, member) else { return Vec::new() };
@@ -89,7 +89,9 @@ pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Targe
     let addresses = check.address.as_ref().map_or(&*shard.addresses, std::slice::from_ref);
     let target =
         |ip| Target { kind: check.kind.clone(), address: SocketAddr::new(ip, port), timing };
-    addresses.iter().copied().take(MOST_TARGETS).map(target).collect()
+    // Also where `allowNets` lets such an address be published.
+    let asked = addresses.iter().copied().filter(|address| !is_metadata_service(*address));
+    asked.take(MOST_TARGETS).map(target).collect()
 }
 
 /// Performs checks, a bounded number at a time.

@@ -61,6 +61,16 @@ fn the_first_addresses_are_checked() {
     assert_eq!((&*found[0], &*found[15]), ("192.0.2.1:80", "192.0.2.16:80"));
 }
 
+/// They hand out the credentials of the machine that asks.
+#[test]
+fn metadata_services_are_not_checked() {
+    let (settings, member) = (Settings::default(), member(ClusterChecks::default()));
+    let texts = ["168.63.129.16", "169.254.169.254", "192.0.2.1", "fd00:ec2::254"];
+    let addresses = texts.map(|text| text.parse::<IpAddr>().unwrap()).into();
+    let shard = Shard { addresses, ..shard(Some(80), None) };
+    assert_eq!(told(&targets(&shard, &settings, &member)), ["192.0.2.1:80"]);
+}
+
 /// The Service decides before its cluster, the cluster before the federation.
 #[test]
 fn the_narrower_place_decides() {
