@@ -262,6 +262,19 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
     assert_eq!(rules(&skeleton("helm/meridian/templates/ballots.yaml")[0]), ballots);
 }
 
+/// Ballots are looked for in the namespace that the configuration says, and the chart may be
+/// installed in any.
+#[test]
+fn the_chart_says_its_namespace() {
+    let template = text("helm/meridian/templates/configmap.yaml");
+    assert!(template.contains(r#"set $config.home "namespace" .Release.Namespace"#));
+    assert!(template.contains("if not $config.home.namespace"), "what is given stays");
+    assert!(template.contains("{{- toYaml $config |") && template.contains("deepCopy"));
+    // The manifests are for the namespace that is the default.
+    let kustomization = manifest("kustomize/home/kustomization.yaml");
+    assert_eq!(kustomization["namespace"], "meridian");
+}
+
 /// The Secret that people fill in says what the code reads.
 #[test]
 fn the_template_of_a_registration_is_one() {
