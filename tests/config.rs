@@ -277,6 +277,9 @@ health:
     let as_text = format!("health: {{checks: {{check: '{written}'}}}}");
     let as_text = parse(&minimal("", &as_text)).expect("valid").health.checks.check;
     assert_eq!(as_text, checks.check);
+    let long = format!("health: {{checks: {{check: 'http:80/{}'}}}}", "a".repeat(1000));
+    let told = mistakes(&minimal("", &long));
+    assert_eq!(told, ["health.checks.check: is longer than 1000 octets"]);
 }
 
 #[test]

@@ -234,14 +234,13 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
     assert_eq!(member, BTreeSet::from(expected));
     let expected = [
         format!("/secrets: {read}"),
-        format!("/configmaps: {read}"),
-        "/configmaps: create patch".to_owned(),
-        "events.k8s.io/events: create patch".to_owned(),
+        "/configmaps: list watch create patch".to_owned(),
+        "events.k8s.io/events: create".to_owned(),
     ];
     assert_eq!(home, BTreeSet::from(expected));
     // Of the votes of others a member's account reads what is in their namespace.
     let ballots = rules(&manifests("kustomize/member/ballots.yaml")[0]);
-    assert_eq!(ballots, BTreeSet::from([format!("/configmaps: {read}")]));
+    assert_eq!(ballots, BTreeSet::from(["/configmaps: list watch".to_owned()]));
 
     // What is watched, by the resources that the source tells apart.
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cluster/kube/observe.rs");
@@ -252,7 +251,8 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
     let watched: BTreeSet<String> = code.lines().filter_map(arm).collect();
     let allowed = member.iter().chain(&home).filter_map(|rule| {
         let (resource, verbs) = rule.split_once(": ")?;
-        (verbs == read).then(|| resource.rsplit_once('/').expect("with a group").1.to_owned())
+        let kind = resource.rsplit_once('/').map_or(resource, |(_, kind)| kind);
+        verbs.contains("list watch").then(|| kind.to_owned())
     });
     assert_eq!(allowed.collect::<BTreeSet<_>>(), watched, "roles (left) and src/cluster/kube");
 
@@ -260,6 +260,19 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
     assert_eq!(rules(&skeleton("helm/meridian/templates/clusterrole.yaml")[0]), member);
     assert_eq!(rules(&skeleton("helm/meridian/templates/role.yaml")[0]), home);
     assert_eq!(rules(&skeleton("helm/meridian/templates/ballots.yaml")[0]), ballots);
+}
+
+/// Ballots are looked for in the namespace that the configuration says, and the chart may be
+/// installed in any.
+#[test]
+fn the_chart_says_its_namespace() {
+    let template = text("helm/meridian/templates/configmap.yaml");
+    assert!(template.contains(r#"set $config.home "namespace" .Release.Namespace"#));
+    assert!(template.contains("if not $config.home.namespace"), "what is given stays");
+    assert!(template.contains("{{- toYaml $config |") && template.contains("deepCopy"));
+    // The manifests are for the namespace that is the default.
+    let kustomization = manifest("kustomize/home/kustomization.yaml");
+    assert_eq!(kustomization["namespace"], "meridian");
 }
 
 /// The Secret that people fill in says what the code reads.

@@ -113,7 +113,7 @@ fn changes_of_shards_are_events_and_lines() {
     assert!(event["eventTime"].is_string() && event["action"].is_string(), "{event}");
     let line = "shard changed its state service=default/web cluster=one from=\"served\" \
                 to=\"not_ready\" reason=0 of 1 needed endpoints ready";
-    assert!(server.log().contains(line), "{}", server.log());
+    eventually(&server, "a line of it", || server.log().contains(line));
     one.put("endpointslices", slice("web", federated()));
     eventually(&server, "an Event that it is back", || {
         !events(&home, "ShardServed", "from not_ready to served: is healthy").is_empty()

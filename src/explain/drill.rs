@@ -227,7 +227,8 @@ impl Tally {
                     moves.entry((from, to)).or_default()[index] += weight * part;
                 };
                 if *choice == Choice::Place {
-                    for (share, size) in census.iter().zip(&sizes) {
+                    // In a family whose addresses are all reserved nobody goes anywhere.
+                    for (share, size) in census.iter().zip(&sizes).filter(|_| total > 0.0) {
                         choice.moves(Some(share.order), sets, size / total, &mut add);
                     }
                 } else {

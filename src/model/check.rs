@@ -37,6 +37,10 @@ pub struct Check {
 }
 
 impl Check {
+    /// The longest text of a check that an annotation or the configuration may hold, octets: far
+    /// more than one needs. What `Display` makes of it can be longer.
+    pub const LONGEST_TEXT: usize = 1000;
+
     /// A TCP connection to the shard's first TCP port, by the timing of the federation.
     #[must_use]
     pub fn tcp() -> Self {

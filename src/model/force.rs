@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::InvalidOption;
+use super::line::is_control;
 
 /// What an operator forces a shard or a cluster to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -104,6 +105,26 @@ pub struct Force {
 }
 
 impl Force {
+    /// The longest author and the longest reason, octets: they are shown wherever the effect is.
+    pub const LONGEST_WORD: usize = 256;
+
+    /// An author or a reason as `text` has it.
+    ///
+    /// # Errors
+    /// What is wrong with it: it is empty, too long, or no single line.
+    pub fn word(text: &str) -> Result<Box<str>, String> {
+        match text.trim() {
+            "" => Err("is empty: say who and why".into()),
+            word if word.len() > Self::LONGEST_WORD => {
+                Err(format!("is longer than {} octets", Self::LONGEST_WORD))
+            }
+            word if word.contains(is_control) => {
+                Err("holds a control character: write it in one line".into())
+            }
+            word => Ok(word.into()),
+        }
+    }
+
     /// Whether it counts at `now`, Unix time in seconds.
     #[must_use]
     pub fn in_force(&self, now: u64) -> bool {
@@ -161,14 +182,18 @@ impl FromStr for Force {
             }
         }
         let told = |value: Option<&str>, key| match value {
-            Some(value) if !value.is_empty() => Ok(Box::from(value)),
+            Some(value) if !value.is_empty() => Ok(value.to_owned()),
             _ => Err(InvalidOption::new(text, format!("lacks '{key}': {FORM}"))),
         };
-        let until: Box<str> = told(until, "until")?;
+        let word = |value, key| {
+            Self::word(&told(value, key)?)
+                .map_err(|fault| InvalidOption::new(text, format!("is refused: '{key}' {fault}")))
+        };
+        let until = told(until, "until")?;
         Ok(Self {
             to,
-            author: told(author, "by")?,
-            reason: told(reason, "reason")?,
+            author: word(author, "by")?,
+            reason: word(reason, "reason")?,
             until: until.parse()?,
         })
     }
@@ -232,6 +257,24 @@ mod tests {
         ] {
             assert!(bad.parse::<Force>().is_err(), "{bad:?} must be refused");
         }
+    }
+
+    #[test]
+    fn what_is_shown_is_a_line() {
+        let with =
+            |reason: &str| format!("down; by=a; reason={reason}; until=never").parse::<Force>();
+        for (reason, why) in [
+            ("a\nmeridian: all is well", "'reason' holds a control character"),
+            ("a\u{1b}[2J", "'reason' holds a control character"),
+            ("a\u{2028}b", "'reason' holds a control character"),
+            (&*"b".repeat(257), "'reason' is longer than 256 octets"),
+        ] {
+            let error = with(reason).expect_err(reason).to_string();
+            assert!(error.contains(why) && !error.contains('\n'), "{error}");
+            assert!(error.len() < 400, "{error}");
+        }
+        assert!(with(&"b".repeat(256)).is_ok());
+        assert!("down; by=a\tb; reason=c; until=never".parse::<Force>().is_err());
     }
 
     #[test]

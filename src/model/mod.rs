@@ -10,6 +10,7 @@ mod check;
 mod cluster;
 mod force;
 mod label;
+mod line;
 mod name;
 mod options;
 mod set;
@@ -24,8 +25,9 @@ pub use check::{
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
 pub use force::{Force, Forced, Until};
 pub use label::{InvalidLabel, Label};
+pub use line::one_line;
 pub use name::{DomainName, InvalidName, labels};
-pub use options::{InvalidOption, unusable_address};
+pub use options::{InvalidOption, is_metadata_service, unusable_address};
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
     Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceKey,

@@ -1,12 +1,12 @@
 //! Text forms of the options that the configuration and Service annotations share.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{DomainName, Drain, Label, MinReady, Policy, WhenNoneHealthy};
+use super::{DomainName, Drain, Label, MinReady, Policy, WhenNoneHealthy, one_line};
 
 /// Why a text is no value of an option; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +16,12 @@ pub struct InvalidOption {
     fault: String,
 }
 
+/// How much is repeated of a text that is no value, letters: an annotation may have 256 KiB.
+const MOST_TOLD: usize = 200;
+
 impl InvalidOption {
     pub(super) fn new(text: &str, fault: impl Into<String>) -> Self {
-        Self { text: text.to_owned(), fault: fault.into() }
+        Self { text: one_line(text, MOST_TOLD), fault: fault.into() }
     }
 }
 
@@ -199,6 +202,25 @@ pub fn unusable_address(address: IpAddr) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// Where clouds tell a machine who it is and hand it credentials, whoever asks: AWS, Google, Azure
+/// and most others at 169.254.169.254, AWS for containers at 169.254.170.2, AWS and Google over
+/// IPv6, Azure's platform, Alibaba.
+const METADATA: [IpAddr; 6] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+];
+
+/// Whether the metadata service of a cloud answers at `address`: no check goes there, as it would
+/// ask on behalf of our own machine.
+#[must_use]
+pub fn is_metadata_service(address: IpAddr) -> bool {
+    METADATA.contains(&address.to_canonical())
 }
 
 #[cfg(test)]

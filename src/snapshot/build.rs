@@ -111,13 +111,22 @@ struct Changes<'a> {
     /// Overrides of shards that came, went or changed.
     rules: Vec<&'a Rule>,
     other_up: bool,
+    /// Clusters that the overrides file began or ceased to take out: there an annotation's `up`
+    /// ceases or begins to count.
+    other_out: ClusterSet,
 }
 
 impl<'a> Changes<'a> {
     fn between(previous: &'a Snapshot, inputs: &'a Inputs, up: &ClusterSet) -> Self {
         let (old, new) = (&previous.inputs.overrides, &inputs.overrides);
         let rules = if Arc::ptr_eq(old, new) { Vec::new() } else { old.changed(new) };
-        Self { previous, inputs, rules, other_up: previous.up != *up }
+        let members = inputs.federation.members.iter().enumerate();
+        let other_out = members.filter(|(_, member)| {
+            let out = |inputs: &Inputs| inputs.overrides.takes_out(&member.name, inputs.now);
+            out(&previous.inputs) != out(inputs)
+        });
+        let other_out = other_out.map(|(index, _)| ClusterId::new(index)).collect();
+        Self { previous, inputs, rules, other_up: previous.up != *up, other_out }
     }
 
     /// Whether a bucket is to be built anew.
@@ -127,6 +136,7 @@ impl<'a> Changes<'a> {
             || deadlines.get(&index).is_some_and(|deadline| *deadline <= self.inputs.now)
             || (self.other_up && exceptional.contains(&index))
             || (!self.rules.is_empty() && self.ruled(index))
+            || (!self.other_out.is_empty() && self.lifted(index))
     }
 
     /// Whether an override that changed is about a service in a bucket.
@@ -134,6 +144,16 @@ impl<'a> Changes<'a> {
         // Had its shards changed, it would be built anew for that.
         let mut shards = self.inputs.shards(index);
         shards.any(|(_, entry)| self.rules.iter().any(|rule| rule.is_about(&entry.key)))
+    }
+
+    /// Whether an annotation speaks for a shard of a bucket in a cluster that the file took out, or
+    /// takes out no more.
+    fn lifted(&self, index: usize) -> bool {
+        let mut shards = self.inputs.shards(index);
+        shards.any(|(id, entry)| {
+            self.other_out.contains(id)
+                && entry.shard.options.as_deref().is_some_and(|options| options.force.is_some())
+        })
     }
 }
 

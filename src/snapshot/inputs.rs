@@ -97,12 +97,11 @@ impl Inputs {
     pub fn evidence<'a>(&'a self, id: ClusterId, entry: &'a ShardEntry) -> Evidence<'a> {
         let cluster = &self.federation.members[id.index()].name;
         let own = entry.shard.options.as_deref().and_then(|options| options.force.as_ref());
-        let own = || own.filter(|force| force.in_force(self.now));
         Evidence {
             shard: &entry.shard,
             opinion: self.opinions.get(&entry.key, cluster),
             phase: self.phases.shards.get(&entry.key, cluster),
-            force: self.overrides.of_shard(&entry.key, cluster, self.now).or_else(own),
+            force: self.overrides.in_force(&entry.key, cluster, own, self.now),
         }
     }
 

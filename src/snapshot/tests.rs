@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::testing::{Fixture, label, name};
 use super::*;
+use crate::health::ClusterState;
+use crate::health::overrides::{self, Overrides};
 use crate::model::{BUCKETS, ServiceOptions};
 use crate::zone::StaticRecord;
 
@@ -210,4 +212,28 @@ fn what_time_alone_changes_has_a_deadline() {
     let back = build(Some(&late), Inputs { now: 550, ..first.inputs.clone() });
     assert_eq!((back.deadline(), back.tallies[0].forced_out), (Some(600), 1));
     assert_eq!(back.digest, first.digest);
+}
+
+/// Whatever the order: the bucket is built anew although its shards are as before, and although the
+/// cluster was out already.
+#[test]
+fn an_annotation_does_not_lift_what_the_file_takes_out() {
+    let force = "up; by=alice; reason=a test; until=never".parse().expect("valid");
+    let options = ServiceOptions { force: Some(Arc::new(force)), ..Default::default() };
+    for state in [ClusterState::Up, ClusterState::Down] {
+        let mut fixture = one_cluster().shard(0, "ns/lifted", &["192.0.2.9"], 1, options.clone());
+        fixture.states[0] = state;
+        let first = fixture.build();
+        let name = first.inputs.federation.members[0].name.clone();
+        let rule =
+            format!("[{{cluster: {name}, state: down, author: a, reason: b, until: never}}]");
+        let rules = overrides::parse(&rule).expect("valid");
+        let served = |snapshot: &Snapshot| snapshot.tallies[0].forced_up;
+        assert_eq!(served(&first), 1);
+        let file = Arc::new(Overrides { rules, fault: None });
+        let out = build(Some(&first), Inputs { overrides: file, ..first.inputs.clone() });
+        assert_eq!(served(&out), 0);
+        let lifted = Inputs { overrides: Default::default(), ..out.inputs.clone() };
+        assert_eq!(served(&build(Some(&out), lifted)), 1);
+    }
 }

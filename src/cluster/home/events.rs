@@ -123,20 +123,46 @@ impl Outbox {
     }
 }
 
+/// How many Events may be written: [`AT_ONCE`] at once, and one more each [`PACE`].
+struct Allowance {
+    spare: u32,
+    /// Up to when those that came by have been counted.
+    counted: Instant,
+}
+
+impl Allowance {
+    fn full(now: Instant) -> Self {
+        Self { spare: AT_ONCE, counted: now }
+    }
+
+    /// Takes one at `now`; returns for how long it has to wait.
+    fn take(&mut self, now: Instant) -> Duration {
+        let fresh = now.saturating_duration_since(self.counted).as_secs() / PACE.as_secs();
+        let fresh = u32::try_from(fresh).unwrap_or(u32::MAX);
+        self.counted += PACE.saturating_mul(fresh);
+        self.spare = self.spare.saturating_add(fresh).min(AT_ONCE);
+        match self.spare.checked_sub(1) {
+            Some(left) => {
+                self.spare = left;
+                Duration::ZERO
+            }
+            None => {
+                // The next one that comes is this one's, and counts for no other.
+                self.counted += PACE;
+                self.counted.saturating_duration_since(now)
+            }
+        }
+    }
+}
+
 impl Poster {
     /// Writes by `client` for ever; tells `renew` where its credentials are refused.
     pub(super) async fn run(self, client: Client, renew: Arc<Notify>) {
         let mut notices = self.notices.lock().await;
         let mut failing = false;
-        let (mut spare, mut refilled) = (AT_ONCE, Instant::now());
+        let mut allowance = Allowance::full(Instant::now());
         while let Some(notice) = notices.recv().await {
-            let fresh = refilled.elapsed().as_secs() / PACE.as_secs();
-            refilled += PACE * u32::try_from(fresh).unwrap_or(u32::MAX);
-            spare = spare.saturating_add(u32::try_from(fresh).unwrap_or(u32::MAX)).min(AT_ONCE);
-            match spare.checked_sub(1) {
-                Some(left) => spare = left,
-                None => sleep(PACE).await,
-            }
+            sleep(allowance.take(Instant::now())).await;
             let event = self.event(&notice, client.default_namespace());
             match write(&client, &event).await {
                 Ok(()) => {
@@ -225,6 +251,24 @@ fn namespace(name: &str) -> ObjectReference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Always more than may be written wait.
+    #[test]
+    fn a_flood_is_written_at_the_pace() {
+        let start = Instant::now();
+        let mut allowance = Allowance::full(start);
+        let mut now = start;
+        let mut next = |now: &mut Instant| {
+            *now += allowance.take(*now);
+            (*now - start).as_secs()
+        };
+        let written: Vec<u64> = (0..160).map(|_| next(&mut now)).collect();
+        assert!(written[..100].iter().all(|at| *at == 0), "at once");
+        assert_eq!(written[100..], (1..=60).collect::<Vec<_>>(), "one a second");
+        now += Duration::from_secs(10_000);
+        let later: Vec<u64> = (0..101).map(|_| next(&mut now)).collect();
+        assert_eq!((later[99], later[100]), (10_060, 10_061), "no more than that is saved up");
+    }
 
     #[test]
     fn notes_are_cut_where_a_letter_ends() {

@@ -4,6 +4,7 @@
 //! and the views in postcard, with the clusters that a home cluster had registered, without their
 //! credentials. *Guarantees*: the file is replaced whole or not at all; what is read
 //! is what was written, valid by the types it is made of, and published by the present rules; a
+//! shard or a cluster that holds what cannot be is left out and told of, and takes no other down; a
 //! file that is none is set aside and told of, and never stops the start. *Does not*: decide when
 //! to write, or what a view that was read is worth.
 //!
@@ -24,7 +25,7 @@ use tracing::{error, info, warn};
 use super::narrow::Rules;
 use super::{Settings, Source};
 use crate::model::{ClusterView, DomainName, Label, Member};
-use record::Federation;
+use record::{Cluster, Federation, Skipped};
 
 /// A view of a cluster with where it came from.
 #[derive(Clone, Debug)]
@@ -116,8 +117,6 @@ enum Unusable {
     Checksum,
     #[error("its content cannot be decoded: {0}")]
     Decode(#[from] postcard::Error),
-    #[error("it holds what cannot be: {0}")]
-    Invalid(#[from] record::Invalid),
 }
 
 /// Puts `state` in the place of what the file at `path` holds. Blocks on the file system.
@@ -188,7 +187,10 @@ fn read(path: &Path, wanted: &Wanted<'_>) -> Result<LastGood, Unusable> {
     let content = content(path)?;
     let federation: Federation<'_> = postcard::from_bytes(&content)?;
     let registry = match &wanted.home {
-        Some(home) => federation.registry(home)?,
+        Some(home) => federation.registry(home).unwrap_or_else(|fault| {
+            warn!(%home, %fault, "which clusters were registered cannot be used; it is waited for");
+            None
+        }),
         None => None,
     };
     let registered: Vec<Settings> = registry
@@ -204,11 +206,33 @@ fn read(path: &Path, wanted: &Wanted<'_>) -> Result<LastGood, Unusable> {
         let rules = Rules::new(settings.export, settings.allow_nets.clone(), wanted.apex.clone())
             .limited_to(settings.namespaces.clone(), settings.addresses);
         if let Some(cluster) = federation.find(name.as_str(), &source) {
-            let view = Arc::new(cluster.view(&rules)?);
-            views.push(KnownView { name: name.clone(), source, view });
+            views.extend(known(name, source, cluster, &rules));
         }
     }
     Ok(LastGood { views, registry: registry.map(Arc::new) })
+}
+
+/// What can be used of the view of one cluster; what cannot takes no other down.
+fn known(name: &Label, source: String, cluster: &Cluster<'_>, rules: &Rules) -> Option<KnownView> {
+    match cluster.view(rules) {
+        Ok((view, skipped)) => {
+            if let Some(Skipped { count, first, fault }) = skipped {
+                warn!(
+                    cluster = %name, count, first, %fault,
+                    "some of the services last known of a cluster cannot be used; its source is \
+                     waited for"
+                );
+            }
+            Some(KnownView { name: name.clone(), source, view: Arc::new(view) })
+        }
+        Err(fault) => {
+            warn!(
+                cluster = %name, %fault,
+                "what was last known of a cluster cannot be used; its source is waited for"
+            );
+            None
+        }
+    }
 }
 
 /// What follows the header of a file that is whole.

@@ -144,7 +144,7 @@ impl<'a> Federation<'a> {
         Self { registered, clusters: state.views.iter().map(Cluster::of).collect() }
     }
 
-    /// What `home` registers, where that is known.
+    /// What `home` registers, where that is known and each of it can be.
     pub(super) fn registry(&self, home: &str) -> Result<Option<Registry>, Invalid> {
         let Some(registered) = self.registered.as_ref().filter(|r| r.home == home) else {
             return Ok(None);
@@ -262,41 +262,70 @@ impl Registration<'_> {
     }
 }
 
-impl Cluster<'_> {
-    /// The view, with what may still be published by `rules`.
-    pub(super) fn view(&self, rules: &Rules) -> Result<ClusterView, Invalid> {
+/// Shards that are left out, as they hold what cannot be.
+pub(super) struct Skipped {
+    pub(super) count: usize,
+    /// Namespace and name of the first.
+    pub(super) first: String,
+    /// What is wrong with it.
+    pub(super) fault: Invalid,
+}
+
+impl<'a> Cluster<'a> {
+    /// The view, with what may still be published by `rules`; without the shards that hold what
+    /// cannot be, for which it is said to be partial.
+    pub(super) fn view(&self, rules: &Rules) -> Result<(ClusterView, Option<Skipped>), Invalid> {
         let label = |text: &str| Label::parse(text);
         let topologies = self.topologies.iter().map(|(region, zone)| {
             Ok(Topology { region: label(region)?, zone: zone.map(label).transpose()? })
         });
+        let topologies: Result<_, Invalid> = topologies.collect();
         let networks = self.pod_networks.iter().map(|(ip, len)| IpNet::new(*ip, *len));
+        let networks: Result<_, ipnet::PrefixLenError> = networks.collect();
         let ports: Result<Vec<Arc<[model::Port]>>, Invalid> =
             self.ports.iter().map(|list| list.iter().map(Port::read).collect()).collect();
-        let ports = ports?;
+        let (entries, skipped) = self.entries(&ports?, rules);
+        let view = ClusterView {
+            shards: Buckets::from_items(entries),
+            topologies: Arc::new(topologies?),
+            pod_networks: Arc::new(networks?),
+            partial: skipped.is_some(),
+            ..ClusterView::default()
+        };
+        Ok((view, skipped))
+    }
+
+    fn entries(
+        &self,
+        ports: &[Arc<[model::Port]>],
+        rules: &Rules,
+    ) -> (Vec<ShardEntry>, Option<Skipped>) {
         // Namespaces are few: each is read and checked once.
-        let mut namespaces: HashMap<&str, Label> = HashMap::new();
-        let admitted = self.shards.iter().filter(|shard| rules.admits(shard.namespace));
-        let entries = admitted.map(|shard| {
+        let mut namespaces: HashMap<&'a str, Label> = HashMap::new();
+        let mut read = |shard: &Shard<'a>| {
             let namespace = match namespaces.get(shard.namespace) {
                 Some(namespace) => namespace.clone(),
                 None => {
-                    let namespace = label(shard.namespace)?;
+                    let namespace = Label::parse(shard.namespace)?;
                     namespaces.insert(shard.namespace, namespace.clone());
                     namespace
                 }
             };
-            let key = ServiceKey::new(&namespace, &label(shard.name)?);
-            Ok(ShardEntry::new(key, Arc::new(shard.read(&ports, rules)?)))
-        });
-        let entries: Result<Vec<ShardEntry>, Invalid> = entries.collect();
-        let topologies: Result<_, Invalid> = topologies.collect();
-        let networks: Result<_, ipnet::PrefixLenError> = networks.collect();
-        Ok(ClusterView {
-            shards: Buckets::from_items(entries?),
-            topologies: Arc::new(topologies?),
-            pod_networks: Arc::new(networks?),
-            ..ClusterView::default()
-        })
+            let key = ServiceKey::new(&namespace, &Label::parse(shard.name)?);
+            Ok::<_, Invalid>(ShardEntry::new(key, Arc::new(shard.read(ports, rules)?)))
+        };
+        let (mut entries, mut skipped) = (Vec::new(), None::<Skipped>);
+        for shard in self.shards.iter().filter(|shard| rules.admits(shard.namespace)) {
+            match (read(shard), &mut skipped) {
+                (Ok(entry), _) => entries.push(entry),
+                (Err(_), Some(skipped)) => skipped.count += 1,
+                (Err(fault), none) => {
+                    let first = format!("{}/{}", shard.namespace, shard.name);
+                    *none = Some(Skipped { count: 1, first, fault });
+                }
+            }
+        }
+        (entries, skipped)
     }
 }
 

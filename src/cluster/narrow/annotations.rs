@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Rules;
-use crate::model::{CheckTiming, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy};
+use crate::model::{
+    Check, CheckKind, CheckTiming, HttpMethod, ServiceCheck, ServiceOptions, Ties, WhenNoneHealthy,
+    one_line,
+};
 
 /// The prefix of every annotation that is read.
 const PREFIX: &str = "meridian.dev/";
@@ -20,6 +24,13 @@ const MAX_WEIGHT: u32 = 0xffff;
 
 /// The shortest interval of checks that an annotation may ask for.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest time-out that an annotation may ask for: a check that waits holds a place that the
+/// checks of all others have in common.
+const MOST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much is repeated of a value that is ignored, letters: the longest has 256 KiB.
+const MOST_TOLD: usize = 200;
 
 /// Annotations of one object, with the reasons for those that are not in force.
 pub(super) struct Annotations<'a> {
@@ -42,8 +53,9 @@ impl<'a> Annotations<'a> {
         self.values?.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value.trim())
     }
 
-    /// Everything that changes how the service is answered; `None` where nothing does.
-    pub(super) fn options(&mut self, rules: &Rules) -> Option<Box<ServiceOptions>> {
+    /// Everything that changes how the service is answered, which has the addresses `own`; `None`
+    /// where nothing does.
+    pub(super) fn options(&mut self, rules: &Rules, own: &[IpAddr]) -> Option<Box<ServiceOptions>> {
         let options = ServiceOptions {
             ttl: self.read("ttl", ttl),
             policy: self.read("policy", parsed),
@@ -60,7 +72,7 @@ impl<'a> Annotations<'a> {
             drain: self.read("drain", parsed).unwrap_or_default(),
             load: self.read("load", load),
             force: self.read("override", parsed).map(Arc::new),
-            check: self.read("check", |text| check(text, rules)),
+            check: self.read("check", |text| check(text, rules, own)),
         };
         (options != ServiceOptions::default()).then(|| Box::new(options))
     }
@@ -90,7 +102,8 @@ impl<'a> Annotations<'a> {
         let text = self.text(name)?;
         read(text)
             .map_err(|why| {
-                let reason = format!("annotation {PREFIX}{name} '{text}' is ignored: {why}");
+                let told = one_line(text, MOST_TOLD);
+                let reason = format!("annotation {PREFIX}{name} '{told}' is ignored: {why}");
                 self.reasons.push(reason.into());
             })
             .ok()
@@ -130,14 +143,29 @@ fn fallback(text: &str, rules: &Rules) -> Result<WhenNoneHealthy, String> {
 }
 
 /// Who may annotate a Service may have its load balancer checked, not any host that only Meridian
-/// can reach, nor more often than a second: that is for the configuration to allow.
-fn check(text: &str, rules: &Rules) -> Result<ServiceCheck, String> {
+/// can reach, nor more often than each second, for long, or in a way that may change something: that
+/// is for the configuration to ask for.
+fn check(text: &str, rules: &Rules, own: &[IpAddr]) -> Result<ServiceCheck, String> {
+    if text.len() > Check::LONGEST_TEXT {
+        return Err(format!("it is longer than {} octets", Check::LONGEST_TEXT));
+    }
     let choice = parsed(text)?;
     if let ServiceCheck::By(check) = &choice {
-        if let Some(address) = check.address {
-            rules.publishable(address).map_err(|fault| format!("address: {address} {fault}"))?;
+        if let Some(address) = check.address
+            && !own.contains(&address)
+            && !rules.allows(address)
+        {
+            return Err(format!(
+                "address: {address} is none of the Service's own, and not in federation.allowNets"
+            ));
         }
-        let CheckTiming { interval, .. } = check.timing;
+        if matches!(&*check.kind, CheckKind::Http(http) if http.method == HttpMethod::Post) {
+            return Err("method: POST may change what it asks; write GET, HEAD or OPTIONS".into());
+        }
+        let CheckTiming { interval, timeout, .. } = check.timing;
+        if timeout.is_some_and(|timeout| timeout > MOST_TIMEOUT) {
+            return Err(format!("timeout: it is longer than {MOST_TIMEOUT:?}"));
+        }
         if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
             return Err(format!("interval: it is shorter than {LEAST_INTERVAL:?}"));
         }

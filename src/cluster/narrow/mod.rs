@@ -126,6 +126,11 @@ impl Rules {
         address::publishable(address, self.addresses, &self.allow_nets)
     }
 
+    /// Whether the operators let `address` be published, whatever it is.
+    fn allows(&self, address: IpAddr) -> bool {
+        self.allow_nets.iter().any(|net| net.contains(&address))
+    }
+
     /// Whether pods of the cluster itself may be told `address`: one of another kind than those
     /// that reach no further than a host or a link.
     ///

@@ -111,14 +111,16 @@ impl Rules {
         let mut addresses = Addresses::new(self, reasons);
         addresses.collect(object, &mut annotations);
         let Addresses { addresses, hostnames, refused, .. } = addresses;
+        let addresses = sorted(addresses);
+        let options = annotations.options(self, &addresses);
         let shard = Shard {
-            addresses: sorted(addresses),
+            addresses,
             hostnames: sorted(hostnames),
             ttl_cap: None,
             ports: ports(spec, reasons).into(),
             tcp_port: tcp_port(spec),
             endpoints: Default::default(),
-            options: annotations.options(self),
+            options,
             refused: refused.into(),
             internal: self.internal_addresses(spec, reasons).map(Box::new),
         };

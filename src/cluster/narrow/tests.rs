@@ -236,13 +236,24 @@ fn annotations_are_read_or_reported() {
 #[test]
 fn checks_stay_within_what_is_published() {
     let reason = |check: &str| {
-        let found = service(json!({}), Value::Null, json!({"meridian.dev/check": check}));
+        let own = json!([{"ip": "192.0.2.9"}]);
+        let found = service(json!({}), own, json!({"meridian.dev/check": check}));
         (found.reasons.first().map(ToString::to_string)).unwrap_or_default()
     };
     assert_eq!(reason("tcp:80 address=192.0.2.9"), "");
-    assert!(reason("tcp:80 address=127.0.0.1").contains("is a loopback address"));
-    assert!(reason("tcp:80 address=169.254.169.254").contains("is a link-local address"));
+    assert_eq!(reason("tcp:80 address=127.0.1.9"), "", "it is in allowNets");
+    for other in ["127.0.0.1", "192.0.2.8", "10.0.0.1"] {
+        let reason = reason(&format!("tcp:80 address={other}"));
+        assert!(reason.contains("is none of the Service's own"), "{reason}");
+    }
+    assert!(reason("tcp:80 address=169.254.169.254").contains("is the metadata service"));
+    assert_eq!(reason("http:80/ method=OPTIONS"), "");
+    assert!(reason("http:80/ method=POST").contains("method: POST may change"));
     assert!(reason("tcp interval=999ms").contains("shorter than 1s"));
+    assert_eq!(reason("tcp timeout=10s"), "");
+    assert!(reason("tcp timeout=10001ms").contains("timeout: it is longer than 10s"));
+    let long = reason(&format!("http:80/{}", "a".repeat(1000)));
+    assert!(long.contains("longer than 1000 octets") && long.len() < 400, "{long}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use tracing::error;
 
 use super::packed::Packed;
 use super::reports::Reports;
@@ -75,11 +76,18 @@ impl Exports {
             return self.end(id, reports);
         }
         let is_new = self.wanted.insert(id, name.clone()).is_none();
-        match self.offered.get(&id) {
-            Some(packed) if is_new => (Some(packed.unpack(id, &self.rules)), false),
-            Some(_) => (None, false),
-            None => (None, is_new && reports.replace(&BTreeSet::new(), &without_service(&name))),
+        if !is_new {
+            return (None, false);
         }
+        match self.offered.get(&id).map(|packed| packed.unpack(id, &self.rules)) {
+            Some(Ok(service)) => return (Some(service), false),
+            Some(Err(fault)) => {
+                error!(service = %name, %fault, "a Service is lost that was kept; change it, so that it is read again");
+                self.offered.remove(&id);
+            }
+            None => {}
+        }
+        (None, reports.replace(&BTreeSet::new(), &without_service(&name)))
     }
 
     /// Forgets an export; returns its Service as it is without, where it is known.
@@ -114,4 +122,31 @@ fn without_service(name: &str) -> BTreeSet<Report> {
     let reason = "exports nothing: this cluster has no Service of that namespace and name";
     let subject = format!("ServiceExport {name}").into();
     BTreeSet::from([Report { subject, reason: reason.into() }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Export;
+    use crate::model::DomainName;
+
+    /// It is as if there were none, until it is sent again.
+    #[test]
+    fn a_damaged_service_takes_no_other_down() {
+        let apex = DomainName::parse("example.com").unwrap();
+        let rules = Arc::new(Rules::new(Export::ServiceExport, [].into(), apex));
+        let (mut exports, mut reports) = (Exports::new(rules.clone()), Reports::default());
+        let id = rules.id("ns", "web");
+        let wish = || NarrowExport { id, name: "ns/web".into(), wish: Wish::Export };
+        exports.offered.insert(id, Packed::damaged());
+        assert_eq!(exports.export(wish(), &mut reports), (None, true));
+        assert_eq!(*reports.all(), without_service("ns/web"));
+        let service =
+            NarrowService { id, name: "ns/web".into(), export: None, reasons: Vec::new() };
+        let offer = exports.offer(service.clone(), &mut reports);
+        assert_eq!((offer.service, offer.changed), (service.clone(), true));
+        assert!(reports.all().is_empty());
+        let _ = exports.end(id, &mut reports);
+        assert_eq!(exports.export(wish(), &mut reports), (Some(service), false));
+    }
 }

@@ -10,6 +10,15 @@ use crate::model::{Label, ServiceKey};
 #[derive(Debug)]
 pub(super) struct Packed(Box<[u8]>);
 
+/// Why a Service does not come back as it was packed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Damaged {
+    #[error("it cannot be decoded: {0}")]
+    Decode(#[from] postcard::Error),
+    #[error("it holds what cannot be: {0}")]
+    Invalid(#[from] Invalid),
+}
+
 #[derive(Serialize, Deserialize)]
 struct Content<'a> {
     /// Where it is not what the key says.
@@ -47,10 +56,17 @@ impl Packed {
     }
 
     /// The Service as it was packed; `id` and `rules` are those of then.
-    pub(super) fn unpack(&self, id: ObjectId, rules: &Rules) -> NarrowService {
-        // `of` wrote both, from a Service that was valid by its types.
-        let content = postcard::from_bytes(&self.0).expect("what was packed here");
-        Self::read(content, id, rules).expect("what was packed here")
+    ///
+    /// # Errors
+    /// [`Damaged`], by a fault of ours: one Service must not end the task of its whole cluster.
+    pub(super) fn unpack(&self, id: ObjectId, rules: &Rules) -> Result<NarrowService, Damaged> {
+        Ok(Self::read(postcard::from_bytes(&self.0)?, id, rules)?)
+    }
+
+    /// One that nothing can be made of.
+    #[cfg(test)]
+    pub(super) fn damaged() -> Self {
+        Self([0xff; 20].into())
     }
 
     fn read(content: Content<'_>, id: ObjectId, rules: &Rules) -> Result<NarrowService, Invalid> {
@@ -118,14 +134,27 @@ mod tests {
                           "protocol": "UDP"}], "publishNotReadyAddresses": true});
         let options = json!({"meridian.dev/ttl": "20", "meridian.dev/policy": "nearest: 2",
                              "meridian.dev/addresses": "no address, 192.0.2.7"});
+        // Written anew it is longer than an annotation may be.
+        let check = format!(r#"http:80 contains="'{}""#, r"\d".repeat(480));
+        let checked = json!({"meridian.dev/check": check});
         let services = [
+            service(&rules, "checked", checked, plain.clone()),
             service(&rules, "web", json!({}), plain),
             service(&rules, "Not_A_Label", options, more),
             service(&rules, "elsewhere", json!({}), json!({"type": "ExternalName"})),
         ];
+        let options = &services[0].export.as_ref().unwrap().shard.options;
+        assert!(options.as_ref().unwrap().check.as_ref().unwrap().to_string().len() > 1000);
         for service in services {
-            assert_eq!(Packed::of(&service).unpack(service.id, &rules), service);
+            assert_eq!(Packed::of(&service).unpack(service.id, &rules).unwrap(), service);
         }
+    }
+
+    #[test]
+    fn what_is_damaged_is_told() {
+        let rules = rules();
+        let fault = Packed::damaged().unpack(rules.id("ns", "web"), &rules).unwrap_err();
+        assert!(matches!(fault, Damaged::Decode(_)), "{fault}");
     }
 
     /// Most Services of a cluster are such: without an address, with a port or two.

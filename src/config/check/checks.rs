@@ -137,6 +137,10 @@ impl Given<'_> {
 fn check(path: &str, raw: &Spanned<raw::Check>, notes: &mut Notes) -> Result<Arc<Check>, Refused> {
     let place = at(format!("{path}.check"), raw);
     let check = match &raw.value {
+        raw::Check::Text(text) if text.len() > Check::LONGEST_TEXT => {
+            let reason = format!("is longer than {} octets", Check::LONGEST_TEXT);
+            return Err(notes.mistake(&place, reason));
+        }
         raw::Check::Text(text) => {
             let check: Result<Check, _> = text.parse();
             check.map_err(|error| notes.mistake(&place, error.to_string()))?

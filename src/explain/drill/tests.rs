@@ -179,3 +179,20 @@ fn what_is_told_is_what_happens() {
         }
     }
 }
+
+/// Of a family that no source places and whose space is reserved, no share can be told.
+#[test]
+fn a_family_without_clients_moves_nobody() {
+    let snapshot = shards(world(), "ns/web", "all", &[(0, 1), (1, 1)]).build();
+    let out: ClusterSet = [ClusterId::new(0)].into_iter().collect();
+    let after = without(&snapshot, &out);
+    let mut tally = Tally::default();
+    let bucket = (0..BUCKETS).find(|bucket| !snapshot.zone.services().bucket(*bucket).is_empty());
+    let bucket = bucket.expect("a service");
+    let service = &snapshot.zone.services().bucket(bucket)[0].service;
+    tally.add([&snapshot, &after], service, Position { bucket, slot: 0 });
+    let mut census = snapshot.geography.compiled.census();
+    assert_eq!(tally.moves(&census, |id| id.index().to_string()).len(), 1);
+    census.iter_mut().for_each(|share| share.v4 = 0);
+    assert_eq!(tally.moves(&census, |id| id.index().to_string()), []);
+}

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::model::{CheckKind, Member, Shard};
+use crate::model::{CheckKind, Member, Shard, is_metadata_service, one_line};
 use deadline::{Deadline, Fault};
 pub use settings::{Settings, Timing};
 
@@ -52,16 +52,29 @@ pub struct Report {
 pub enum Probed {
     /// A good answer.
     Passed,
-    /// None, or another one; and why, for people.
+    /// None, or another one; and why, for people, in a line of some 200 letters at most.
     Failed(Arc<str>),
     /// Nothing, by a fault of ours: no free socket, no route, no trusted authority. It says
     /// nothing of the target.
     Unable(Arc<str>),
 }
 
+/// As many addresses of a shard are checked: load balancers have a few, and all shards have the
+/// checks at a time in common. A shard fails where all that are checked do.
+pub const MOST_TARGETS: usize = 16;
+
+/// How much is told of a failure, letters. Targets have a say in it: by the message of a gRPC
+/// status, by the names in a certificate. It goes into ballots, logs and Events.
+const MOST_TOLD: usize = 200;
+
+fn told(why: &str) -> Arc<str> {
+    one_line(why, MOST_TOLD).into()
+}
+
 /// The targets of a shard of the cluster `member`: each of its addresses, or the one that its
-/// check names. None where it is not checked by its own or its cluster's wish, or has no port to
-/// check. Whether the shard is served does not matter here.
+/// check names; the first [`MOST_TARGETS`] in the order of addresses. None where it is not checked
+/// by its own or its cluster's wish, has no port to check, or only addresses of metadata services.
+/// Whether the shard is served does not matter here.
 #[must_use]
 pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Target> {
     let Some((check, timing)) = settings.check_of(shard, member) else { return Vec::new() };
@@ -76,7 +89,9 @@ pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Targe
     let addresses = check.address.as_ref().map_or(&*shard.addresses, std::slice::from_ref);
     let target =
         |ip| Target { kind: check.kind.clone(), address: SocketAddr::new(ip, port), timing };
-    addresses.iter().copied().map(target).collect()
+    // Also where `allowNets` lets such an address be published.
+    let asked = addresses.iter().copied().filter(|address| !is_metadata_service(*address));
+    asked.take(MOST_TARGETS).map(target).collect()
 }
 
 /// Performs checks, a bounded number at a time.
@@ -103,8 +118,8 @@ impl Prober {
         let _permit = self.permits.acquire().await.ok();
         match self.ask(target).await {
             Ok(load) => Report { outcome: Probed::Passed, load },
-            Err(Fault::Target(why)) => Report { outcome: Probed::Failed(why.into()), load: None },
-            Err(Fault::Ours(why)) => Report { outcome: Probed::Unable(why.into()), load: None },
+            Err(Fault::Target(why)) => Report { outcome: Probed::Failed(told(&why)), load: None },
+            Err(Fault::Ours(why)) => Report { outcome: Probed::Unable(told(&why)), load: None },
         }
     }
 

@@ -100,7 +100,8 @@ fn explained(error: &std::io::Error) -> Fault {
                 .to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("the certificate is for another name: {why}; 'host' or 'sni' says which")
+            // The reason lists all names, and may be cut short.
+            format!("the certificate is for another name than 'host' or 'sni' says: {why}")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             format!("the certificate has expired: {why}")

@@ -142,11 +142,5 @@ fn service_pattern(text: &Text, faults: &mut Vec<Fault>) -> Option<ServicePatter
 }
 
 fn told(text: &Text, key: &str, faults: &mut Vec<Fault>) -> Option<Box<str>> {
-    match text.value.trim() {
-        "" => {
-            faults.push(fault(text, format!("'{key}' is empty: say who and why")));
-            None
-        }
-        value => Some(value.into()),
-    }
+    Force::word(&text.value).map_err(|why| faults.push(fault(text, format!("'{key}' {why}")))).ok()
 }

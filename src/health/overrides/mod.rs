@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use file::{Fault, FileError, parse};
 pub use pattern::Pattern;
 
-use crate::model::{Force, Label, Member, Report, ServiceKey};
+use crate::model::{Force, Forced, Label, Member, Report, ServiceKey};
 
 /// What one entry of the file says.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +82,29 @@ impl Overrides {
                 && rule.cluster.matches(cluster.as_str())
         };
         self.rules.iter().find(about).map(|rule| &rule.force)
+    }
+
+    /// Whether these rules take a cluster as a whole out at `now`.
+    #[must_use]
+    pub fn takes_out(&self, cluster: &Label, now: u64) -> bool {
+        self.of_cluster(cluster, now).is_some_and(|force| force.to != Forced::Up)
+    }
+
+    /// What counts at `now` for the shard of a service in a cluster, of which its own annotation
+    /// says `own`. These rules go first, also where they take the whole cluster out and the
+    /// annotation says `up`: who may annotate a Service does not undo what the operators did.
+    #[must_use]
+    pub fn in_force<'a>(
+        &'a self,
+        key: &ServiceKey,
+        cluster: &Label,
+        own: Option<&'a Arc<Force>>,
+        now: u64,
+    ) -> Option<&'a Arc<Force>> {
+        self.of_shard(key, cluster, now).or_else(|| {
+            own.filter(|own| own.in_force(now))
+                .filter(|own| own.to != Forced::Up || !self.takes_out(cluster, now))
+        })
     }
 
     /// The rules about shards that differ between two files: all that changed, came, went or moved.

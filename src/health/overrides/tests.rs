@@ -32,6 +32,7 @@ fn forced(force: Option<&Arc<Force>>) -> Option<Forced> {
 }
 
 const END: u64 = 1_796_083_200;
+const END_TEXT: &str = "2026-12-01T00:00:00Z";
 
 #[test]
 fn the_first_rule_that_matches_and_has_not_ended_counts() {
@@ -48,6 +49,35 @@ fn the_first_rule_that_matches_and_has_not_ended_counts() {
     assert_eq!(overrides.deadline(END), None);
     assert_eq!(overrides.rules[1].line, 3);
     assert_eq!(overrides.rules[1].force.until, Until::Never);
+}
+
+#[test]
+fn an_annotation_does_not_undo_what_the_file_does_to_the_cluster() {
+    let rule = |state: &str| {
+        overrides(&format!(
+            "- {{cluster: eu, state: {state}, author: a, reason: b, until: {END_TEXT}}}"
+        ))
+    };
+    let own =
+        |text: &str| Arc::new(format!("{text}; by=c; reason=d; until=never").parse().unwrap());
+    let (up, down): (Arc<Force>, Arc<Force>) = (own("up"), own("down"));
+    let web = key("shop", "web");
+    let counts = |rules: &Overrides, own, cluster: &str, now| {
+        forced(rules.in_force(&web, &label(cluster), Some(own), now))
+    };
+    for state in ["down", "drained"] {
+        let rules = rule(state);
+        assert_eq!(counts(&rules, &up, "eu", END - 1), None);
+        assert_eq!(counts(&rules, &up, "us", END - 1), Some(Forced::Up));
+        assert_eq!(counts(&rules, &up, "eu", END), Some(Forced::Up), "the rule has ended");
+        assert_eq!(counts(&rules, &down, "eu", 0), Some(Forced::Down));
+    }
+    assert_eq!(counts(&rule("up"), &up, "eu", 0), Some(Forced::Up));
+    // The file itself may except a shard.
+    let both = "- {service: shop/web, state: up, author: a, reason: b, until: never}
+- {cluster: eu, state: down, author: a, reason: b, until: never}
+";
+    assert_eq!(counts(&overrides(both), &down, "eu", 0), Some(Forced::Up));
 }
 
 #[test]
@@ -74,6 +104,17 @@ fn every_fault_is_told_with_its_place() {
         assert_eq!(faults[0].line, 2, "{faults:?}");
     }
     assert!(parse("- {cluster: a, state: up, author: a, reason: b}").is_err(), "without an end");
+    let with = |reason: &str| {
+        let entry =
+            format!("- {{cluster: a, state: up, author: a, reason: \"{reason}\", until: never}}");
+        parse(&entry).map_err(|faults| faults[0].reason.clone())
+    };
+    assert_eq!(
+        with("a\\nb").expect_err("two lines"),
+        "'reason' holds a control character: write it in one line"
+    );
+    assert_eq!(with(&"b".repeat(257)).expect_err("too long"), "'reason' is longer than 256 octets");
+    assert!(with(&"b".repeat(256)).is_ok());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     BodyCheck, Check, CheckKind, CheckTiming, DnsCheck, DnsTransport, DnsType, GrpcCheck,
     HttpCheck, HttpMethod, Pattern, TlsCheck, Verify,
 };
-use crate::model::{DomainName, unusable_address};
+use crate::model::{DomainName, is_metadata_service, unusable_address};
 
 /// What is wrong with a check, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +204,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
     let address = text.parse().map_err(|_| format!("'{text}' is no IP address"))?;
     match unusable_address(address) {
         Some(kind) => Err(format!("no host can have {address}, {kind}")),
+        None if is_metadata_service(address) => {
+            Err(format!("{address} is the metadata service of a cloud, which is never checked"))
+        }
         None => Ok(address),
     }
 }

@@ -110,6 +110,9 @@ fn what_is_refused_says_why() {
         ("tcp rise=0", "rise: '0' is not from 1 to 1000"),
         ("tcp fall=1001", "fall: '1001' is not from 1 to 1000"),
         ("tcp address=0.0.0.0", "address: no host can have 0.0.0.0"),
+        ("tcp address=169.254.169.254", "address: 169.254.169.254 is the metadata service"),
+        ("tcp address=fd00:ec2::254", "address: fd00:ec2::254 is the metadata service"),
+        ("tcp address=168.63.129.16", "address: 168.63.129.16 is the metadata service"),
         ("tcp address=example.com", "address: 'example.com' is no IP address"),
         ("http:80/a b", "after 'b' comes '='"),
         ("http path=a", "path: 'a' is no path"),
@@ -140,9 +143,17 @@ fn what_is_refused_says_why() {
             Err(error) => assert!(error.to_string().contains(why), "{text:?}: {error}"),
         }
     }
-    let long = format!("http:80/{}", "a".repeat(1000));
-    let error = long.parse::<Check>().expect_err("too long").to_string();
-    assert!(error.contains("longer than 1000 octets") && error.len() < 100, "{error}");
+}
+
+/// What may be written anywhere is read again from what `Display` makes of it.
+#[test]
+fn a_text_that_grows_is_read_again() {
+    let text = format!(r#"http:80 status=2xx contains="'{}""#, r"\d".repeat(480));
+    assert!(text.len() <= Check::LONGEST_TEXT);
+    let check = parse(&text);
+    let written = check.to_string();
+    assert!(written.len() > Check::LONGEST_TEXT, "{} octets", written.len());
+    assert_eq!(parse(&written), check);
 }
 
 #[test]

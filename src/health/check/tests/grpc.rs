@@ -16,6 +16,8 @@ enum Answer {
     Message(&'static [u8], &'static str),
     /// Only this status, as a server does that has no such service or method.
     Status(&'static str),
+    /// A status with this message.
+    Told(&'static str),
     /// An HTTP status, as a proxy in between does.
     Http(u16),
     /// This message for ever.
@@ -85,6 +87,10 @@ async fn serve(
             };
             let _ = match answer {
                 Answer::Status(text) => begin(reply.header("grpc-status", text), true).map(drop),
+                Answer::Told(message) => {
+                    let reply = reply.header("grpc-status", "14").header("grpc-message", message);
+                    begin(reply, true).map(drop)
+                }
                 Answer::Http(status) => begin(reply.status(status), true).map(drop),
                 Answer::Message(message, text) => begin(reply, false).and_then(|mut stream| {
                     stream.send_data(Bytes::from_static(message), false)?;
@@ -179,6 +185,15 @@ async fn statuses() {
         let told = fails("grpc/cart", answer).await;
         assert!(told.starts_with(why), "{answer:?}: {told}");
     }
+}
+
+/// What a target says of itself is for people, and the target may not wish them well.
+#[tokio::test]
+async fn messages_are_told_in_one_line_of_bounded_length() {
+    assert_eq!(fails("grpc", Answer::Told("no\tback end")).await, "gRPC status 14 no back end");
+    let long = fails("grpc", Answer::Told(Box::leak("m".repeat(4000).into_boxed_str()))).await;
+    assert!(long.starts_with("gRPC status 14 mmm") && long.ends_with("m…"), "{long}");
+    assert_eq!(long.chars().count(), 201);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::check::{Settings, Target, Timing, targets};
+use crate::health::check::{MOST_TARGETS, Settings, Target, Timing, targets};
 use crate::model::{Check, CheckMode, ClusterChecks, Label, Member, ServiceOptions, Shard};
 
 fn member(checks: ClusterChecks) -> Member {
@@ -48,6 +48,27 @@ fn address_and_port_may_differ() {
     assert_eq!(of("tcp address=192.0.2.9"), ["192.0.2.9:80"]);
     assert_eq!(of("dns/example.com"), ["192.0.2.1:53", "[2001:db8::1]:53"]);
     assert!(of("off").is_empty());
+}
+
+/// No Service takes the checks of the others with a list of addresses.
+#[test]
+fn the_first_addresses_are_checked() {
+    let (settings, member) = (Settings::default(), member(ClusterChecks::default()));
+    let addresses = (1..=40).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+    let many = Shard { addresses, ..shard(Some(80), None) };
+    let found = told(&targets(&many, &settings, &member));
+    assert_eq!(found.len(), MOST_TARGETS);
+    assert_eq!((&*found[0], &*found[15]), ("192.0.2.1:80", "192.0.2.16:80"));
+}
+
+/// They hand out the credentials of the machine that asks.
+#[test]
+fn metadata_services_are_not_checked() {
+    let (settings, member) = (Settings::default(), member(ClusterChecks::default()));
+    let texts = ["168.63.129.16", "169.254.169.254", "192.0.2.1", "fd00:ec2::254"];
+    let addresses = texts.map(|text| text.parse::<IpAddr>().unwrap()).into();
+    let shard = Shard { addresses, ..shard(Some(80), None) };
+    assert_eq!(told(&targets(&shard, &settings, &member)), ["192.0.2.1:80"]);
 }
 
 /// The Service decides before its cluster, the cluster before the federation.
