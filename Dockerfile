@@ -8,9 +8,9 @@ FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 
 # Dependencies first, in a layer of their own that lasts until they change: they are compiled for
-# an empty program. Tests and benchmarks are not built here, so cargo is not told of them.
+# an empty program. Tests, benchmarks and examples are not built here, so cargo is not told of them.
 COPY Cargo.toml Cargo.lock ./
-RUN sed -i '/^\[\[\(test\|bench\)\]\]/,/^$/d' Cargo.toml \
+RUN sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src \
     && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \

@@ -180,6 +180,20 @@ fn pods_run_without_privileges_and_are_probed() {
     assert!(dockerfile.contains("\nUSER 65532:65532\n"));
 }
 
+/// The image is built from `src` alone, so cargo must not be told of targets that stand elsewhere.
+#[test]
+fn the_image_is_built_without_what_it_does_not_copy() {
+    let read = |name: &str| fs::read_to_string(root().join("..").join(name)).expect("readable");
+    let (dockerfile, cargo) = (read("Dockerfile"), read("Cargo.toml"));
+    let cut = dockerfile.lines().find(|line| line.contains("sed -i")).expect("it cuts some out");
+    let kinds: Vec<_> = cargo.lines().filter_map(|line| line.strip_prefix("[[")).collect();
+    assert!(!kinds.is_empty());
+    for kind in kinds {
+        let kind = kind.trim_end_matches("]]");
+        assert!(cut.contains(kind), "the Dockerfile leaves [[{kind}]] in");
+    }
+}
+
 #[test]
 fn services_lead_port_53_to_the_pods_and_keep_source_addresses() {
     let plain = manifest("kustomize/home/service.yaml");
