@@ -13,6 +13,7 @@ mod live;
 mod location;
 mod state;
 mod work;
+mod warm;
 
 pub use build::{build, reach};
 pub use cell::SnapshotCell;
