@@ -12,8 +12,8 @@ mod inputs;
 mod live;
 mod location;
 mod state;
-mod work;
 mod warm;
+mod work;
 
 pub use build::{build, reach};
 pub use cell::SnapshotCell;
