@@ -17,7 +17,6 @@ use super::schedule::Schedule;
 use super::{Assignment, Verdicts, directory};
 use crate::health::check::{self, Prober, Report};
 use crate::health::votes::{Ballot, BallotBox, Heard, Mode, Settings, Status};
-use crate::model::BUCKETS;
 use crate::publisher::monitor::now;
 use crate::telemetry::CheckMetrics;
 
@@ -245,7 +244,7 @@ impl Runner {
         self.channels.verdicts.send_if_modified(|told| {
             let same = told.clusters == verdicts.clusters
                 && told.mode == verdicts.mode
-                && (0..BUCKETS).all(|bucket| told.opinions.same(&verdicts.opinions, bucket));
+                && told.opinions.changed(&verdicts.opinions).next().is_none();
             if !same {
                 told.clone_from(verdicts);
             }
