@@ -42,15 +42,27 @@ pub(crate) trait Cluster {
     fn restart(&mut self);
 }
 
-/// The plural of a kind that scenarios have.
+/// Kind, namespace and name.
+pub(crate) type Key = [String; 3];
+
+/// Which object it is.
+pub(crate) fn key(object: &Value) -> Key {
+    let paths = ["/kind", "/metadata/namespace", "/metadata/name"];
+    paths.map(|path| text_of(object, path).to_owned())
+}
+
+/// The plural of a kind that tests have.
 pub(crate) fn plural(object: &Value) -> &'static str {
     match text_of(object, "/kind") {
         "ConfigMap" => "configmaps",
+        "CustomResourceDefinition" => "customresourcedefinitions",
         "EndpointSlice" => "endpointslices",
+        "Namespace" => "namespaces",
         "Node" => "nodes",
+        "Secret" => "secrets",
         "Service" => "services",
         "ServiceExport" => "serviceexports",
-        kind => panic!("no scenario has had a {kind} before"),
+        kind => panic!("no test has had a {kind} before"),
     }
 }
 
@@ -90,8 +102,7 @@ pub(crate) struct Objects<C> {
 struct Held<C> {
     api: C,
     files: BTreeMap<String, Content>,
-    /// By kind, namespace and name.
-    there: BTreeMap<[String; 3], Value>,
+    there: BTreeMap<Key, Value>,
 }
 
 impl<C: Cluster> Objects<C> {
@@ -136,10 +147,6 @@ impl<C: Cluster> Held<C> {
     /// Puts into the API server what the files say, and only that.
     fn bring(&mut self) {
         let objects = self.files.values().flat_map(Content::objects);
-        let key = |object: &Value| {
-            ["/kind", "/metadata/namespace", "/metadata/name"]
-                .map(|path| text_of(object, path).to_owned())
-        };
         let wanted: BTreeMap<_, Value> = objects.map(|object| (key(&object), object)).collect();
         for (_, object) in self.there.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
             self.api.delete(object);
