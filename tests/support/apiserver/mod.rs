@@ -362,7 +362,9 @@ fn create(
         drop(state);
         return Ok(connection.status(409, "it exists", None)?);
     }
-    state.store.put(plural, object.clone());
+    if request.parameter("dryRun").is_none() {
+        state.store.put(plural, object.clone());
+    }
     drop(state);
     shared.changed.notify_all();
     Ok(connection.written(&object)?)
