@@ -48,13 +48,16 @@ impl Pool {
     }
 }
 
-/// What one test does with this many API servers.
+/// What is done with API servers.
+type Run = Box<dyn FnOnce(&mut [Pair]) -> Result<(), String> + Send>;
+
+/// A test and how many API servers it needs.
 struct Test {
     name: String,
     clusters: usize,
     /// Why it is not run.
     skipped: Option<String>,
-    run: Box<dyn FnOnce(&mut [Pair]) -> Result<(), String> + Send>,
+    run: Run,
 }
 
 fn tests() -> Vec<Test> {
