@@ -29,20 +29,30 @@ const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
 /// The API servers, once they are needed.
 #[derive(Default)]
-struct Pool(Vec<Pair>);
+enum Pool {
+    /// They have not been.
+    #[default]
+    Unused,
+    /// They did not become ready, which one test has told.
+    Failed,
+    Running(Vec<Pair>),
+}
 
 impl Pool {
     /// Some that run and are empty.
     fn lend(&mut self, assets: &Path, all: usize, count: usize) -> &mut [Pair] {
-        if self.0.is_empty() {
+        if matches!(self, Self::Unused) {
+            *self = Self::Failed;
             let runtime = Arc::new(Runtime::new().expect("a runtime"));
             // Both versions that the MCS-API has, by turns.
             let versions = ["v1beta1", "v1alpha1"].into_iter().cycle();
             let start = |version| Pair::start(assets, runtime.clone(), version);
-            self.0 = versions.take(all).map(start).collect();
-            self.0.iter_mut().for_each(Pair::ready);
+            let mut pairs: Vec<Pair> = versions.take(all).map(start).collect();
+            pairs.iter_mut().for_each(Pair::ready);
+            *self = Self::Running(pairs);
         }
-        let lent = &mut self.0[..count];
+        let Self::Running(pairs) = self else { panic!("the API servers did not start") };
+        let lent = &mut pairs[..count];
         lent.iter_mut().for_each(Pair::clear);
         lent
     }

@@ -27,8 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// The token of the one user, who may do everything.
 const TOKEN: &str = "envtest";
 
-/// A key for service accounts, which nobody uses.
-const KEY: &str = include_str!("../support/apiserver/tls/server.key");
+/// Keys for service accounts, which nobody uses.
+const KEYS: [(&str, &str); 2] = [
+    ("private.pem", include_str!("../support/apiserver/tls/server.key")),
+    ("public.pem", include_str!("../support/apiserver/tls/server.pub")),
+];
 
 /// Who the objects are from.
 const MANAGER: &str = "envtest";
@@ -89,7 +92,9 @@ impl Pair {
             "--unsafe-no-fsync".to_owned(),
         ];
         let store = run(&assets.join("etcd"), &home.path().join("etcd.log"), &arguments);
-        fs::write(home.path().join("key.pem"), KEY).expect("writable");
+        for (name, key) in KEYS {
+            fs::write(home.path().join(name), key).expect("writable");
+        }
         let users = format!("{TOKEN},admin,admin,system:masters\n");
         fs::write(home.path().join("tokens.csv"), users).expect("writable");
         let client = runtime.block_on(client(&kubeconfig(port, TOKEN)));
@@ -113,7 +118,6 @@ impl Pair {
     /// Starts its API server, again at the same port.
     fn begin(&mut self) {
         let file = |name: &str| self.home.path().join(name).display().to_string();
-        let key = file("key.pem");
         let arguments = [
             format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
             format!("--cert-dir={}", file("certificates")),
@@ -125,8 +129,8 @@ impl Pair {
             format!("--token-auth-file={}", file("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             "--service-account-issuer=https://127.0.0.1/".to_owned(),
-            format!("--service-account-key-file={key}"),
-            format!("--service-account-signing-key-file={key}"),
+            format!("--service-account-key-file={}", file("public.pem")),
+            format!("--service-account-signing-key-file={}", file("private.pem")),
             // Those of the scenarios.
             "--service-cluster-ip-range=10.96.0.0/12,fd00::/108".to_owned(),
             "--disable-admission-plugins=ServiceAccount".to_owned(),
