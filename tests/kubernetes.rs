@@ -212,6 +212,19 @@ fn both_watches_select_by_label() {
     }
 }
 
+/// Kubernetes 1.35 over etcd 3.4.23 does this.
+#[test]
+fn a_server_that_cannot_stream_lists_is_read_in_pages() {
+    let api = ApiServer::start();
+    api.streaming(Streaming::Incapable);
+    publish(&api, "web", "192.0.2.1");
+    let server = start("", &[("one", &api)], "", Until::Ready);
+    answers(&server, "web", &["192.0.2.1"]);
+    publish(&api, "web", "192.0.2.2");
+    answers(&server, "web", &["192.0.2.2"]);
+    assert_eq!(server.metric("meridian_watch_failures_total"), 0.0, "nothing has failed");
+}
+
 #[test]
 fn a_server_that_knows_no_streamed_lists_is_read_in_pages() {
     let api = ApiServer::start();

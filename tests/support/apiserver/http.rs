@@ -183,12 +183,15 @@ impl Connection {
         let why = "too old resource version";
         match gone {
             Gone::Status => self.status(410, why, None),
-            Gone::Event => {
-                self.begin_chunks()?;
-                self.chunk(&format!("{}\n", json!({"type": "ERROR", "object": of(410, why)})))?;
-                self.end_chunks()
-            }
+            Gone::Event => self.error(410, why),
         }
+    }
+
+    /// A stream that holds an error only.
+    pub(super) fn error(&mut self, code: u16, why: &str) -> io::Result<()> {
+        self.begin_chunks()?;
+        self.chunk(&format!("{}\n", json!({"type": "ERROR", "object": of(code, why)})))?;
+        self.end_chunks()
     }
 
     /// Begins a response of unknown length.
