@@ -147,6 +147,36 @@ fn changes_of_a_registered_cluster_stand_beside_its_secret() {
     });
 }
 
+/// Both see it at nearly the same moment, which may be the end of a minute.
+#[test]
+fn two_instances_write_one_event_of_one_change() {
+    let (home, one) = (ApiServer::start(), ApiServer::start());
+    publish(&one, "web", "192.0.2.1");
+    let instances = [beside(&home, &one), beside(&home, &one)];
+    let each = |what: &str, check: &dyn Fn(&Server) -> bool| {
+        instances.iter().for_each(|server| eventually(server, what, || check(server)));
+    };
+    let told = |part: &str| events(&home, "ShardNotServed", part).len();
+    let count = |server: &Server, outcome: &str| {
+        server.metric(&format!("meridian_events_total{{outcome=\"{outcome}\"}}"))
+    };
+    let handled = |server: &Server| count(server, "written") + count(server, "shared");
+    each("what is told of the cluster", &|server| handled(server) == 1.0);
+    each("the service", &|server| ask(server, "web") == ["192.0.2.1"]);
+    // Again and again: each is an Event of its own.
+    for round in 1..=3 {
+        one.put("endpointslices", unready("web"));
+        let expected = f64::from(2 * round);
+        each("what is told of it", &|server| handled(server) == expected);
+        assert_eq!(told("default/web"), round as usize, "{:?}", home.objects("events"));
+        one.put("endpointslices", slice("web", federated()));
+        each("what is told of its return", &|server| handled(server) == expected + 1.0);
+    }
+    assert_eq!(events(&home, "ShardServed", "default/web").len(), 3);
+    let of = |outcome: &str| instances.iter().map(|server| count(server, outcome)).sum::<f64>();
+    assert_eq!((of("written"), of("shared")), (7.0, 7.0));
+}
+
 #[test]
 fn an_outage_of_many_shards_is_a_few_events() {
     let (home, one) = (ApiServer::start(), ApiServer::start());

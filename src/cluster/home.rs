@@ -8,6 +8,7 @@
 
 mod events;
 mod instance;
+mod name;
 mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +129,7 @@ pub fn spawn(settings: Settings, apex: DomainName, ballots: Arc<Office>) -> Home
     let (link_sender, link) = watch::channel(Link::default());
     // Nobody is woken: whoever judges clusters is not interested in this one.
     let link_sender = LinkSender::new(link_sender, Arc::default());
-    let (outbox, poster) = events::channel(registered.clone());
+    let (outbox, poster) = events::channel(apex.clone(), registered.clone());
     let clock = Arc::new(WatchClock::new());
     let (board, reports) = Board::new(link_sender, clock.clone());
     let task = run(settings, apex, sender, (board, reports), (poster, ballots));

@@ -1,5 +1,6 @@
 //! Tells people of changes: one log line and one Kubernetes Event for each, or one for many.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use super::changes::{Changes, Group, ShardChange, ShardState, Telling};
 use super::operated::Operation;
 use crate::cluster::home::{Home, Notice, Severity};
 use crate::health::{ClusterState, Transition};
+use crate::model::Label;
 
 /// Changes of shards that follow the last telling within this time are told together: with at
 /// most [`super::changes::MOST`] lines each time, an outage of any size is a few lines a second.
@@ -44,8 +46,8 @@ impl Herald {
             ClusterState::Stale => ("ClusterStale", Severity::Warning),
             ClusterState::Down => ("ClusterDown", Severity::Warning),
         };
-        let note = format!("cluster {cluster} went from {from} to {now}: {}", to.reason);
-        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+        let what = format!("cluster {cluster} went from {from} to {now}");
+        self.went(cluster, (reason, severity), what, &to.reason);
     }
 
     /// Tells at once that operators make something else of a cluster.
@@ -53,9 +55,8 @@ impl Herald {
         let Operation { cluster, from, to } = operation;
         let (from, now) = (from.label(), to.label());
         info!(%cluster, from, to = now, reason = %to, "operators have changed a cluster");
-        let note = format!("cluster {cluster} went from {from} to {now}: {to}");
-        let (cluster, severity) = (Some(cluster.clone()), Severity::Normal);
-        self.post(Notice { cluster, reason: "ClusterOperated", severity, note });
+        let what = format!("cluster {cluster} went from {from} to {now}");
+        self.went(cluster, ("ClusterOperated", Severity::Normal), what, to);
     }
 
     /// Takes in changes of shards up to `now`; they are told as soon as they may be.
@@ -95,8 +96,8 @@ impl Herald {
                 warn!(service = %key, %cluster, from = was, to = is, reason = %to, "shard changed its state");
             }
         }
-        let note = format!("the shard of {key} in cluster {cluster} went from {was} to {is}: {to}");
-        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+        let what = format!("the shard of {key} in cluster {cluster} went from {was} to {is}");
+        self.went(cluster, (reason, severity), what, to);
     }
 
     fn tell_sum(&self, group: &Group) {
@@ -131,10 +132,23 @@ impl Herald {
                 );
             }
         }
-        let note =
-            format!("{shards} shards in {of} went from {from} to {is}, for example {example}");
+        // Without the number: another instance may have told of some of them already.
+        let what = format!("shards in {of} went from {from} to {is}");
+        let note = format!("{shards} {what}, for example {example}");
         let cluster = clusters.first().filter(|_| clusters.len() == 1).cloned();
-        self.post(Notice { cluster, reason, severity, note });
+        self.post(Notice { cluster, what, reason, severity, note });
+    }
+
+    /// Has an Event written that `cluster`, or what is in it, went from one state to another.
+    fn went(
+        &self,
+        cluster: &Label,
+        (reason, severity): (&'static str, Severity),
+        what: String,
+        why: &dyn fmt::Display,
+    ) {
+        let note = format!("{what}: {why}");
+        self.post(Notice { cluster: Some(cluster.clone()), what, reason, severity, note });
     }
 
     fn post(&self, notice: Notice) {
