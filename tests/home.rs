@@ -224,6 +224,30 @@ fn two_instances_write_one_event_of_one_change() {
     assert_eq!((of("written"), of("shared")), (7.0, 7.0));
 }
 
+/// Nothing is taken out when all is lost at once, and people are told so.
+#[test]
+fn fail_static_is_an_event_when_it_begins_and_when_it_ends() {
+    let (home, one) = (ApiServer::start(), ApiServer::start());
+    publish(&one, "web", "192.0.2.1");
+    let directory = tempfile::tempdir().expect("room for files");
+    fs::write(directory.path().join("home.kubeconfig"), home.kubeconfig("")).expect("writable");
+    fs::write(directory.path().join("one.kubeconfig"), one.kubeconfig("")).expect("writable");
+    let text = config("", &cluster("one", ", staleGrace: 1s"), HOME);
+    let server = Server::start(directory, &text, None, User::Same, Until::Ready);
+    answers(&server, "web", &["192.0.2.1"]);
+    one.fault("*", Fault::Status(500, None));
+    let begun = || events(&home, "FailStatic", "the fault is taken for ours");
+    eventually(&server, "an Event that it begins", || begun().len() == 1);
+    assert_eq!(begun()[0]["type"], "Warning");
+    assert_eq!(server.metric("meridian_fail_static"), 1.0);
+    answers(&server, "web", &["192.0.2.1"]);
+    one.heal();
+    let over = || events(&home, "FailStaticOver", "not every cluster looks lost");
+    eventually(&server, "an Event that it ends", || over().len() == 1);
+    assert_eq!(server.metric("meridian_fail_static"), 0.0);
+    assert_eq!(begun().len(), 1);
+}
+
 #[test]
 fn an_outage_of_many_shards_is_a_few_events() {
     let (home, one) = (ApiServer::start(), ApiServer::start());
