@@ -17,7 +17,6 @@ use super::schedule::Schedule;
 use super::{Assignment, Verdicts, directory};
 use crate::health::check::{self, Memory, Prober, Report};
 use crate::health::votes::{Ballot, BallotBox, Heard, Settings, Status};
-use crate::model::BUCKETS;
 use crate::publisher::monitor::now;
 use crate::tasks::{Ended, Kept, keep};
 use crate::telemetry::{CheckMetrics, Task, TaskMetrics};
