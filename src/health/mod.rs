@@ -11,12 +11,14 @@ pub mod gauge;
 mod opinion;
 pub mod overrides;
 mod phase;
+mod suspicion;
 mod tracker;
 mod verdict;
 pub mod votes;
 
 pub use opinion::{Checked, Failure, Load, LoadLimit, Opinion, Opinions, PerShard};
 pub use phase::{Phase, PhaseTracker, Phases, Seen};
+pub use suspicion::{Lacking, Suspicion, Witness};
 pub use tracker::{
     Checks, Contact, Now, Outcome, Reading, Reason, Row, Signals, Standing, Tracker, Tracking,
     Transition,

@@ -167,8 +167,9 @@ impl Publisher {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
         let mut known = Known::new(remembered, config.registry.clone());
-        let (checks, ballots, status) = Checks::new(telemetry.checks().clone());
-        let (mut monitor, standings) = Monitor::new(&config.federation, checks);
+        let (checks, ballots, status) = Checks::new(&telemetry);
+        let (mut monitor, standings) =
+            Monitor::new(&config.federation, checks, telemetry.checks().clone());
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
         let mut operators = Operators::new(overrides);
