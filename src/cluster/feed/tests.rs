@@ -28,6 +28,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         resolver: ResolverSettings::default(),
         wake: wake.clone(),
         remembered: Arc::default(),
+        pool: Arc::default(),
         ballots: Arc::default(),
     };
     (spawn(settings, shared), wake)
