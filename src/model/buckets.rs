@@ -115,10 +115,8 @@ impl<T: Keyed> Buckets<T> {
         let index = bucket_of(hash);
         let items = self.bucket(index);
         let smaller = |at: usize| items.get(at).is_some_and(|item| item.hash() < hash);
-        // Hashes are spread evenly, so this is a few steps from where it must be, most often on the
-        // same cache line.
-        let guess = (u128::from(hash << BUCKET_BITS) * items.len() as u128) >> u64::BITS;
-        let mut at = guess as usize;
+        // A few steps from where it must be, most often on the same cache line.
+        let mut at = Self::guess(hash, items.len());
         for _ in 0..STEPS {
             if smaller(at) {
                 at += 1;
@@ -129,6 +127,19 @@ impl<T: Keyed> Buckets<T> {
             }
         }
         (index, items.partition_point(|item| item.hash() < hash))
+    }
+
+    /// Where among `count` items that of a hash is, as hashes are spread evenly.
+    #[inline]
+    fn guess(hash: u64, count: usize) -> usize {
+        ((u128::from(hash << BUCKET_BITS) * count as u128) >> u64::BITS) as usize
+    }
+
+    /// An item close to where that of a hash is, found without looking at any.
+    #[inline]
+    pub fn near(&self, hash: u64) -> Option<&T> {
+        let items = self.bucket(bucket_of(hash));
+        items.get(Self::guess(hash, items.len()))
     }
 
     /// Puts `item` in the place of those that `replaces` names among the items of its hash.

@@ -11,6 +11,7 @@ mod inputs;
 mod live;
 mod location;
 mod state;
+mod warm;
 
 pub use build::build;
 pub use cell::SnapshotCell;

@@ -419,7 +419,13 @@ impl Zone {
     #[must_use]
     #[inline]
     pub fn service(&self, key: &[u8]) -> Option<(&Service, Position)> {
-        let hash = key_hash(key);
+        self.service_with(key_hash(key), key)
+    }
+
+    /// As [`Self::service`], of a key whose hash ([`key_hash`]) is known.
+    #[must_use]
+    #[inline]
+    pub fn service_with(&self, hash: u64, key: &[u8]) -> Option<(&Service, Position)> {
         let (bucket, first) = self.services.place(hash);
         let entries = self.services.bucket(bucket);
         let mut slot = first;
