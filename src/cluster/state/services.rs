@@ -414,7 +414,7 @@ impl Services {
         let empty = |group: &Group| {
             group.exported.is_none() && group.slices.iter().len() == 0 && group.rest.is_none()
         };
-        if self.groups.get(&id).is_some_and(|group| empty(group)) {
+        if self.groups.get(&id).is_some_and(empty) {
             self.groups.remove(&id);
         }
     }
@@ -471,36 +471,9 @@ fn finish(mut base: Shard, group: &Group, hosts: &Hosts, pods: &Pods, rules: &Ru
         *addresses = group.pods(pods);
     }
     if !parts.hostnames.is_empty() {
-        resolve(&mut parts, hosts, rules);
+        hosts.add_addresses(&mut parts, rules);
     }
     parts.into()
-}
-
-/// Adds to a shard what its host names resolved to.
-fn resolve(parts: &mut ShardParts, hosts: &Hosts, rules: &Rules) {
-    let mut addresses = parts.addresses.to_vec();
-    let mut refused = std::mem::take(&mut parts.refused).into_vec();
-    parts.ttl_cap = None;
-    for resolution in parts.hostnames.iter().filter_map(|host| hosts.resolution(host)) {
-        let cap = parts.ttl_cap.map_or(resolution.ttl, |cap| cap.min(resolution.ttl));
-        parts.ttl_cap = Some(cap);
-        for &address in &resolution.addresses {
-            match rules.publishable(address) {
-                Ok(address) => addresses.push(address),
-                Err(reason) => {
-                    let address = address.to_string().into();
-                    let refusal = Refusal { address, reason: reason.into() };
-                    if !refused.contains(&refusal) {
-                        refused.push(refusal);
-                    }
-                }
-            }
-        }
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-    parts.addresses = (*addresses).into();
-    parts.refused = refused.into();
 }
 
 fn as_reports(name: &str, reasons: Vec<Box<str>>) -> BTreeSet<Report> {

@@ -70,7 +70,7 @@ impl Slices {
         match all {
             [] => Self::None,
             [slice] => Self::One(slice.clone()),
-            all => Self::Many(ThinArc::from_header_and_iter((), all.to_vec().into_iter())),
+            all => Self::Many(ThinArc::from_header_and_iter((), all.iter().cloned())),
         }
     }
 }
