@@ -7,6 +7,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// glibc's allocator has an arena for each thread and gives back only what is free at its end: read from
+/// API servers, a federation of 400,000 shards took half as much again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Authoritative, geo-aware DNS server for federations of Kubernetes clusters.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version, about)]

@@ -4,14 +4,15 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use meridian::cluster::lastgood::{self, KnownView, LastGood};
 use meridian::cluster::{ApiSource, Source};
 use meridian::model::{
-    Buckets, ClusterView, Endpoints, Label, Port, Protocol, ServiceKey, Shard, ShardEntry,
+    Buckets, ClusterView, Endpoints, Label, Port, Ports, Protocol, ServiceKey, ShardEntry,
+    ShardParts,
 };
 
 use super::mmdb::Networks;
@@ -26,6 +27,9 @@ pub(crate) const PORT: (&str, u16) = ("dns", 53);
 
 /// The name of the database.
 pub(crate) const DATABASE: &str = "city.mmdb";
+
+/// The name of the last known good state.
+pub(crate) const STATE: &str = "state";
 
 /// Files in one directory.
 #[derive(Clone, Debug)]
@@ -60,7 +64,7 @@ impl Files {
              dns: {{udpWorkers: 1}}\n\
              geo: {{databases: [{DATABASE}]}}\n\
              kubernetes: {{watchTimeout: 1h}}\n\
-             lastKnownGood: {{path: state}}\n\
+             lastKnownGood: {{path: {STATE}}}\n\
              shutdown: {{drain: 0s}}\n\
              clusters:\n"
         );
@@ -94,21 +98,21 @@ impl Files {
     pub(crate) fn write_state(&self) -> io::Result<()> {
         let label = |text: &str| Label::parse(text).expect("a label");
         let (name, number) = PORT;
-        let ports: Arc<[Port]> =
-            [Port { name: label(name), protocol: Protocol::Udp, number }].into();
+        let port = Port { name: label(name), protocol: Protocol::Udp, number };
+        let ports = Ports::new([port].into(), None);
         let view = |at| {
-            let shard = |addresses| {
+            let shard = |addresses: &[IpAddr]| {
                 let endpoints = Endpoints { ready: 2, total: 2 };
-                let ports = ports.clone();
-                Arc::new(Shard { addresses, ports, endpoints, ..Shard::default() })
+                let (addresses, ports) = (addresses.into(), ports.clone());
+                ShardParts { addresses, ports, endpoints, ..ShardParts::default() }
             };
             let entry = |index: usize| {
                 let key = ServiceKey::new(&label(&namespace(index)), &label(&service(index)));
-                ShardEntry::new(key, shard([address(at, index).into()].into()))
+                ShardEntry::new(key, shard(&[address(at, index).into()]))
             };
             let pair = |index: usize| {
                 let key = ServiceKey::new(&label("pairs"), &label(&pair(index)));
-                ShardEntry::new(key, shard(pair_addresses(0).map(Into::into).into()))
+                ShardEntry::new(key, shard(&pair_addresses(0).map(Into::into)))
             };
             let pairs = if at == 0 { PAIRS } else { 0 };
             let entries = (0..self.size.services).map(entry).chain((0..pairs).map(pair));
@@ -119,8 +123,8 @@ impl Files {
             KnownView { name: label(&cluster(at)), source, view }
         };
         let views = (0..self.size.clusters).map(view).collect();
-        let kept = LastGood { views, registry: None };
-        lastgood::save(&self.path("state"), &kept).map_err(io::Error::other)
+        let kept = LastGood { views, ..LastGood::default() };
+        lastgood::save(&self.path(STATE), &kept).map_err(io::Error::other)
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::api::Api;
 use super::changes::one_by_one;
-use super::files::{Files, NOBODY, fresh};
+use super::files::{Files, NOBODY, STATE, fresh};
 use super::model::{REGIONS, Size};
 use super::process::{free_address, pin};
 use super::serve::{CLIENT_CPU, Meridian, SERVER_CPU, ask, binary};
@@ -59,7 +59,7 @@ impl Growth {
         let files = Files { directory: self.directory.canonicalize()?, size };
         files.write_database()?;
         files.write_state()?;
-        let disk = std::fs::metadata(files.path("state"))?.len() as f64 / 1e6;
+        let disk = std::fs::metadata(files.path(STATE))?.len() as f64 / 1e6;
         let address = free_address()?;
         let mut urls = vec![NOBODY.to_owned(); size.clusters];
         urls[0] = format!("http://{address}");

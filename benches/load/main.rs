@@ -12,6 +12,7 @@ mod files;
 mod growth;
 mod histogram;
 mod instructions;
+mod memory;
 mod mmdb;
 mod model;
 mod peers;
@@ -69,6 +70,8 @@ enum What {
     Instructions(instructions::Instructions),
     /// Measure federations of several sizes.
     Growth(growth::Growth),
+    /// What it holds after a start, and at its peak.
+    Memory(memory::Memory),
 }
 
 #[derive(Args, Clone, Copy)]
@@ -186,6 +189,7 @@ fn main() -> anyhow::Result<()> {
         What::Changes(changes) => changes.run()?,
         What::Instructions(instructions) => instructions.run()?,
         What::Growth(growth) => growth.run()?,
+        What::Memory(memory) => memory.run()?,
         What::Federation { directory, size, dns, http } => {
             fresh(&directory)?;
             let files = Files { directory: directory.canonicalize()?, size: size.size() };

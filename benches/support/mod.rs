@@ -7,8 +7,8 @@ use std::sync::Arc;
 use meridian::geo::{Atlas, NetworkRule, Target};
 use meridian::health::{self, ClusterState, Reason, Standing};
 use meridian::model::{
-    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port,
-    Protocol, ServiceKey, Shard, ShardEntry, Ties, WhenNoneHealthy,
+    Buckets, ClusterView, Coordinates, DomainName, Endpoints, Label, Member, Policy, Port, Ports,
+    Protocol, ServiceKey, Shard, ShardEntry, ShardParts, Ties, WhenNoneHealthy,
 };
 use meridian::snapshot::{Federation, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, Nameserver, SoaSettings};
@@ -53,20 +53,17 @@ pub(crate) fn key(index: usize) -> ServiceKey {
 }
 
 /// The shard of a service in a cluster: one load balancer address, one port.
-pub(crate) fn shard(cluster: usize, index: usize, ready: u32, ports: &Arc<[Port]>) -> Arc<Shard> {
+pub(crate) fn shard(cluster: usize, index: usize, ready: u32, ports: &Ports) -> Shard {
     let [_, b, c, d] = (index as u32).to_be_bytes();
     let address = IpAddr::V4(Ipv4Addr::new(100 + cluster as u8, b, c, d));
-    Arc::new(Shard {
-        addresses: Box::new([address]),
-        ports: ports.clone(),
-        endpoints: Endpoints { ready, total: 3 },
-        ..Shard::default()
-    })
+    let (addresses, endpoints) = ([address][..].into(), Endpoints { ready, total: 3 });
+    ShardParts { addresses, ports: ports.clone(), endpoints, ..ShardParts::default() }.into()
 }
 
 /// The one port of every service.
-pub(crate) fn ports() -> Arc<[Port]> {
-    Arc::new([Port { name: label("http"), protocol: Protocol::Tcp, number: 80 }])
+pub(crate) fn ports() -> Ports {
+    let port = Port { name: label("http"), protocol: Protocol::Tcp, number: 80 };
+    Ports::new([port].into(), None)
 }
 
 /// Client networks: every /16 of unicast space at a random place on land's latitudes, so that

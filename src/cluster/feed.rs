@@ -15,7 +15,7 @@ use super::narrow::Rules;
 use super::resolver::{self, ResolverSettings};
 use super::state::{Changed, ClusterState, Event, HostChange};
 use super::{Settings, Source, kube};
-use crate::model::{ClusterView, DomainName};
+use crate::model::{ClusterView, DomainName, Pool};
 use crate::tasks::{Ended, Kept, keep};
 use crate::telemetry::{Task, TaskMetrics, WatchClock};
 
@@ -30,6 +30,8 @@ pub struct Shared {
     pub wake: Arc<Notify>,
     /// What an earlier run knew, for what host names resolved to.
     pub remembered: Arc<LastGood>,
+    /// Where values that shards have in common are held.
+    pub pool: Arc<Pool>,
     /// Where the ballots that they hold are taken to.
     pub ballots: Arc<Office>,
     /// Where it is counted that a task has failed.
@@ -140,10 +142,10 @@ async fn run(
     clock: Arc<WatchClock>,
     link: LinkSender,
 ) -> Ended {
-    let Shared { apex, resolver, wake, ballots, .. } = shared;
+    let Shared { apex, resolver, wake, pool, ballots, .. } = shared;
     let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
     let rules = rules.limited_to(settings.namespaces, settings.addresses);
-    let rules = Arc::new(rules.with_internal(settings.internal));
+    let rules = Arc::new(rules.with_internal(settings.internal).pooled(pool));
     let (batches, mut source) = mpsc::channel(1);
     let (hosts, wanted) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::channel(ANSWERS);

@@ -242,6 +242,8 @@ impl Running {
             resolver: config.resolver.clone(),
             wake: wake.clone(),
             remembered: remembered.clone(),
+            pool: before
+                .map_or_else(|| remembered.pool.clone(), |before| before.shared.pool.clone()),
             ballots: before.map(|before| before.shared.ballots.clone()).unwrap_or_default(),
             tasks: tasks.clone(),
         };

@@ -79,7 +79,7 @@ pub(super) fn remark(snapshot: &Snapshot, name: &ServiceName<'_>, id: ClusterId)
     remarks.extend(shard.force.filter(|force| up(force)).map(ToString::to_string));
     let of_cluster = whole.force.filter(|force| up(force));
     remarks.extend(of_cluster.map(|force| format!("its cluster is {force}")));
-    let drained = entry.shard.options.as_deref().is_some_and(|o| o.drain == Drain::Planned);
+    let drained = entry.shard.options().is_some_and(|o| o.drain == Drain::Planned);
     let forced = |force: Option<&std::sync::Arc<crate::model::Force>>| {
         force.is_some_and(|force| force.to == Forced::Drained)
     };

@@ -230,6 +230,7 @@ impl<'a> Octets<'a> {
             let value = u32::try_from(self.number()?).ok().filter(|value| *value <= most)?;
             ranges.push(start, value);
         }
+        ranges.shrink();
         (ranges.len() > 0).then_some(ranges)
     }
 }

@@ -190,7 +190,7 @@ impl PhaseTracker {
     ) {
         let was = before.map(|old| pull(&self.overrides, cluster, old, self.now));
         let is = pull(seen.overrides, cluster, entry, seen.now);
-        let options = entry.shard.options.as_deref();
+        let options = entry.shard.options();
         let told = options.and_then(|options| options.force.as_ref()?.end());
         self.deadline = first(self.deadline, told.filter(|end| *end > seen.now));
         let old = self.phases.shards.get(&entry.key, cluster).cloned().unwrap_or_default();
@@ -225,7 +225,7 @@ fn cluster_pull(member: &Member, seen: &Seen<'_>) -> Pull {
 }
 
 fn pull(overrides: &Overrides, cluster: &Label, entry: &ShardEntry, now: u64) -> Pull {
-    let options = entry.shard.options.as_deref();
+    let options = entry.shard.options();
     let own = options.and_then(|options| options.force.as_ref()).filter(|f| f.in_force(now));
     let force = overrides.of_shard(&entry.key, cluster, now).or(own);
     Pull::of(force.map(|force| &**force), options.map_or(Drain::No, |options| options.drain))

@@ -171,7 +171,7 @@ impl Evidence<'_> {
                 self.ready(settings, 1).and_then(|()| self.undrained(leaving))?;
             }
         }
-        let internal = self.shard.internal.as_ref();
+        let internal = self.shard.internal();
         match internal.is_none_or(|internal| internal.addresses().is_empty()) {
             true => Err(Exclusion::NoAddress),
             false => Ok(()),
@@ -184,7 +184,7 @@ impl Evidence<'_> {
     }
 
     fn ready(&self, settings: &Settings, least: u32) -> Result<(), Exclusion> {
-        let own = self.shard.options.as_deref().and_then(|options| options.min_ready);
+        let own = self.shard.options().and_then(|options| options.min_ready);
         let endpoints = self.shard.endpoints;
         let needed = own.unwrap_or(settings.min_ready).needed(endpoints.total).max(least);
         match endpoints.ready < needed {
@@ -194,7 +194,7 @@ impl Evidence<'_> {
     }
 
     fn undrained(&self, leaving: Option<u64>) -> Result<(), Exclusion> {
-        match (self.shard.options.as_deref().map(|options| options.drain), leaving) {
+        match (self.shard.options().map(|options| options.drain), leaving) {
             (None | Some(Drain::No), _) | (Some(Drain::Planned), Some(_)) => Ok(()),
             (Some(Drain::AtOnce | Drain::Planned), _) => Err(Exclusion::Drained),
         }

@@ -9,10 +9,13 @@ mod buckets;
 mod check;
 mod cluster;
 mod force;
+mod key;
 mod label;
 mod line;
+mod lists;
 mod name;
 mod options;
+mod pool;
 mod set;
 mod shard;
 
@@ -24,12 +27,15 @@ pub use check::{
 };
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
 pub use force::{Force, Forced, Until};
+pub use key::{ServiceKey, key_hash};
 pub use label::{InvalidLabel, Label};
 pub use line::one_line;
+pub use lists::{AddressList, Ports};
 pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, is_metadata_service, unusable_address};
+pub use pool::Pool;
 pub use set::{ClusterId, ClusterSet};
 pub use shard::{
-    Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceKey,
-    ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy, key_hash,
+    Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceOptions, Shard,
+    ShardEntry, ShardParts, Ties, WhenNoneHealthy,
 };

@@ -1,85 +1,10 @@
 //! A federated service as one cluster reports it.
 
-use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-
-use super::{DomainName, Force, Keyed, Label, ServiceCheck};
-
-/// The hash by which services are found: over the wire form of `name.namespace`, lower case,
-/// length octets included, root excluded. One pass, the same on the query path and in views.
-#[must_use]
-pub fn key_hash(wire: &[u8]) -> u64 {
-    let mut hasher = FixedState::with_seed(0).build_hasher();
-    hasher.write(wire);
-    hasher.finish()
-}
-
-/// A federated service: the same key in all clusters.
-///
-/// Held as the two labels in wire form, service name first, as they stand in every owner name.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceKey(Arc<[u8]>);
-
-impl ServiceKey {
-    /// The key of service `name` in `namespace`.
-    #[must_use]
-    pub fn new(namespace: &Label, name: &Label) -> Self {
-        let mut wire = Vec::with_capacity(2 + 2 * Label::MAX_LEN);
-        for label in [name, namespace] {
-            wire.push(label.as_bytes().len() as u8);
-            wire.extend_from_slice(label.as_bytes());
-        }
-        Self(wire.into())
-    }
-
-    /// `name.namespace` as length-prefixed labels without the root.
-    #[must_use]
-    pub fn wire(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The hash of [`Self::wire`].
-    #[must_use]
-    pub fn hash(&self) -> u64 {
-        key_hash(&self.0)
-    }
-
-    /// The service's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        let len = usize::from(self.0[0]);
-        Self::text(&self.0[1..=len])
-    }
-
-    /// The service's namespace.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        let len = usize::from(self.0[0]);
-        Self::text(&self.0[len + 2..])
-    }
-
-    fn text(octets: &[u8]) -> &str {
-        // Labels are ASCII by construction, so the fallback is never taken.
-        std::str::from_utf8(octets).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace(), self.name())
-    }
-}
-
-impl fmt::Debug for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use super::{AddressList, DomainName, Force, Keyed, Label, Ports, ServiceCheck, ServiceKey};
 
 /// Transport protocol of a Service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -258,20 +183,41 @@ impl Internal {
     }
 }
 
-/// One service in one cluster, exported, narrowed to what DNS needs.
+/// One service in one cluster, exported, narrowed to what DNS needs; packed, as there is one for
+/// every service of every cluster. [`ShardParts`] is the same in the open.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Shard {
     /// Published addresses: ingress IPs, `externalIPs`, `meridian.dev/addresses`, and those that
     /// ingress host names resolved to; sorted, without duplicates.
-    pub addresses: Box<[IpAddr]>,
+    pub addresses: AddressList,
+    /// Its ports.
+    pub ports: Ports,
+    /// Endpoints behind it.
+    pub endpoints: Endpoints,
+    /// What most shards do without.
+    rare: Option<Arc<Rare>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Rare {
+    hostnames: Box<[Box<str>]>,
+    ttl_cap: Option<u32>,
+    options: Option<Box<ServiceOptions>>,
+    refused: Box<[Refusal]>,
+    internal: Option<Box<Internal>>,
+}
+
+/// A [`Shard`] in the open, while it is made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardParts {
+    /// Published addresses, sorted, without duplicates.
+    pub addresses: AddressList,
     /// Ingress host names, to be resolved in the background.
     pub hostnames: Box<[Box<str>]>,
     /// Longest TTL that the resolved addresses allow, seconds.
     pub ttl_cap: Option<u32>,
-    /// Named ports, sorted, without duplicates.
-    pub ports: Arc<[Port]>,
-    /// Its first TCP port, named or not: where a check connects to.
-    pub tcp_port: Option<u16>,
+    /// Its ports.
+    pub ports: Ports,
     /// Endpoints behind it.
     pub endpoints: Endpoints,
     /// Annotations; boxed, as most services have none.
@@ -282,6 +228,58 @@ pub struct Shard {
     pub internal: Option<Box<Internal>>,
 }
 
+impl From<ShardParts> for Shard {
+    fn from(parts: ShardParts) -> Self {
+        let ShardParts { addresses, hostnames, ttl_cap, ports, endpoints, .. } = parts;
+        let ShardParts { options, refused, internal, .. } = parts;
+        let rare = Rare { hostnames, ttl_cap, options, refused, internal };
+        // Equal shards are packed alike.
+        let rare = (rare != Rare::default()).then(|| Arc::new(rare));
+        Self { addresses, ports, endpoints, rare }
+    }
+}
+
+impl Shard {
+    /// It in the open.
+    #[must_use]
+    pub fn parts(&self) -> ShardParts {
+        let Self { addresses, ports, endpoints, rare } = self.clone();
+        let rare = rare.map(Arc::unwrap_or_clone).unwrap_or_default();
+        let Rare { hostnames, ttl_cap, options, refused, internal } = rare;
+        ShardParts { addresses, hostnames, ttl_cap, ports, endpoints, options, refused, internal }
+    }
+
+    /// Ingress host names, to be resolved in the background.
+    #[must_use]
+    pub fn hostnames(&self) -> &[Box<str>] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.hostnames)
+    }
+
+    /// Longest TTL that the resolved addresses allow, seconds.
+    #[must_use]
+    pub fn ttl_cap(&self) -> Option<u32> {
+        self.rare.as_ref()?.ttl_cap
+    }
+
+    /// Annotations.
+    #[must_use]
+    pub fn options(&self) -> Option<&ServiceOptions> {
+        self.rare.as_ref()?.options.as_deref()
+    }
+
+    /// Addresses that were refused, with reasons.
+    #[must_use]
+    pub fn refused(&self) -> &[Refusal] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.refused)
+    }
+
+    /// How pods of its cluster reach it; kept only of the cluster that the instance sits in.
+    #[must_use]
+    pub fn internal(&self) -> Option<&Internal> {
+        self.rare.as_ref()?.internal.as_deref()
+    }
+}
+
 /// A shard with its key, as it stands in a view's buckets.
 #[derive(Clone, Debug)]
 pub struct ShardEntry {
@@ -290,21 +288,20 @@ pub struct ShardEntry {
     /// `key.hash()`, kept beside it.
     pub hash: u64,
     /// What the cluster says.
-    pub shard: Arc<Shard>,
+    pub shard: Shard,
 }
 
 impl ShardEntry {
     /// An entry for the shard of `key`.
     #[must_use]
-    pub fn new(key: ServiceKey, shard: Arc<Shard>) -> Self {
-        Self { hash: key.hash(), key, shard }
+    pub fn new(key: ServiceKey, shard: impl Into<Shard>) -> Self {
+        Self { hash: key.hash(), key, shard: shard.into() }
     }
 
     /// Whether the cluster says the same of the same service.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let same = || Arc::ptr_eq(&self.shard, &other.shard) || self.shard == other.shard;
-        self.key == other.key && same()
+        self.key == other.key && self.shard == other.shard
     }
 }
 
@@ -316,15 +313,38 @@ impl Keyed for ShardEntry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Label, ServiceKey};
+    use super::*;
+
+    /// At 100,000 services in four clusters each octet more is a megabyte in three.
+    #[test]
+    fn a_shard_with_its_key_is_one_cache_line() {
+        assert_eq!(size_of::<ShardEntry>(), 64);
+    }
 
     #[test]
-    fn key_is_wire_form() {
-        let label = |t| Label::parse(t).expect("valid");
-        let key = ServiceKey::new(&label("ns"), &label("web"));
-        assert_eq!(key.wire(), b"\x03web\x02ns");
-        assert_eq!((key.name(), key.namespace()), ("web", "ns"));
-        assert_eq!(key.to_string(), "ns/web");
-        assert_ne!(key.hash(), ServiceKey::new(&label("web"), &label("ns")).hash());
+    fn a_shard_is_what_it_was_packed_from() {
+        let plain =
+            ShardParts { endpoints: Endpoints { ready: 1, total: 2 }, ..Default::default() };
+        let rich = ShardParts {
+            hostnames: ["lb.example.net".into()].into(),
+            ttl_cap: Some(30),
+            options: Some(Box::default()),
+            refused: [Refusal { address: "::".into(), reason: "no host".into() }].into(),
+            internal: Some(Box::new(Internal::ClusterIp(Box::default()))),
+            ..plain.clone()
+        };
+        for parts in [plain, rich] {
+            let shard = Shard::from(parts.clone());
+            assert_eq!(shard.parts(), parts);
+            assert_eq!(shard.hostnames(), &*parts.hostnames);
+            assert_eq!(
+                (shard.ttl_cap(), shard.options()),
+                (parts.ttl_cap, parts.options.as_deref())
+            );
+            assert_eq!(
+                (shard.refused(), shard.internal()),
+                (&*parts.refused, parts.internal.as_deref())
+            );
+        }
     }
 }

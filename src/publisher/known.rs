@@ -22,7 +22,7 @@ pub(super) struct Known(LastGood);
 
 impl Known {
     pub(super) fn new(views: &[KnownView], registry: Option<Arc<Registry>>) -> Self {
-        Self(LastGood { views: views.to_vec(), registry })
+        Self(LastGood { views: views.to_vec(), registry, ..LastGood::default() })
     }
 
     /// What is registered now.

@@ -129,7 +129,7 @@ impl<'a> Changes<'a> {
         let mut shards = self.inputs.shards(index);
         shards.any(|(id, entry)| {
             self.other_out.contains(id)
-                && entry.shard.options.as_deref().is_some_and(|options| options.force.is_some())
+                && entry.shard.options().is_some_and(|options| options.force.is_some())
         })
     }
 

@@ -96,7 +96,7 @@ impl Inputs {
     #[must_use]
     pub fn evidence<'a>(&'a self, id: ClusterId, entry: &'a ShardEntry) -> Evidence<'a> {
         let cluster = &self.federation.members[id.index()].name;
-        let own = entry.shard.options.as_deref().and_then(|options| options.force.as_ref());
+        let own = entry.shard.options().and_then(|options| options.force.as_ref());
         Evidence {
             shard: &entry.shard,
             opinion: self.opinions.get(&entry.key, cluster),

@@ -265,7 +265,7 @@ impl Snapshot {
         let health = &self.inputs.federation.health;
         evidence.judge_internal(health, self.inputs.now).map_err(NotLocal::Excluded)?;
         // What is judged fit has addresses.
-        entry.shard.internal.as_deref().ok_or(NotLocal::Excluded(Exclusion::NoAddress))
+        entry.shard.internal().ok_or(NotLocal::Excluded(Exclusion::NoAddress))
     }
 
     /// The sets of clusters that deserve a geographic table of their own, those of most services

@@ -10,7 +10,8 @@ use crate::geo::{Atlas, NetworkRule, Target};
 use crate::health::{self, ClusterState, Reason, Standing};
 use crate::model::{
     Buckets, ClusterView, Coordinates, DomainName, Endpoints, Internal, Label, Member, Policy,
-    Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties, WhenNoneHealthy,
+    Port, Ports, Protocol, ServiceKey, ServiceOptions, ShardEntry, ShardParts, Ties,
+    WhenNoneHealthy,
 };
 use crate::zone::{self, InternalSettings, Nameserver, SoaSettings};
 
@@ -112,14 +113,14 @@ impl Fixture {
         let addresses: Vec<IpAddr> =
             addresses.iter().map(|a| a.parse().expect("an address")).collect();
         let port = Port { name: label("http"), protocol: Protocol::Tcp, number: 80 };
-        let shard = Shard {
-            addresses: addresses.into(),
-            ports: Arc::new([port]),
+        let shard = ShardParts {
+            addresses: (*addresses).into(),
+            ports: Ports::new([port].into(), None),
             endpoints: Endpoints { ready, total: ready },
             options: Some(Box::new(options)),
-            ..Shard::default()
+            ..ShardParts::default()
         };
-        self.shards[cluster].push(ShardEntry::new(key, Arc::new(shard)));
+        self.shards[cluster].push(ShardEntry::new(key, shard));
         self
     }
 
@@ -136,7 +137,8 @@ impl Fixture {
     /// Gives the last shard of cluster `cluster` addresses within it.
     pub(crate) fn reached_by(mut self, cluster: usize, internal: Internal) -> Self {
         let entry = self.shards[cluster].last_mut().expect("a shard");
-        Arc::make_mut(&mut entry.shard).internal = Some(Box::new(internal));
+        let internal = Some(Box::new(internal));
+        entry.shard = ShardParts { internal, ..entry.shard.parts() }.into();
         self
     }
 

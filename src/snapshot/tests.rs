@@ -260,10 +260,8 @@ fn one_service_of_a_bucket_is_made_anew_alone() {
     let (fixture, names) = crowded(3);
     let first = fixture.build();
     let mut view = (**first.inputs.views[0].as_ref().expect("read")).clone();
-    let entry = fixture.shards[0][1].clone();
-    let shard =
-        Arc::new(crate::model::Shard { endpoints: Default::default(), ..(*entry.shard).clone() });
-    let entry = crate::model::ShardEntry { shard, ..entry };
+    let mut entry = fixture.shards[0][1].clone();
+    entry.shard.endpoints = Default::default();
     view.shards.upsert(entry.clone(), |old| old.key == entry.key);
     let mut inputs = first.inputs.clone();
     inputs.views[0] = Some(Arc::new(view));

@@ -317,10 +317,10 @@ fn shard<'s>(
         loads: loads.into_iter().flatten().collect(),
         unsettled: assessment.unsettled,
         addresses: &entry.shard.addresses,
-        hostnames: &entry.shard.hostnames,
+        hostnames: entry.shard.hostnames(),
         endpoints: entry.shard.endpoints,
         checked_by: settings.check_of(&entry.shard, member).map(|(check, _)| check),
-        refused: &entry.shard.refused,
+        refused: entry.shard.refused(),
     }
 }
 

@@ -122,7 +122,7 @@ impl Service {
     /// cannot be had as asked.
     pub(super) fn merge(
         key: &ServiceKey,
-        shards: &[(ClusterId, &Arc<Shard>)],
+        shards: &[(ClusterId, &Shard)],
         settings: &Settings,
         clusters: &HashMap<Label, ClusterId, FastState>,
     ) -> (Self, Vec<Report>) {
@@ -154,8 +154,8 @@ impl Service {
         (service, reports.collect())
     }
 
-    fn choose_options(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) {
-        let options = || shards.iter().filter_map(|(_, shard)| shard.options.as_deref());
+    fn choose_options(&mut self, shards: &[(ClusterId, &Shard)]) {
+        let options = || shards.iter().filter_map(|(_, shard)| shard.options());
         if let Some(ttl) = options().find_map(|o| o.ttl) {
             self.ttl = ttl;
         }
@@ -169,7 +169,7 @@ impl Service {
             self.when_none_healthy = when.clone();
         }
         // Addresses that a host name resolved to are true for its TTL only; the RRset has one.
-        if let Some(cap) = shards.iter().filter_map(|(_, shard)| shard.ttl_cap).min() {
+        if let Some(cap) = shards.iter().filter_map(|(_, shard)| shard.ttl_cap()).min() {
             self.ttl = self.ttl.min(cap);
         }
     }
@@ -193,7 +193,7 @@ impl Service {
     }
 
     /// Lays out addresses and ports; tells of addresses that find no room.
-    fn lay_out(&mut self, shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
+    fn lay_out(&mut self, shards: &[(ClusterId, &Shard)]) -> Option<String> {
         let addresses = || {
             shards
                 .iter()
@@ -208,12 +208,12 @@ impl Service {
             IpAddr::V6(a) => Some((id, a.octets())),
         }));
         self.repeats = self.v4.repeat() || self.v6.repeat();
-        let lists = || shards.iter().map(|(_, shard)| &shard.ports);
+        let lists = || shards.iter().map(|(_, shard)| shard.ports.named());
         let same = lists().all(|list| Some(list) == lists().next());
         self.port_lists = lists().take(if same { 1 } else { usize::MAX }).cloned().collect();
         let mut ports: BTreeMap<(Label, Protocol), ClusterSet> = BTreeMap::new();
         for &(cluster, shard) in shards {
-            for port in shard.ports.iter().filter(|port| NamedPort::has_label(&port.name)) {
+            for port in shard.ports.named().iter().filter(|port| NamedPort::has_label(&port.name)) {
                 let clusters = ports.entry((port.name.clone(), port.protocol)).or_default();
                 if !shard.addresses.is_empty() {
                     clusters.insert(cluster);
@@ -225,7 +225,7 @@ impl Service {
             .map(|((name, protocol), clusters)| NamedPort { name, protocol, clusters })
             .collect();
         if let Policy::Weighted(_) = self.policy {
-            let told = |shard: &Shard| shard.options.as_ref().and_then(|options| options.weight);
+            let told = |shard: &Shard| shard.options().and_then(|options| options.weight);
             let weight = |shard: &Shard| told(shard).unwrap_or(shard.endpoints.ready);
             self.weights = shards.iter().map(|(_, shard)| weight(shard)).collect();
         }
@@ -374,11 +374,11 @@ impl Service {
 }
 
 /// The annotations of the whole service that two shards give different values.
-fn disagreement(shards: &[(ClusterId, &Arc<Shard>)]) -> Option<String> {
+fn disagreement(shards: &[(ClusterId, &Shard)]) -> Option<String> {
     fn differ<'a, T: PartialEq + 'a>(mut values: impl Iterator<Item = &'a T>) -> bool {
         values.next().is_some_and(|first| values.any(|value| value != first))
     }
-    let options = || shards.iter().filter_map(|(_, shard)| shard.options.as_deref());
+    let options = || shards.iter().filter_map(|(_, shard)| shard.options());
     let found = [
         ("meridian.dev/ttl", differ(options().filter_map(|o| o.ttl.as_ref()))),
         ("meridian.dev/policy", differ(options().filter_map(|o| o.policy.as_ref()))),

@@ -13,8 +13,8 @@ use meridian::health::{
 };
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Drain, Endpoints, Force, Forced, Internal,
-    Label, Member, Policy, Port, Protocol, ServiceKey, ServiceOptions, Shard, ShardEntry, Ties,
-    Topology, Until, WhenNoneHealthy,
+    Label, Member, Policy, Port, Ports, Protocol, ServiceKey, ServiceOptions, ShardEntry,
+    ShardParts, Ties, Topology, Until, WhenNoneHealthy,
 };
 use meridian::snapshot::{self, Identity, Inputs, Membership, Snapshot, build};
 use meridian::zone::{self, InternalSettings, Nameserver, SoaSettings, StaticRecord};
@@ -166,18 +166,18 @@ impl ServiceShard {
             protocol: *protocol,
             number: *number,
         };
-        let shard = Shard {
+        let shard = ShardParts {
             addresses: self.addresses.iter().copied().collect(),
-            ports: self.ports.iter().map(port).collect(),
+            ports: Ports::new(self.ports.iter().map(port).collect(), None),
             endpoints: Endpoints { ready: self.ready, total: self.ready },
             options: Some(Box::new(self.options.clone())),
             internal: Some(Box::new(Internal::ClusterIp(
                 [IpAddr::from([10, 96, 0, 1]), IpAddr::V6(Ipv6Addr::LOCALHOST)].into(),
             ))),
-            ..Shard::default()
+            ..ShardParts::default()
         };
         let key = ServiceKey::new(&label(namespace), &label(name));
-        ShardEntry::new(key, Arc::new(shard))
+        ShardEntry::new(key, shard)
     }
 }
 

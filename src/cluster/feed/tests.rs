@@ -29,6 +29,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         resolver: ResolverSettings::default(),
         wake: wake.clone(),
         remembered: Arc::default(),
+        pool: Arc::default(),
         ballots: Arc::default(),
         tasks: Telemetry::new("example.com").tasks().clone(),
     };

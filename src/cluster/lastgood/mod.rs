@@ -15,7 +15,7 @@ pub(super) mod record;
 mod tests;
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,8 +24,8 @@ use tracing::{error, info, warn};
 
 use super::narrow::Rules;
 use super::{Settings, Source};
-use crate::model::{ClusterView, DomainName, Label, Member};
-use record::{Cluster, Federation, Skipped};
+use crate::model::{Buckets, ClusterView, DomainName, Label, Member, Pool};
+use record::{Cluster, Content, Entries, Federation, Registered, Skipped};
 
 /// A view of a cluster with where it came from.
 #[derive(Clone, Debug)]
@@ -45,6 +45,9 @@ pub struct LastGood {
     pub views: Vec<KnownView>,
     /// What was registered at run time, if that was known.
     pub registry: Option<Arc<Registry>>,
+    /// Where its shards hold what they have in common; those of sources that are read later do so
+    /// too. Not on disk.
+    pub pool: Arc<Pool>,
 }
 
 /// The clusters that a home cluster had registered.
@@ -124,7 +127,6 @@ enum Unusable {
 /// # Errors
 /// [`SaveError`]; the file is as it was.
 pub fn save(path: &Path, state: &LastGood) -> Result<(), SaveError> {
-    let content = postcard::to_stdvec(&Federation::of(state))?;
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error| SaveError::Io { path, error }
@@ -133,7 +135,14 @@ pub fn save(path: &Path, state: &LastGood) -> Result<(), SaveError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let staging = path.with_file_name(name);
-    write(&staging, &content).map_err(io(&staging))?;
+    let mut sink = Sink::create(&staging).map_err(io(&staging))?;
+    if let Err(error) = postcard::to_io(&Federation(state), &mut sink) {
+        return Err(match sink.failure.take() {
+            Some(error) => io(&staging)(error),
+            None => error.into(),
+        });
+    }
+    sink.finish().map_err(io(&staging))?;
     fs::rename(&staging, path).map_err(io(path))?;
     // The new name is on disk only when its directory is.
     let directory = match path.parent() {
@@ -143,19 +152,57 @@ pub fn save(path: &Path, state: &LastGood) -> Result<(), SaveError> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io(directory))
 }
 
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(&header(content))?;
-    file.write_all(content)?;
-    file.sync_all()
+/// A file that is being written, whose header tells of what follows it.
+struct Sink {
+    file: BufWriter<File>,
+    len: u64,
+    checksum: crc32fast::Hasher,
+    /// Why the last write failed, which postcard does not tell.
+    failure: Option<io::Error>,
 }
 
-fn header(content: &[u8]) -> [u8; HEADER] {
+impl Sink {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(&[0; HEADER])?;
+        Ok(Self { file, len: 0, checksum: crc32fast::Hasher::new(), failure: None })
+    }
+
+    /// Puts the header in its place, and all on disk.
+    fn finish(mut self) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.write_all(&header(self.len, self.checksum.finalize()))?;
+        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+}
+
+impl io::Write for Sink {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self.file.write(octets) {
+            Ok(len) => {
+                self.len += len as u64;
+                self.checksum.update(&octets[..len]);
+                Ok(len)
+            }
+            Err(error) => {
+                let kind = error.kind();
+                self.failure = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn header(len: u64, checksum: u32) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..20].copy_from_slice(&(content.len() as u64).to_le_bytes());
-    header[20..].copy_from_slice(&crc32fast::hash(content).to_le_bytes());
+    header[12..20].copy_from_slice(&len.to_le_bytes());
+    header[20..].copy_from_slice(&checksum.to_le_bytes());
     header
 }
 
@@ -184,15 +231,15 @@ pub fn load(path: &Path, wanted: &Wanted<'_>) -> LastGood {
 }
 
 fn read(path: &Path, wanted: &Wanted<'_>) -> Result<LastGood, Unusable> {
-    let content = content(path)?;
-    let federation: Federation<'_> = postcard::from_bytes(&content)?;
-    let registry = match &wanted.home {
-        Some(home) => federation.registry(home).unwrap_or_else(|fault| {
+    let octets = content(path)?;
+    let mut content = Content(&octets);
+    let told: Option<Registered<'_>> = content.take()?;
+    let registry = wanted.home.as_ref().zip(told).and_then(|(home, told)| {
+        told.of_home(home).unwrap_or_else(|fault| {
             warn!(%home, %fault, "which clusters were registered cannot be used; it is waited for");
             None
-        }),
-        None => None,
-    };
+        })
+    });
     let registered: Vec<Settings> = registry
         .iter()
         .flat_map(|registry| &registry.clusters)
@@ -200,39 +247,66 @@ fn read(path: &Path, wanted: &Wanted<'_>) -> Result<LastGood, Unusable> {
             (wanted.registered)(member.name.clone(), Source::Awaited(source.as_str().into()))
         })
         .collect();
-    let mut views = Vec::new();
-    for settings in wanted.clusters.iter().chain(&registered) {
-        let (name, source) = (&settings.name, settings.source.identity());
-        let rules = Rules::new(settings.export, settings.allow_nets.clone(), wanted.apex.clone())
-            .limited_to(settings.namespaces.clone(), settings.addresses);
-        if let Some(cluster) = federation.find(name.as_str(), &source) {
-            views.extend(known(name, source, cluster, &rules));
+    let settings: Vec<(&Settings, String)> = (wanted.clusters.iter().chain(&registered))
+        .map(|settings| (settings, settings.source.identity()))
+        .collect();
+    let pool = Arc::<Pool>::default();
+    let mut views: Vec<Option<KnownView>> = vec![None; settings.len()];
+    for _ in 0..content.take::<usize>()? {
+        let cluster: Cluster<'_> = content.take()?;
+        let at = settings.iter().position(|(s, source)| cluster.is(&s.name, source));
+        match at.filter(|at| views[*at].is_none()) {
+            None => content.shards(|_| ())?,
+            Some(at) => {
+                let (settings, source) = &settings[at];
+                let rules = rules(settings, wanted, &pool);
+                let view = known(&settings.name, &cluster, &mut content, &rules)?;
+                let (name, source) = (settings.name.clone(), source.clone());
+                views[at] = view.map(|view| KnownView { name, source, view });
+            }
         }
     }
-    Ok(LastGood { views, registry: registry.map(Arc::new) })
+    let views = views.into_iter().flatten().collect();
+    Ok(LastGood { views, registry: registry.map(Arc::new), pool })
+}
+
+/// What a cluster with these settings may have published.
+fn rules(settings: &Settings, wanted: &Wanted<'_>, pool: &Arc<Pool>) -> Rules {
+    Rules::new(settings.export, settings.allow_nets.clone(), wanted.apex.clone())
+        .limited_to(settings.namespaces.clone(), settings.addresses)
+        .pooled(pool.clone())
 }
 
 /// What can be used of the view of one cluster; what cannot takes no other down.
-fn known(name: &Label, source: String, cluster: &Cluster<'_>, rules: &Rules) -> Option<KnownView> {
-    match cluster.view(rules) {
-        Ok((view, skipped)) => {
-            if let Some(Skipped { count, first, fault }) = skipped {
-                warn!(
-                    cluster = %name, count, first, %fault,
-                    "some of the services last known of a cluster cannot be used; its source is \
-                     waited for"
-                );
-            }
-            Some(KnownView { name: name.clone(), source, view: Arc::new(view) })
-        }
+fn known<'a>(
+    name: &Label,
+    cluster: &Cluster<'a>,
+    content: &mut Content<'a>,
+    rules: &Rules,
+) -> Result<Option<Arc<ClusterView>>, postcard::Error> {
+    let read = cluster.view().and_then(|view| Ok((view, cluster.entries(rules)?)));
+    let (view, mut entries) = match read {
+        Ok(read) => read,
         Err(fault) => {
             warn!(
                 cluster = %name, %fault,
                 "what was last known of a cluster cannot be used; its source is waited for"
             );
-            None
+            content.shards(|_| ())?;
+            return Ok(None);
         }
+    };
+    content.shards(|shard| entries.push(&shard))?;
+    let Entries { entries, skipped, .. } = entries;
+    let partial = skipped.is_some();
+    if let Some(Skipped { count, first, fault }) = skipped {
+        warn!(
+            cluster = %name, count, first, %fault,
+            "some of the services last known of a cluster cannot be used; its source is waited for"
+        );
     }
+    // What is missing is not said to be absent.
+    Ok(Some(Arc::new(ClusterView { shards: Buckets::from_items(entries), partial, ..view })))
 }
 
 /// What follows the header of a file that is whole.
@@ -258,7 +332,8 @@ fn content(path: &Path) -> Result<Vec<u8>, Unusable> {
     if told != found {
         return Err(Unusable::Length { told, found });
     }
-    let mut content = Vec::new();
+    // As long as was found, but for what no machine could hold.
+    let mut content = Vec::with_capacity(usize::try_from(found).unwrap_or_default());
     file.read_to_end(&mut content)?;
     if crc32fast::hash(&content) != checksum {
         return Err(Unusable::Checksum);

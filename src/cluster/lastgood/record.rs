@@ -1,4 +1,5 @@
-//! The state as it stands in the file: borrowed when written and while read.
+//! The state as it stands in the file: borrowed when written and while read, one shard after the
+//! other.
 //!
 //! The order of fields and variants is the format: a change needs another version.
 
@@ -6,12 +7,14 @@ mod options;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::ser::{SerializeSeq as _, SerializeTuple as _};
+use serde::{Deserialize, Serialize, Serializer};
 
 use options::{Drain, Force, Options};
 
@@ -19,7 +22,7 @@ use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
     self, Buckets, Check, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label,
-    Member, Protocol, ServiceKey, ShardEntry, Topology,
+    Member, Ports, Protocol, ServiceKey, ShardEntry, Topology,
 };
 
 /// What the types of the model refuse.
@@ -39,18 +42,9 @@ pub(in crate::cluster) enum Invalid {
     Ports,
 }
 
-/// All clusters.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Federation<'a> {
-    #[serde(borrow)]
-    registered: Option<Registered<'a>>,
-    #[serde(borrow)]
-    clusters: Vec<Cluster<'a>>,
-}
-
 /// What a home cluster registers.
 #[derive(Serialize, Deserialize)]
-struct Registered<'a> {
+pub(super) struct Registered<'a> {
     home: &'a str,
     #[serde(borrow)]
     clusters: Vec<Registration<'a>>,
@@ -74,7 +68,7 @@ struct Registration<'a> {
     check: Option<Cow<'a, str>>,
 }
 
-/// One cluster.
+/// One cluster, in front of its shards.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Cluster<'a> {
     name: &'a str,
@@ -83,9 +77,8 @@ pub(super) struct Cluster<'a> {
     topologies: Vec<(&'a str, Option<&'a str>)>,
     pod_networks: Vec<(IpAddr, u8)>,
     /// Each list once: most services of a cluster have the same few.
-    ports: Vec<Vec<Port<'a>>>,
     #[serde(borrow)]
-    shards: Vec<Shard<'a>>,
+    ports: Vec<Vec<Port<'a>>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -137,27 +130,53 @@ type Addresses<'a> = Cow<'a, [IpAddr]>;
 
 //--- Writing ---
 
-impl<'a> Federation<'a> {
-    pub(super) fn of(state: &'a LastGood) -> Self {
-        let registered = state.registry.as_ref().map(|registry| Registered {
-            home: &registry.home,
-            clusters: registry.clusters.iter().map(Registration::of).collect(),
-        });
-        Self { registered, clusters: state.views.iter().map(Cluster::of).collect() }
-    }
+/// The state as it is written: each shard is turned into what stands in the file when its turn has
+/// come, as all of them at once take far more memory than the file.
+pub(super) struct Federation<'a>(pub(super) &'a LastGood);
 
-    /// What `home` registers, where that is known and each of it can be.
-    pub(super) fn registry(&self, home: &str) -> Result<Option<Registry>, Invalid> {
-        let Some(registered) = self.registered.as_ref().filter(|r| r.home == home) else {
-            return Ok(None);
-        };
-        let clusters = registered.clusters.iter().map(Registration::read);
-        Ok(Some(Registry { home: home.to_owned(), clusters: clusters.collect::<Result<_, _>>()? }))
+impl Serialize for Federation<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(LastGood { views, registry, .. }) = self;
+        let mut federation = serializer.serialize_tuple(2)?;
+        federation.serialize_element(&registry.as_deref().map(Registered::of))?;
+        federation.serialize_element(&Clusters(views))?;
+        federation.end()
     }
+}
 
-    /// The cluster with this name and source.
-    pub(super) fn find(&self, name: &str, source: &str) -> Option<&Cluster<'a>> {
-        self.clusters.iter().find(|cluster| (cluster.name, cluster.source) == (name, source))
+struct Clusters<'a>(&'a [KnownView]);
+
+impl Serialize for Clusters<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut clusters = serializer.serialize_seq(Some(self.0.len()))?;
+        for known in self.0 {
+            let (cluster, lists) = Cluster::of(known);
+            clusters.serialize_element(&(cluster, Shards(&known.view.shards, lists)))?;
+        }
+        clusters.end()
+    }
+}
+
+/// The shards of a cluster, and the numbers of their lists of ports.
+struct Shards<'a>(&'a Buckets<ShardEntry>, HashMap<&'a [model::Port], u32>);
+
+impl Serialize for Shards<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(shards, lists) = self;
+        let mut seq = serializer.serialize_seq(Some(shards.len()))?;
+        for entry in shards.iter() {
+            // Every list of a shard has been numbered.
+            let list = lists.get(&**entry.shard.ports.named()).copied().unwrap_or_default();
+            seq.serialize_element(&Shard::of(&entry.key, &entry.shard, list))?;
+        }
+        seq.end()
+    }
+}
+
+impl<'a> Registered<'a> {
+    fn of(registry: &'a Registry) -> Self {
+        let clusters = registry.clusters.iter().map(Registration::of).collect();
+        Self { home: &registry.home, clusters }
     }
 }
 
@@ -179,22 +198,20 @@ impl<'a> Registration<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    fn of(known: &'a KnownView) -> Self {
+    fn of(known: &'a KnownView) -> (Self, HashMap<&'a [model::Port], u32>) {
         let KnownView { name, source, view } = known;
         let mut lists: HashMap<&[model::Port], u32> = HashMap::new();
         let mut ports = Vec::new();
-        let shards = view.shards.iter().map(|entry| {
-            let list: &[model::Port] = &entry.shard.ports;
-            // A Service has some ports: four thousand million lists are no cluster.
-            let index = *lists.entry(list).or_insert_with(|| {
+        for entry in view.shards.iter() {
+            let list: &[model::Port] = entry.shard.ports.named();
+            lists.entry(list).or_insert_with(|| {
                 ports.push(list.iter().map(Port::of).collect());
+                // A Service has some ports: four thousand million lists are no cluster.
                 ports.len() as u32 - 1
             });
-            Shard::of(&entry.key, &entry.shard, index)
-        });
-        let shards = shards.collect();
+        }
         let topologies = view.topologies.iter();
-        Self {
+        let cluster = Self {
             name: name.as_str(),
             source,
             topologies: topologies
@@ -202,8 +219,8 @@ impl<'a> Cluster<'a> {
                 .collect(),
             pod_networks: view.pod_networks.iter().map(|n| (n.addr(), n.prefix_len())).collect(),
             ports,
-            shards,
-        }
+        };
+        (cluster, lists)
     }
 }
 
@@ -225,15 +242,15 @@ impl<'a> Shard<'a> {
             namespace: key.namespace(),
             name: key.name(),
             addresses: Cow::Borrowed(&shard.addresses),
-            hostnames: shard.hostnames.iter().map(|host| &**host).collect(),
-            ttl_cap: shard.ttl_cap,
+            hostnames: shard.hostnames().iter().map(|host| &**host).collect(),
+            ttl_cap: shard.ttl_cap(),
             ports,
-            tcp_port: shard.tcp_port,
+            tcp_port: shard.ports.tcp(),
             ready: shard.endpoints.ready,
             total: shard.endpoints.total,
-            options: shard.options.as_deref().map(Options::of),
-            refused: shard.refused.iter().map(|r| (&*r.address, &*r.reason)).collect(),
-            internal: shard.internal.as_deref().map(|internal| match internal {
+            options: shard.options().map(Options::of),
+            refused: shard.refused().iter().map(|r| (&*r.address, &*r.reason)).collect(),
+            internal: shard.internal().map(|internal| match internal {
                 model::Internal::ClusterIp(list) => Internal::ClusterIp(Cow::Borrowed(list)),
                 model::Internal::Headless(list) => Internal::Headless(Cow::Borrowed(list)),
             }),
@@ -242,6 +259,40 @@ impl<'a> Shard<'a> {
 }
 
 //--- Reading ---
+
+/// What of the file is still to be read, one part after the other.
+pub(super) struct Content<'a>(pub(super) &'a [u8]);
+
+impl<'a> Content<'a> {
+    /// The next part, which the caller knows.
+    pub(super) fn take<T: Deserialize<'a>>(&mut self) -> Result<T, postcard::Error> {
+        let (value, rest) = postcard::take_from_bytes(self.0)?;
+        self.0 = rest;
+        Ok(value)
+    }
+
+    /// Hands each shard of a cluster to `each`.
+    pub(super) fn shards(
+        &mut self,
+        mut each: impl FnMut(Shard<'a>),
+    ) -> Result<(), postcard::Error> {
+        for _ in 0..self.take::<usize>()? {
+            each(self.take()?);
+        }
+        Ok(())
+    }
+}
+
+impl Registered<'_> {
+    /// What `home` registers, where these are its clusters and each of them can be.
+    pub(super) fn of_home(&self, home: &str) -> Result<Option<Registry>, Invalid> {
+        if self.home != home {
+            return Ok(None);
+        }
+        let clusters = self.clusters.iter().map(Registration::read);
+        Ok(Some(Registry { home: home.to_owned(), clusters: clusters.collect::<Result<_, _>>()? }))
+    }
+}
 
 impl Registration<'_> {
     fn read(&self) -> Result<KnownCluster, Invalid> {
@@ -276,9 +327,13 @@ pub(super) struct Skipped {
 }
 
 impl<'a> Cluster<'a> {
-    /// The view, with what may still be published by `rules`; without the shards that hold what
-    /// cannot be, for which it is said to be partial.
-    pub(super) fn view(&self, rules: &Rules) -> Result<(ClusterView, Option<Skipped>), Invalid> {
+    /// Whether it has this name and source.
+    pub(super) fn is(&self, name: &Label, source: &str) -> bool {
+        (self.name, self.source) == (name.as_str(), source)
+    }
+
+    /// The view as far as it is told in front of the shards.
+    pub(super) fn view(&self) -> Result<ClusterView, Invalid> {
         let label = |text: &str| Label::parse(text);
         let topologies = self.topologies.iter().map(|(region, zone)| {
             Ok(Topology { region: label(region)?, zone: zone.map(label).transpose()? })
@@ -286,50 +341,63 @@ impl<'a> Cluster<'a> {
         let topologies: Result<_, Invalid> = topologies.collect();
         let networks = self.pod_networks.iter().map(|(ip, len)| IpNet::new(*ip, *len));
         let networks: Result<_, ipnet::PrefixLenError> = networks.collect();
-        let ports: Result<Vec<Arc<[model::Port]>>, Invalid> =
-            self.ports.iter().map(|list| list.iter().map(Port::read).collect()).collect();
-        let (entries, skipped) = self.entries(&ports?, rules);
-        let view = ClusterView {
-            shards: Buckets::from_items(entries),
-            topologies: Arc::new(topologies?),
-            pod_networks: Arc::new(networks?),
-            partial: skipped.is_some(),
-            ..ClusterView::default()
-        };
-        Ok((view, skipped))
+        let (topologies, pod_networks) = (Arc::new(topologies?), Arc::new(networks?));
+        Ok(ClusterView { topologies, pod_networks, ..ClusterView::default() })
     }
 
-    fn entries(
-        &self,
-        ports: &[Arc<[model::Port]>],
-        rules: &Rules,
-    ) -> (Vec<ShardEntry>, Option<Skipped>) {
-        // Namespaces are few: each is read and checked once.
-        let mut namespaces: HashMap<&'a str, Label> = HashMap::new();
-        let mut read = |shard: &Shard<'a>| {
-            let namespace = match namespaces.get(shard.namespace) {
-                Some(namespace) => namespace.clone(),
-                None => {
-                    let namespace = Label::parse(shard.namespace)?;
-                    namespaces.insert(shard.namespace, namespace.clone());
-                    namespace
-                }
-            };
-            let key = ServiceKey::new(&namespace, &Label::parse(shard.name)?);
-            Ok::<_, Invalid>(ShardEntry::new(key, Arc::new(shard.read(ports, rules)?)))
-        };
-        let (mut entries, mut skipped) = (Vec::new(), None::<Skipped>);
-        for shard in self.shards.iter().filter(|shard| rules.admits(shard.namespace)) {
-            match (read(shard), &mut skipped) {
-                (Ok(entry), _) => entries.push(entry),
-                (Err(_), Some(skipped)) => skipped.count += 1,
-                (Err(fault), none) => {
-                    let first = format!("{}/{}", shard.namespace, shard.name);
-                    *none = Some(Skipped { count: 1, first, fault });
-                }
+    /// What takes in its shards.
+    pub(super) fn entries<'r>(&self, rules: &'r Rules) -> Result<Entries<'a, 'r>, Invalid> {
+        let lists = self.ports.iter().map(|list| list.iter().map(Port::read).collect());
+        let (lists, namespaces, ports) =
+            (lists.collect::<Result<_, Invalid>>()?, HashMap::new(), HashMap::new());
+        Ok(Entries { rules, lists, namespaces, ports, entries: Vec::new(), skipped: None })
+    }
+}
+
+/// The shards of a cluster so far.
+pub(super) struct Entries<'a, 'r> {
+    rules: &'r Rules,
+    lists: Vec<Arc<[model::Port]>>,
+    /// Namespaces are few: each is read and checked once.
+    namespaces: HashMap<&'a str, Label>,
+    /// So are ports, by the number of the list and the first TCP port.
+    ports: HashMap<(u32, Option<u16>), Ports>,
+    pub(super) entries: Vec<ShardEntry>,
+    pub(super) skipped: Option<Skipped>,
+}
+
+impl<'a> Entries<'a, '_> {
+    /// Takes in a shard, with what may still be published by the rules.
+    pub(super) fn push(&mut self, shard: &Shard<'a>) {
+        if !self.rules.admits(shard.namespace) {
+            return;
+        }
+        match (self.read(shard), &mut self.skipped) {
+            (Ok(entry), _) => self.entries.push(entry),
+            (Err(_), Some(skipped)) => skipped.count += 1,
+            (Err(fault), none) => {
+                let first = format!("{}/{}", shard.namespace, shard.name);
+                *none = Some(Skipped { count: 1, first, fault });
             }
         }
-        (entries, skipped)
+    }
+
+    fn read(&mut self, shard: &Shard<'a>) -> Result<ShardEntry, Invalid> {
+        let namespace = match self.namespaces.entry(shard.namespace) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Label::parse(shard.namespace)?),
+        };
+        let key = ServiceKey::new(namespace, &Label::parse(shard.name)?);
+        let ports = match self.ports.entry((shard.ports, shard.tcp_port)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let list = self.lists.get(shard.ports as usize).ok_or(Invalid::Ports)?;
+                let ports = Ports::new(list.clone(), shard.tcp_port);
+                new.insert(self.rules.pool().ports(ports))
+            }
+        };
+        let shard = shard.read(ports.clone(), self.rules)?;
+        Ok(ShardEntry::new(self.rules.pool().key(key), shard))
     }
 }
 
@@ -350,10 +418,10 @@ impl Shard<'_> {
         (self.namespace, self.name)
     }
 
-    /// The shard, with one of the lists of ports, and what may still be published by `rules`.
+    /// The shard with its ports, and what may still be published by `rules`.
     pub(in crate::cluster) fn read(
         &self,
-        ports: &[Arc<[model::Port]>],
+        ports: Ports,
         rules: &Rules,
     ) -> Result<model::Shard, Invalid> {
         let refused = self.refused.iter().map(|(address, reason)| model::Refusal {
@@ -361,12 +429,11 @@ impl Shard<'_> {
             reason: (*reason).into(),
         });
         let publishable = |address: &IpAddr| rules.publishable(*address).is_ok();
-        Ok(model::Shard {
+        let shard = model::ShardParts {
             addresses: self.addresses.iter().copied().filter(publishable).collect(),
             hostnames: self.hostnames.iter().map(|host| (*host).into()).collect(),
             ttl_cap: self.ttl_cap,
-            ports: ports.get(self.ports as usize).ok_or(Invalid::Ports)?.clone(),
-            tcp_port: self.tcp_port,
+            ports,
             endpoints: Endpoints { ready: self.ready, total: self.total },
             options: self.options.as_ref().map(Options::read).transpose()?.map(Box::new),
             refused: refused.collect(),
@@ -376,6 +443,12 @@ impl Shard<'_> {
                     Internal::Headless(list) => model::Internal::Headless(list[..].into()),
                 })
             }),
-        })
+        };
+        Ok(shard.into())
+    }
+
+    /// Its first TCP port.
+    pub(in crate::cluster) fn tcp_port(&self) -> Option<u16> {
+        self.tcp_port
     }
 }

@@ -10,8 +10,8 @@ use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, InternalAddresses, Namespaces, Source};
 use crate::model::{
     Buckets, Check, CheckMode, ClusterChecks, Coordinates, Drain, Endpoints, Force, Forced,
-    Internal, MinReady, Port, Protocol, Refusal, ServiceCheck, ServiceKey, ServiceOptions, Shard,
-    ShardEntry, Ties, Topology, Until, WhenNoneHealthy,
+    Internal, MinReady, Port, Ports, Protocol, Refusal, ServiceCheck, ServiceKey, ServiceOptions,
+    Shard, ShardEntry, ShardParts, Ties, Topology, Until, WhenNoneHealthy,
 };
 
 fn label(text: &str) -> Label {
@@ -51,14 +51,14 @@ fn known(cluster: &str, directory: &str, shards: Vec<ShardEntry>) -> KnownView {
 fn plain(index: usize) -> ShardEntry {
     let address = IpAddr::from([127, (index >> 16) as u8, (index >> 8) as u8, index as u8]);
     let port = Port { name: label("http"), protocol: Protocol::Tcp, number: 80 };
-    let shard = Shard {
-        addresses: [address].into(),
-        ports: [port].into(),
+    let shard = ShardParts {
+        addresses: [address][..].into(),
+        ports: Ports::new([port].into(), None),
         endpoints: Endpoints { ready: 2, total: 3 },
-        ..Shard::default()
+        ..ShardParts::default()
     };
     let key = ServiceKey::new(&label(&format!("ns{}", index % 100)), &label(&format!("s{index}")));
-    ShardEntry::new(key, Arc::new(shard))
+    ShardEntry::new(key, shard)
 }
 
 /// Shards that between them have every field and variant.
@@ -76,12 +76,12 @@ fn rich() -> Vec<ShardEntry> {
         .into_iter()
         .enumerate()
         .map(|(index, when)| {
-            let shard = Shard {
-                addresses: ["127.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
+            let ports = [port(Protocol::Tcp), port(Protocol::Udp), port(Protocol::Sctp)];
+            let shard = ShardParts {
+                addresses: ["127.0.0.1", "2001:db8::1"].map(|a| a.parse().unwrap())[..].into(),
                 hostnames: ["lb.example.net".into()].into(),
                 ttl_cap: Some(30),
-                ports: [port(Protocol::Tcp), port(Protocol::Udp), port(Protocol::Sctp)].into(),
-                tcp_port: Some(53),
+                ports: Ports::new(ports.into(), Some(53)),
                 endpoints: Endpoints { ready: 1, total: 4 },
                 options: Some(Box::new(ServiceOptions {
                     ttl: Some(20),
@@ -103,7 +103,7 @@ fn rich() -> Vec<ShardEntry> {
                 },
             };
             let key = ServiceKey::new(&label("ns"), &label(&format!("rich{index}")));
-            ShardEntry::new(key, Arc::new(shard))
+            ShardEntry::new(key, shard)
         })
         .collect()
 }
@@ -121,7 +121,7 @@ fn load(path: &Path, clusters: &[Settings], apex: &DomainName) -> Vec<KnownView>
 }
 
 fn save(path: &Path, views: &[KnownView]) -> Result<(), SaveError> {
-    super::save(path, &LastGood { views: views.to_vec(), registry: None })
+    super::save(path, &LastGood { views: views.to_vec(), ..LastGood::default() })
 }
 
 fn apex() -> DomainName {
@@ -129,7 +129,7 @@ fn apex() -> DomainName {
 }
 
 fn shards(view: &ClusterView) -> Vec<(ServiceKey, Shard)> {
-    view.shards.iter().map(|entry| (entry.key.clone(), (*entry.shard).clone())).collect()
+    view.shards.iter().map(|entry| (entry.key.clone(), entry.shard.clone())).collect()
 }
 
 /// The files beside each other, by name.
@@ -159,8 +159,12 @@ fn every_field_comes_back() {
         assert_eq!(before.view.topologies, after.view.topologies);
         assert_eq!(before.view.pod_networks, after.view.pod_networks);
     }
-    let ports: BTreeSet<_> =
-        after[0].view.shards.iter().map(|entry| Arc::as_ptr(&entry.shard.ports).addr()).collect();
+    let ports: BTreeSet<_> = after[0]
+        .view
+        .shards
+        .iter()
+        .map(|entry| Arc::as_ptr(entry.shard.ports.named()).addr())
+        .collect();
     assert_eq!(ports.len(), 2, "equal lists of ports are one");
 }
 
@@ -203,6 +207,7 @@ fn registered_clusters_come_back_with_their_views() {
     let before = LastGood {
         views: vec![known("c", "/m", vec![plain(2)]), view],
         registry: Some(Arc::new(registry)),
+        ..LastGood::default()
     };
     super::save(&path, &before).unwrap();
     let load = |home: Option<&str>| {
@@ -246,7 +251,7 @@ fn no_file_is_no_fault() {
 }
 
 fn sealed(content: &[u8]) -> Vec<u8> {
-    [&header(content)[..], content].concat()
+    [&header(content.len() as u64, crc32fast::hash(content))[..], content].concat()
 }
 
 /// Writes the file at `path` anew with the first letter of `text` as none that a name can have.
@@ -296,8 +301,8 @@ fn a_check_comes_back_however_long_its_text_is() {
     assert!(check.to_string().len() > Check::LONGEST_TEXT);
     let entry = plain(1);
     let options = ServiceOptions { check: Some(check), ..ServiceOptions::default() };
-    let shard = Shard { options: Some(Box::new(options)), ..(*entry.shard).clone() };
-    let before = known("a", "/m", vec![ShardEntry::new(entry.key, Arc::new(shard))]);
+    let shard = ShardParts { options: Some(Box::new(options)), ..entry.shard.parts() };
+    let before = known("a", "/m", vec![ShardEntry::new(entry.key, shard)]);
     save(&path, std::slice::from_ref(&before)).unwrap();
     let after = load(&path, &[settings("a", "/m")], &apex());
     assert_eq!(shards(&after[0].view), shards(&before.view));

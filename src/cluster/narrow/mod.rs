@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{AddressScope, Export, InternalAddresses, Namespaces};
-use crate::model::{DomainName, ServiceKey};
+use crate::model::{DomainName, Pool, ServiceKey};
 
 pub(super) use export::{NarrowExport, Wish};
 pub(super) use node::NarrowNode;
@@ -46,6 +46,7 @@ pub(super) struct Rules {
     apex: DomainName,
     internal: InternalAddresses,
     hasher: RandomState,
+    pool: Arc<Pool>,
 }
 
 /// Whether the Services of a namespace may be exported.
@@ -70,6 +71,7 @@ impl Rules {
             apex,
             internal: InternalAddresses::LeftOut,
             hasher: RandomState::new(),
+            pool: Arc::default(),
         }
     }
 
@@ -81,6 +83,16 @@ impl Rules {
     /// The same rules with limits to namespaces and addresses.
     pub(super) fn limited_to(self, namespaces: Namespaces, addresses: AddressScope) -> Self {
         Self { namespaces, addresses, ..self }
+    }
+
+    /// The same rules, by which values are held in `pool`.
+    pub(super) fn pooled(self, pool: Arc<Pool>) -> Self {
+        Self { pool, ..self }
+    }
+
+    /// Where values that shards have in common are held.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// What makes a Service federated.

@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use super::annotations::Annotations;
 use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, names};
 use crate::cluster::{Export, InternalAddresses};
-use crate::model::{DomainName, Internal, Label, Port, Protocol, Refusal, ServiceKey, Shard};
+use crate::model::{
+    DomainName, Internal, Label, Port, Ports, Protocol, Refusal, ServiceKey, Shard, ShardParts,
+};
 
 /// A Service, narrowed.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +105,7 @@ impl Rules {
             reasons.push("no DNS label can be made of its name; rename it".into());
             return None;
         };
-        let key = ServiceKey::new(&namespace_label, &name_label);
+        let key = self.pool().key(ServiceKey::new(&namespace_label, &name_label));
         if (key.namespace(), key.name()) != (namespace, name) {
             reasons.push(format!("its name is no DNS label: it is served as {key}").into());
         }
@@ -113,12 +115,12 @@ impl Rules {
         let Addresses { addresses, hostnames, refused, .. } = addresses;
         let addresses = sorted(addresses);
         let options = annotations.options(self, &addresses);
-        let shard = Shard {
-            addresses,
+        let ports = Ports::new(ports(spec, reasons).into(), tcp_port(spec));
+        let shard = ShardParts {
+            addresses: (*addresses).into(),
             hostnames: sorted(hostnames),
             ttl_cap: None,
-            ports: ports(spec, reasons).into(),
-            tcp_port: tcp_port(spec),
+            ports: self.pool().ports(ports),
             endpoints: Default::default(),
             options,
             refused: refused.into(),
@@ -127,7 +129,7 @@ impl Rules {
         reasons.extend(annotations.into_reasons());
         let all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
         let readiness = if all { Readiness::Ignored } else { Readiness::Conditions };
-        Some(Box::new(ExportedService { key, shard, readiness }))
+        Some(Box::new(ExportedService { key, shard: shard.into(), readiness }))
     }
 }
 

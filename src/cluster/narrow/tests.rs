@@ -53,9 +53,9 @@ fn addresses_come_from_ingress_external_ips_and_the_annotation() {
         addresses(&found),
         ["192.0.2.1", "192.0.2.9", "198.51.100.7", "203.0.113.5", "2001:db8::1"]
     );
-    let hostnames = &exported(&found).shard.hostnames;
+    let hostnames = &exported(&found).shard.hostnames();
     assert_eq!(**hostnames, ["lb.example.net".into(), "other.example.net".into()]);
-    assert!(found.reasons.is_empty() && exported(&found).shard.refused.is_empty());
+    assert!(found.reasons.is_empty() && exported(&found).shard.refused().is_empty());
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn unusable_addresses_are_refused_with_reasons() {
     );
     assert_eq!(addresses(&found), ["127.0.1.9"], "allowNets lets it through");
     let refused: Vec<&str> =
-        exported(&found).shard.refused.iter().map(|refusal| &*refusal.address).collect();
+        exported(&found).shard.refused().iter().map(|refusal| &*refusal.address).collect();
     let expected = [
         "fe80::1",
         "web.ns.svc.EXAMPLE.com",
@@ -79,7 +79,7 @@ fn unusable_addresses_are_refused_with_reasons() {
         "web_1..x",
     ];
     assert_eq!(refused, expected);
-    assert!(exported(&found).shard.hostnames.is_empty());
+    assert!(exported(&found).shard.hostnames().is_empty());
     assert_eq!(found.reasons.len(), 1, "{:?}", found.reasons);
     assert!(found.reasons[0].contains("own zone"));
 }
@@ -107,19 +107,20 @@ fn ports_are_the_named_ones() {
     let ports: Vec<_> = exported(&found)
         .shard
         .ports
+        .named()
         .iter()
         .map(|port| (port.name.as_str(), port.protocol, port.number))
         .collect();
     assert_eq!(ports, [("dns", Protocol::Udp, 53), ("https", Protocol::Tcp, 443)]);
     assert_eq!(found.reasons.len(), 2, "{:?}", found.reasons);
-    assert_eq!(exported(&found).shard.tcp_port, Some(443));
+    assert_eq!(exported(&found).shard.ports.tcp(), Some(443));
 }
 
 #[test]
 fn a_port_to_connect_to_needs_no_name() {
     let port = |ports: Value| {
         let found = service(json!({ "ports": ports }), Value::Null, json!({}));
-        exported(&found).shard.tcp_port
+        exported(&found).shard.ports.tcp()
     };
     assert_eq!(port(json!([{"port": 53, "protocol": "UDP"}, {"port": 80}])), Some(80));
     assert_eq!(port(json!([{"port": 53, "protocol": "UDP"}])), None);
@@ -131,7 +132,8 @@ fn a_port_name_leaves_room_for_the_underscore_of_its_srv_name() {
     let (fits, too_long) = ("p".repeat(62), "q".repeat(63));
     let ports = json!({"ports": [{"name": fits, "port": 1}, {"name": too_long, "port": 2}]});
     let found = service(ports, Value::Null, json!({}));
-    let ports: Vec<_> = exported(&found).shard.ports.iter().map(|port| port.number).collect();
+    let ports: Vec<_> =
+        exported(&found).shard.ports.named().iter().map(|port| port.number).collect();
     assert_eq!(ports, [1]);
     assert!(found.reasons.len() == 1 && found.reasons[0].contains("at most 62 octets"));
 }
@@ -141,7 +143,7 @@ fn what_stands_in_for_shards_is_guarded_as_they_are() {
     let read = |text: &str| {
         let found =
             service(json!({}), Value::Null, json!({"meridian.dev/when-none-healthy": text}));
-        let choice = exported(&found).shard.options.clone().and_then(|o| o.when_none_healthy);
+        let choice = exported(&found).shard.options().cloned().and_then(|o| o.when_none_healthy);
         (choice, found.reasons)
     };
     for (text, why) in [
@@ -179,7 +181,7 @@ fn unknown_annotations_are_reported_with_the_known_ones() {
 fn a_ttl_is_at_least_a_second() {
     let ttl = |text: &str| {
         let found = service(json!({}), Value::Null, json!({"meridian.dev/ttl": text}));
-        (exported(&found).shard.options.as_ref().and_then(|o| o.ttl), found.reasons.len())
+        (exported(&found).shard.options().and_then(|o| o.ttl), found.reasons.len())
     };
     assert_eq!(
         [ttl("0"), ttl("1"), ttl("2147483647")],
@@ -213,7 +215,7 @@ fn annotations_are_read_or_reported() {
         force: Some(Arc::new("down; by=alice; reason=a test; until=never".parse().unwrap())),
         check: Some("http:80/healthz interval=1s".parse().unwrap()),
     };
-    assert_eq!(exported(&found).shard.options.as_deref(), Some(&expected));
+    assert_eq!(exported(&found).shard.options(), Some(&expected));
     assert_eq!(exported(&found).readiness, Readiness::Ignored);
     let bad = service(
         json!({}),
@@ -225,7 +227,7 @@ fn annotations_are_read_or_reported() {
             "meridian.dev/override": "down", "meridian.dev/check": "ping",
         }),
     );
-    assert_eq!(exported(&bad).shard.options, None);
+    assert_eq!(exported(&bad).shard.options(), None);
     assert_eq!(bad.reasons.len(), 8);
     for reason in &bad.reasons {
         assert!(reason.contains("is ignored") && reason.contains("write"), "{reason}");
@@ -390,7 +392,7 @@ fn internal_addresses_are_kept_where_asked_for() {
         }))
         .unwrap();
         let service = rules(Export::All).with_internal(internal).service(&object).unwrap();
-        (exported(&service).shard.internal.as_deref().cloned(), service.reasons)
+        (exported(&service).shard.internal().cloned(), service.reasons)
     };
     let kept = |spec| narrowed(spec, InternalAddresses::Kept);
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();

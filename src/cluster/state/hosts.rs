@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::cluster::narrow::ObjectId;
+use crate::cluster::narrow::{ObjectId, Rules};
+use crate::model::{Refusal, ShardParts};
 
 /// What came of looking a host name up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +126,33 @@ impl Hosts {
     /// What a host name last resolved to.
     pub(super) fn resolution(&self, hostname: &str) -> Option<&Resolution> {
         self.hosts.get(hostname)?.answer.as_ref()
+    }
+
+    /// Adds to a shard what its host names resolved to.
+    pub(super) fn add_addresses(&self, parts: &mut ShardParts, rules: &Rules) {
+        let mut addresses = parts.addresses.to_vec();
+        let mut refused = std::mem::take(&mut parts.refused).into_vec();
+        parts.ttl_cap = None;
+        for resolution in parts.hostnames.iter().filter_map(|host| self.resolution(host)) {
+            let cap = parts.ttl_cap.map_or(resolution.ttl, |cap| cap.min(resolution.ttl));
+            parts.ttl_cap = Some(cap);
+            for &address in &resolution.addresses {
+                match rules.publishable(address) {
+                    Ok(address) => addresses.push(address),
+                    Err(reason) => {
+                        let address = address.to_string().into();
+                        let refusal = Refusal { address, reason: reason.into() };
+                        if !refused.contains(&refusal) {
+                            refused.push(refusal);
+                        }
+                    }
+                }
+            }
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        parts.addresses = (*addresses).into();
+        parts.refused = refused.into();
     }
 
     /// Why the last look-up of a host name failed, where it did.

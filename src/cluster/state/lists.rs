@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
+
 use crate::cluster::narrow::ObjectId;
 
 /// What happened to objects of one kind, in the steps of kube's watcher.
@@ -24,14 +26,33 @@ pub(in crate::cluster) enum Change<T> {
 /// The list of one kind.
 #[derive(Debug)]
 pub(super) struct List<T> {
-    pending: Option<Vec<T>>,
+    under_way: Option<UnderWay<T>>,
     /// Objects of the list under way that cannot be read.
-    kept: HashSet<ObjectId>,
+    kept: HashSet<ObjectId, RandomState>,
+    progress: Progress,
     first: First,
 }
 
+/// What becomes of the objects of the first list of a kind. Nothing is shown before it is complete,
+/// so they need not wait for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum First {
+pub(super) enum First {
+    /// Each is taken in as it comes: to hold them all until the end takes as much memory again.
+    AsTheyCome,
+    /// All are taken in at the end, like those of later lists: one by one they cost more.
+    AtOnce,
+}
+
+#[derive(Debug)]
+enum UnderWay<T> {
+    /// Its objects have been taken in; these are they.
+    Taken(HashSet<ObjectId, RandomState>),
+    /// Its objects.
+    Waiting(Vec<T>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
     Awaited,
     Complete,
 }
@@ -40,26 +61,43 @@ enum First {
 pub(super) struct Replacement<T> {
     /// The known objects that it does not hold.
     pub(super) gone: Vec<ObjectId>,
-    /// The objects that it holds, each once.
+    /// Whether any of them was ever shown.
+    pub(super) were: Were,
+    /// The objects that it holds and that have not been taken in yet, each once.
     pub(super) items: Vec<T>,
 }
 
-impl<T> Default for List<T> {
-    fn default() -> Self {
-        Self { pending: None, kept: HashSet::new(), first: First::Awaited }
-    }
+/// Whether objects were ever shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Were {
+    /// They may have been.
+    Shown,
+    /// They were in a first list that broke off.
+    NeverShown,
 }
 
 impl<T> List<T> {
+    /// No list yet.
+    pub(super) fn new(first: First) -> Self {
+        Self { under_way: None, kept: HashSet::default(), progress: Progress::Awaited, first }
+    }
+
     /// Whether a list has ever been complete.
     pub(super) fn is_complete(&self) -> bool {
-        self.first == First::Complete
+        self.progress == Progress::Complete
     }
 
     /// Starts a list.
     pub(super) fn begin(&mut self) {
-        self.pending = Some(Vec::new());
+        self.under_way = Some(self.fresh());
         self.kept.clear();
+    }
+
+    fn fresh(&self) -> UnderWay<T> {
+        match (self.progress, self.first) {
+            (Progress::Awaited, First::AsTheyCome) => UnderWay::Taken(HashSet::default()),
+            _ => UnderWay::Waiting(Vec::new()),
+        }
     }
 
     /// Notes an object of the list under way that cannot be read.
@@ -67,22 +105,37 @@ impl<T> List<T> {
         self.kept.insert(id);
     }
 
-    /// Adds an object to the list under way.
-    pub(super) fn push(&mut self, item: T) {
-        self.pending.get_or_insert_default().push(item);
-    }
-
-    /// Adds an object that changed while a list is under way, lest the list's end undo it.
-    pub(super) fn amend(&mut self, item: impl FnOnce() -> T) {
-        if let Some(pending) = &mut self.pending {
-            pending.push(item());
+    /// Adds an object to the list under way; gives it back where it is to be taken in at once.
+    #[must_use]
+    pub(super) fn push(&mut self, id: ObjectId, item: T) -> Option<T> {
+        let fresh = self.fresh();
+        match self.under_way.get_or_insert(fresh) {
+            UnderWay::Taken(listed) => {
+                listed.insert(id);
+                Some(item)
+            }
+            UnderWay::Waiting(items) => {
+                items.push(item);
+                None
+            }
         }
     }
 
-    /// Takes objects out of the list under way.
-    pub(super) fn strike(&mut self, matches: impl Fn(&T) -> bool) {
-        if let Some(pending) = &mut self.pending {
-            pending.retain(|item| !matches(item));
+    /// Adds an object that changed while a list is under way, lest the list's end undo it.
+    pub(super) fn amend(&mut self, id: ObjectId, item: impl FnOnce() -> T) {
+        match &mut self.under_way {
+            None => {}
+            Some(UnderWay::Taken(listed)) => _ = listed.insert(id),
+            Some(UnderWay::Waiting(items)) => items.push(item()),
+        }
+    }
+
+    /// Takes an object out of the list under way.
+    pub(super) fn strike(&mut self, gone: ObjectId, id: impl Fn(&T) -> ObjectId) {
+        match &mut self.under_way {
+            None => {}
+            Some(UnderWay::Taken(listed)) => _ = listed.remove(&gone),
+            Some(UnderWay::Waiting(items)) => items.retain(|item| id(item) != gone),
         }
     }
 
@@ -93,17 +146,24 @@ impl<T> List<T> {
         known: impl Iterator<Item = ObjectId>,
         id: impl Fn(&T) -> ObjectId,
     ) -> Replacement<T> {
-        let Some(mut items) = self.pending.take() else {
-            return Replacement { gone: Vec::new(), items: Vec::new() };
+        let (listed, items, were) = match self.under_way.take() {
+            None => {
+                return Replacement { gone: Vec::new(), were: Were::Shown, items: Vec::new() };
+            }
+            Some(UnderWay::Taken(listed)) => (listed, Vec::new(), Were::NeverShown),
+            Some(UnderWay::Waiting(mut items)) => {
+                // Of an object that changed meanwhile the last word alone counts: to go back to the
+                // one before it, if only in passing, would forget what its host names resolved to.
+                let mut listed =
+                    HashSet::with_capacity_and_hasher(items.len(), RandomState::default());
+                items.reverse();
+                items.retain(|item| listed.insert(id(item)));
+                (listed, items, Were::Shown)
+            }
         };
-        self.first = First::Complete;
-        // Of an object that changed meanwhile the last word alone counts: to go back to the one
-        // before it, if only in passing, would forget what its host names resolved to.
-        let mut listed = HashSet::with_capacity(items.len());
+        self.progress = Progress::Complete;
         let kept = std::mem::take(&mut self.kept);
-        items.reverse();
-        items.retain(|item| listed.insert(id(item)));
         let gone = |id: &ObjectId| !listed.contains(id) && !kept.contains(id);
-        Replacement { gone: known.filter(gone).collect(), items }
+        Replacement { gone: known.filter(gone).collect(), were, items }
     }
 }

@@ -15,9 +15,9 @@ mod lists;
 mod nodes;
 mod packed;
 mod pods;
-mod ports;
 mod reports;
 mod services;
+mod slices;
 mod withdraw;
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use super::Export;
 use super::narrow::{NarrowExport, NarrowNode, NarrowService, NarrowSlice, ObjectId, Rules};
-use crate::model::{Buckets, ClusterView, Report, ServiceKey, ShardEntry};
+use crate::model::{ClusterView, Report, ServiceKey};
 
 use absent::Absent;
 use exports::{Exports, Offer};
@@ -34,7 +34,7 @@ use guard::{Guard, Object};
 pub(super) use hosts::{HostAnswer, HostChange};
 use hosts::{Hosts, Resolution};
 pub(super) use lists::Change;
-use lists::{List, Replacement};
+use lists::{First, List, Replacement};
 use nodes::Nodes;
 use reports::Reports;
 use services::Services;
@@ -91,7 +91,6 @@ pub(super) struct ClusterState {
     source_reports: BTreeSet<Report>,
     /// Some of the source could never be read.
     partial: bool,
-    shards: Shards,
     dirty: bool,
     guard: Guard,
     /// The view of an earlier run, until there is one of this.
@@ -108,17 +107,17 @@ impl ClusterState {
         let by_export = rules.export_mode() == Export::ServiceExport;
         Self {
             exports: by_export.then(|| Exports::new(rules.clone())),
-            export_list: List::default(),
+            export_list: List::new(First::AsTheyCome),
             services: Services::new(rules),
             nodes: Nodes::default(),
             hosts: Hosts::default(),
-            service_list: List::default(),
-            slice_list: List::default(),
-            node_list: List::default(),
+            service_list: List::new(First::AsTheyCome),
+            slice_list: List::new(First::AsTheyCome),
+            // What nodes say together is found out for all at once.
+            node_list: List::new(First::AtOnce),
             reports: Reports::default(),
             source_reports: BTreeSet::new(),
             partial: false,
-            shards: Shards::Gathering,
             dirty: false,
             guard: Guard::new(confirm),
             remembered: None,
@@ -134,9 +133,9 @@ impl ClusterState {
     pub(super) fn remember(&mut self, view: &Arc<ClusterView>) {
         self.remembered = Some(view.clone());
         for shard in view.shards.iter().map(|entry| &entry.shard) {
-            for hostname in shard.hostnames.iter().filter(|_| !shard.addresses.is_empty()) {
-                let ttl = shard.ttl_cap.unwrap_or_default();
-                let resolution = Resolution { addresses: shard.addresses.clone(), ttl };
+            for hostname in shard.hostnames().iter().filter(|_| !shard.addresses.is_empty()) {
+                let ttl = shard.ttl_cap().unwrap_or_default();
+                let resolution = Resolution { addresses: (*shard.addresses).into(), ttl };
                 self.hosts.remember(hostname, resolution);
             }
         }
@@ -178,17 +177,17 @@ impl ClusterState {
     pub(super) fn settle(&mut self, now: Instant) -> Changed {
         self.settle_vanished(now);
         self.settle_absent(now);
-        if matches!(self.shards, Shards::Gathering) && self.is_complete() {
-            let mut listed = Buckets::from_items(self.services.entries());
-            if let Some(before) = self.remembered.take() {
-                self.absent = Absent::of(&mut listed, &before, &self.guard, now);
-            }
-            self.shards = Shards::Complete(listed);
+        if self.services.shown().is_none() && self.is_complete() {
+            self.services.show_all(|listed| {
+                if let Some(before) = self.remembered.take() {
+                    self.absent = Absent::of(listed, &before, &self.guard, now);
+                }
+            });
             self.dirty = true;
         }
         self.tell_withheld();
-        match &self.shards {
-            Shards::Complete(_) if std::mem::take(&mut self.dirty) => Changed::View,
+        match self.services.shown() {
+            Some(_) if std::mem::take(&mut self.dirty) => Changed::View,
             _ => Changed::Nothing,
         }
     }
@@ -201,9 +200,8 @@ impl ClusterState {
     /// The cluster as it is now; `None` until the first list of every kind is complete. Cheap:
     /// it shares all but the array of buckets with the views before it.
     pub(super) fn view(&self) -> Option<Arc<ClusterView>> {
-        let Shards::Complete(shards) = &self.shards else { return None };
         Some(Arc::new(ClusterView {
-            shards: shards.clone(),
+            shards: self.services.shown()?.clone(),
             topologies: self.nodes.topologies(),
             pod_networks: self.nodes.networks(),
             reports: self.reports.all(),
@@ -228,29 +226,28 @@ impl ClusterState {
     fn apply_service(&mut self, change: Change<NarrowService>) {
         match change {
             Change::Init => self.service_list.begin(),
-            Change::InitApply(service) => self.service_list.push(service),
+            Change::InitApply(service) => {
+                if let Some(service) = self.service_list.push(service.id, service) {
+                    self.see_service(service);
+                }
+            }
             Change::InitKeep(id) => self.service_list.keep(id),
             Change::InitDone => {
                 let known: Vec<ObjectId> = match &self.exports {
                     Some(exports) => exports.service_ids().collect(),
                     None => self.services.service_ids().collect(),
                 };
-                let Replacement { gone, items } =
+                let Replacement { gone, were, items } =
                     self.service_list.finish(known.into_iter(), |service| service.id);
-                for service in items {
-                    self.guard.seen(Object::Service(service.id));
-                    self.put_service(service);
-                }
-                gone.into_iter().for_each(|id| self.guard.vanished(Object::Service(id)));
-                self.services.prune();
+                items.into_iter().for_each(|service| self.see_service(service));
+                gone.into_iter().for_each(|id| self.lose(Object::Service(id), were));
             }
             Change::Apply(service) => {
-                self.service_list.amend(|| service.clone());
-                self.guard.seen(Object::Service(service.id));
-                self.put_service(service);
+                self.service_list.amend(service.id, || service.clone());
+                self.see_service(service);
             }
             Change::Delete(id) => {
-                self.service_list.strike(|service| service.id == id);
+                self.service_list.strike(id, |service| service.id);
                 self.guard.vanished(Object::Service(id));
             }
         }
@@ -259,24 +256,25 @@ impl ClusterState {
     fn apply_slice(&mut self, change: Change<NarrowSlice>) {
         match change {
             Change::Init => self.slice_list.begin(),
-            Change::InitApply(slice) => self.slice_list.push(slice),
+            Change::InitApply(slice) => {
+                if let Some(slice) = self.slice_list.push(slice.id, slice) {
+                    self.see_slice(slice);
+                }
+            }
             Change::InitKeep(id) => self.slice_list.keep(id),
             Change::InitDone => {
                 let known = self.services.slice_ids();
-                let Replacement { gone, items } = self.slice_list.finish(known, |slice| slice.id);
-                for slice in items {
-                    self.guard.seen(Object::Slice(slice.id));
-                    self.put_slice(slice);
-                }
-                gone.into_iter().for_each(|id| self.guard.vanished(Object::Slice(id)));
+                let Replacement { gone, were, items } =
+                    self.slice_list.finish(known, |slice| slice.id);
+                items.into_iter().for_each(|slice| self.see_slice(slice));
+                gone.into_iter().for_each(|id| self.lose(Object::Slice(id), were));
             }
             Change::Apply(slice) => {
-                self.slice_list.amend(|| slice.clone());
-                self.guard.seen(Object::Slice(slice.id));
-                self.put_slice(slice);
+                self.slice_list.amend(slice.id, || slice.clone());
+                self.see_slice(slice);
             }
             Change::Delete(id) => {
-                self.slice_list.strike(|slice| slice.id == id);
+                self.slice_list.strike(id, |slice| slice.id);
                 self.guard.vanished(Object::Slice(id));
             }
         }
@@ -285,19 +283,23 @@ impl ClusterState {
     fn apply_node(&mut self, change: Change<NarrowNode>) {
         match change {
             Change::Init => self.node_list.begin(),
-            Change::InitApply(node) => self.node_list.push(node),
+            Change::InitApply(node) => {
+                if let Some(node) = self.node_list.push(node.id, node) {
+                    self.nodes.change([node], [], &mut self.reports, &mut self.dirty);
+                }
+            }
             Change::InitKeep(id) => self.node_list.keep(id),
             Change::InitDone => {
-                let Replacement { gone, items } =
+                let Replacement { gone, items, .. } =
                     self.node_list.finish(self.nodes.ids(), |node| node.id);
                 self.nodes.change(items, gone, &mut self.reports, &mut self.dirty);
             }
             Change::Apply(node) => {
-                self.node_list.amend(|| node.clone());
+                self.node_list.amend(node.id, || node.clone());
                 self.nodes.change([node], [], &mut self.reports, &mut self.dirty);
             }
             Change::Delete(id) => {
-                self.node_list.strike(|node| node.id == id);
+                self.node_list.strike(id, |node| node.id);
                 self.nodes.change([], [id], &mut self.reports, &mut self.dirty);
             }
         }
@@ -307,28 +309,43 @@ impl ClusterState {
         let Some(exports) = &self.exports else { return };
         match change {
             Change::Init => self.export_list.begin(),
-            Change::InitApply(export) => self.export_list.push(export),
+            Change::InitApply(export) => {
+                if let Some(export) = self.export_list.push(export.id, export) {
+                    self.see_export(export);
+                }
+            }
             Change::InitKeep(id) => self.export_list.keep(id),
             Change::InitDone => {
                 let known: Vec<ObjectId> = exports.ids().collect();
-                let Replacement { gone, items } =
+                let Replacement { gone, were, items } =
                     self.export_list.finish(known.into_iter(), |export| export.id);
-                for export in items {
-                    self.guard.seen(Object::Export(export.id));
-                    self.put_export(export);
-                }
-                gone.into_iter().for_each(|id| self.guard.vanished(Object::Export(id)));
+                items.into_iter().for_each(|export| self.see_export(export));
+                gone.into_iter().for_each(|id| self.lose(Object::Export(id), were));
             }
             Change::Apply(export) => {
-                self.export_list.amend(|| export.clone());
-                self.guard.seen(Object::Export(export.id));
-                self.put_export(export);
+                self.export_list.amend(export.id, || export.clone());
+                self.see_export(export);
             }
             Change::Delete(id) => {
-                self.export_list.strike(|export| export.id == id);
+                self.export_list.strike(id, |export| export.id);
                 self.guard.vanished(Object::Export(id));
             }
         }
+    }
+
+    fn see_service(&mut self, service: NarrowService) {
+        self.guard.seen(Object::Service(service.id));
+        self.put_service(service);
+    }
+
+    fn see_slice(&mut self, slice: NarrowSlice) {
+        self.guard.seen(Object::Slice(slice.id));
+        self.put_slice(slice);
+    }
+
+    fn see_export(&mut self, export: NarrowExport) {
+        self.guard.seen(Object::Export(export.id));
+        self.put_export(export);
     }
 
     fn put_export(&mut self, export: NarrowExport) {
@@ -394,41 +411,19 @@ impl ClusterState {
 
     /// Brings what the view shows under `key` up to date.
     fn publish(&mut self, key: &ServiceKey) {
-        let winner = self.services.winner(key);
         for loser in self.services.claimants(key) {
             self.report(loser);
         }
-        let Shards::Complete(buckets) = &mut self.shards else { return };
-        let hash = key.hash();
-        let shown = buckets.find(hash).find(|entry| entry.key == *key);
-        match winner.and_then(|id| self.services.shard(id)) {
-            Some((key, shard)) => {
-                self.absent.seen(key);
-                if shown.is_none_or(|shown| shown.shard != *shard) {
-                    let entry = ShardEntry { key: key.clone(), hash, shard: shard.clone() };
-                    buckets.upsert(entry, |old| old.key == *key);
-                    self.dirty = true;
-                }
-            }
-            None if self.absent.keeps(key) => {}
-            None => self.dirty |= buckets.remove(hash, |old| old.key == *key),
+        if self.services.winner(key).is_some() {
+            self.absent.seen(key);
         }
+        self.dirty |= self.services.show(key, || self.absent.keeps(key));
     }
 
     /// Brings the reports on one service up to date.
     fn report(&mut self, id: ObjectId) {
         self.dirty |= self.services.report(id, &self.hosts, &mut self.reports);
     }
-}
-
-/// The shards of the view.
-#[derive(Debug)]
-enum Shards {
-    /// Some list is not complete: they are made at one stroke when it is, which at 100,000
-    /// services is far cheaper than one by one.
-    Gathering,
-    /// They follow each event.
-    Complete(Buckets<ShardEntry>),
 }
 
 #[cfg(test)]

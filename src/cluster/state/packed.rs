@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::lastgood::record::{Invalid, Port, Shard};
 use crate::cluster::narrow::{ExportedService, NarrowService, ObjectId, Readiness, Rules};
-use crate::model::{Label, ServiceKey};
+use crate::model::{Label, Ports, ServiceKey};
 
 /// A Service, packed: it takes a tenth of what it takes in the open.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Packed {
             reasons: reasons.iter().map(|reason| &**reason).collect(),
             export: export.as_deref().map(|ExportedService { key, shard, readiness }| Export {
                 ignores_readiness: *readiness == Readiness::Ignored,
-                ports: shard.ports.iter().map(Port::of).collect(),
+                ports: shard.ports.named().iter().map(Port::of).collect(),
                 shard: Shard::of(key, shard, 0),
             }),
         };
@@ -72,9 +72,10 @@ impl Packed {
     fn read(content: Content<'_>, id: ObjectId, rules: &Rules) -> Result<NarrowService, Invalid> {
         let Content { name, reasons, export } = content;
         let export = export.map(|packed| {
-            let ports = packed.ports.iter().map(Port::read).collect::<Result<_, _>>()?;
-            let key = packed.shard.key()?;
-            let shard = packed.shard.read(&[ports], rules)?;
+            let named = packed.ports.iter().map(Port::read).collect::<Result<_, _>>()?;
+            let ports = rules.pool().ports(Ports::new(named, packed.shard.tcp_port()));
+            let key = rules.pool().key(packed.shard.key()?);
+            let shard = packed.shard.read(ports, rules)?;
             let readiness = match packed.ignores_readiness {
                 true => Readiness::Ignored,
                 false => Readiness::Conditions,
@@ -143,8 +144,8 @@ mod tests {
             service(&rules, "Not_A_Label", options, more),
             service(&rules, "elsewhere", json!({}), json!({"type": "ExternalName"})),
         ];
-        let options = &services[0].export.as_ref().unwrap().shard.options;
-        assert!(options.as_ref().unwrap().check.as_ref().unwrap().to_string().len() > 1000);
+        let checked = &services[0].export.as_ref().unwrap().shard;
+        assert!(checked.options().unwrap().check.as_ref().unwrap().to_string().len() > 1000);
         for service in services {
             assert_eq!(Packed::of(&service).unpack(service.id, &rules).unwrap(), service);
         }

@@ -9,51 +9,44 @@ use smallvec::SmallVec;
 
 use super::hosts::Hosts;
 use super::pods::Pods;
-use super::ports::Interner;
 use super::reports::Reports;
+use super::slices::{Slice, Slices};
 use crate::cluster::narrow::{
     EndpointMark, ExportedService, FederateLabel, NarrowService, NarrowSlice, ObjectId, Readiness,
     Rules,
 };
-use crate::model::{Endpoints, Internal, Refusal, Report, ServiceKey, Shard, ShardEntry};
+use crate::model::{
+    AddressList, Buckets, Endpoints, Internal, Refusal, Report, ServiceKey, Shard, ShardEntry,
+    ShardParts,
+};
 
 /// The Services and EndpointSlices of one cluster.
 ///
-/// Laid out for memory: what most services share costs them nothing. The shard is the one that
-/// the view holds; what cannot be told from it is in [`Rest`], which most services do without.
+/// Laid out for memory: what most services share costs them nothing. A shard that the view shows is
+/// held there alone; what cannot be told from it is in [`Rest`], which most services do without.
 #[derive(Debug)]
 pub(super) struct Services {
     rules: Arc<Rules>,
-    groups: HashMap<ObjectId, Box<Group>, RandomState>,
+    groups: HashMap<ObjectId, Group, RandomState>,
     /// The service that each slice belongs to.
     slices: HashMap<ObjectId, ObjectId, RandomState>,
     pods: Pods,
     /// Exported services whose names were changed to make a key, by key and name.
     renamed: HashMap<ServiceKey, BTreeMap<Box<str>, ObjectId>>,
-    ports: Interner,
+    /// The shards of the view; `None` while some list is not complete: they are made at one stroke
+    /// when it is, which at 100,000 services is far cheaper than one by one.
+    shown: Option<Buckets<ShardEntry>>,
+    /// The shards that the view does not show: until there is one, all.
+    unshown: HashMap<ObjectId, Shard, RandomState>,
 }
 
 /// A Service and its slices, either of which may come first.
 #[derive(Debug, Default)]
 struct Group {
-    exported: Option<Exported>,
-    slices: SmallVec<[Slice; 1]>,
+    /// The Service's key, if it is federated.
+    exported: Option<ServiceKey>,
+    slices: Slices,
     rest: Option<Box<Rest>>,
-}
-
-/// A Service that is federated.
-#[derive(Debug)]
-struct Exported {
-    key: ServiceKey,
-    shard: Arc<Shard>,
-}
-
-/// An EndpointSlice. Two endpoints fit without an allocation.
-#[derive(Debug)]
-struct Slice {
-    id: ObjectId,
-    endpoints: SmallVec<[EndpointMark; 2]>,
-    federate: FederateLabel,
 }
 
 /// What only some services have.
@@ -72,7 +65,7 @@ struct Rest {
 /// The part of a shard that resolved addresses are added to.
 #[derive(Clone, Debug)]
 struct Own {
-    addresses: Box<[IpAddr]>,
+    addresses: AddressList,
     refused: Box<[Refusal]>,
 }
 
@@ -85,7 +78,8 @@ impl Services {
             slices: HashMap::default(),
             pods: Pods::default(),
             renamed: HashMap::new(),
-            ports: Interner::default(),
+            shown: None,
+            unshown: HashMap::default(),
         }
     }
 
@@ -100,18 +94,64 @@ impl Services {
         self.slices.keys().copied()
     }
 
-    /// All shards to be shown.
-    pub(super) fn entries(&self) -> impl Iterator<Item = ShardEntry> {
-        self.groups.iter().filter_map(|(id, group)| {
-            let Exported { key, shard } = group.exported.as_ref()?;
-            (self.winner(key) == Some(*id)).then(|| ShardEntry::new(key.clone(), shard.clone()))
-        })
+    /// The shards of the view, once there is one.
+    pub(super) fn shown(&self) -> Option<&Buckets<ShardEntry>> {
+        self.shown.as_ref()
+    }
+
+    /// Shows all shards, with what `amend` adds to them.
+    pub(super) fn show_all(&mut self, amend: impl FnOnce(&mut Buckets<ShardEntry>)) {
+        let winners: Vec<ObjectId> = self
+            .groups
+            .iter()
+            .filter(|(id, group)| {
+                let exported = group.exported.as_ref();
+                exported.is_some_and(|key| self.winner(key) == Some(**id))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let entries = winners.into_iter().filter_map(|id| {
+            let key = self.groups.get(&id)?.exported.clone()?;
+            Some(ShardEntry::new(key, self.unshown.remove(&id)?))
+        });
+        let mut shown = Buckets::from_items(entries);
+        self.unshown.shrink_to_fit();
+        amend(&mut shown);
+        self.shown = Some(shown);
+    }
+
+    /// Brings what the view shows under `key` up to date, once there is one; says whether it
+    /// differs. What no Service speaks for is left where `keep` says so.
+    pub(super) fn show(&mut self, key: &ServiceKey, keep: impl FnOnce() -> bool) -> bool {
+        let winner = self.winner(key);
+        let Some(buckets) = &mut self.shown else { return false };
+        let hash = key.hash();
+        let shown = buckets.find(hash).find(|entry| entry.key == *key).map(|entry| &entry.shard);
+        // Whose shard it was and is no longer keeps it for itself.
+        for id in self.renamed.get(key).into_iter().flat_map(BTreeMap::values) {
+            if Some(*id) != winner
+                && let Some(shown) = shown
+            {
+                self.unshown.entry(*id).or_insert_with(|| shown.clone());
+            }
+        }
+        let Some(winner) = winner else {
+            return !keep() && buckets.remove(hash, |entry| entry.key == *key);
+        };
+        let Some(shard) = self.unshown.remove(&winner) else { return false };
+        let differs = shown != Some(&shard);
+        if differs {
+            let entry = ShardEntry { key: key.clone(), hash, shard };
+            buckets.upsert(entry, |entry| entry.key == *key);
+        }
+        differs
     }
 
     /// The shard of one Service, with its key.
-    pub(super) fn shard(&self, id: ObjectId) -> Option<(&ServiceKey, &Arc<Shard>)> {
-        let exported = self.groups.get(&id)?.exported.as_ref()?;
-        Some((&exported.key, &exported.shard))
+    pub(super) fn shard(&self, id: ObjectId) -> Option<(&ServiceKey, &Shard)> {
+        let key = self.groups.get(&id)?.exported.as_ref()?;
+        let shown = || self.shown.as_ref()?.find(key.hash()).find(|entry| entry.key == *key);
+        Some((key, self.unshown.get(&id).or_else(|| Some(&shown()?.shard))?))
     }
 
     /// The Service of a slice.
@@ -123,27 +163,26 @@ impl Services {
     pub(super) fn siblings(&self, slice: ObjectId) -> impl Iterator<Item = ObjectId> {
         let service = self.service_of(slice);
         let group = service.and_then(|service| self.groups.get(&service));
-        group.into_iter().flat_map(|group| group.slices.iter().map(|slice| slice.id))
+        group.into_iter().flat_map(|group| group.slices.iter().map(Slice::id))
     }
 
     /// A Service as it was put, where it is known.
     pub(super) fn narrowed(&self, id: ObjectId) -> Option<NarrowService> {
-        let group = self.groups.get(&id)?;
-        let rest = group.rest.as_deref();
-        let export = group.exported.as_ref().map(|Exported { key, shard }| {
-            let own = rest.and_then(|rest| rest.own.clone());
+        let rest = self.groups.get(&id)?.rest.as_deref();
+        let shard = self.shard(id);
+        let export = shard.map(|(key, shard)| {
             let base =
-                Shard { endpoints: Endpoints::default(), ttl_cap: None, ..(**shard).clone() };
-            let shard = match own {
-                Some(Own { addresses, refused }) => Shard { addresses, refused, ..base },
+                ShardParts { endpoints: Endpoints::default(), ttl_cap: None, ..shard.parts() };
+            let parts = match rest.and_then(|rest| rest.own.clone()) {
+                Some(Own { addresses, refused }) => ShardParts { addresses, refused, ..base },
                 None => base,
             };
             let readiness = rest.map(|rest| rest.readiness).unwrap_or_default();
-            Box::new(ExportedService { key: key.clone(), shard, readiness })
+            Box::new(ExportedService { key: key.clone(), shard: parts.into(), readiness })
         });
-        let name = match (rest, &group.exported) {
+        let name = match (rest, shard) {
             (Some(rest), _) => rest.name.clone(),
-            (None, Some(exported)) => exported.key.to_string().into(),
+            (None, Some((key, _))) => key.to_string().into(),
             (None, None) => return None,
         };
         let reasons = rest.map(|rest| rest.reasons.clone()).unwrap_or_default();
@@ -153,20 +192,25 @@ impl Services {
     /// A slice as it was put, where it is known.
     pub(super) fn narrowed_slice(&self, id: ObjectId) -> Option<NarrowSlice> {
         let service = self.service_of(id)?;
-        let slice = self.groups.get(&service)?.slices.iter().find(|slice| slice.id == id)?;
-        let endpoints = slice.endpoints.to_vec().into();
-        let pods = self.pods.of(id);
-        Some(NarrowSlice { id, service: Some(service), endpoints, pods, federate: slice.federate })
+        let slice = self.groups.get(&service)?.slices.iter().find(|slice| slice.id() == id)?;
+        let (endpoints, pods) = (slice.endpoints().into(), self.pods.of(id));
+        Some(NarrowSlice {
+            id,
+            service: Some(service),
+            endpoints,
+            pods,
+            federate: slice.federate(),
+        })
     }
 
     /// Adds or changes a Service; returns the key to publish, where there is one.
     pub(super) fn put(&mut self, service: NarrowService, hosts: &mut Hosts) -> Option<ServiceKey> {
         let NarrowService { id, name, export, reasons } = service;
+        let before = self.shard(id).map(|(key, shard)| (key.clone(), shard.clone()));
         let group = self.groups.entry(id).or_default();
-        let before = group.exported.take();
-        let fresh = export.as_ref().map_or(&[][..], |export| &export.shard.hostnames[..]);
+        let fresh = export.as_ref().map_or(&[][..], |export| export.shard.hostnames());
         fresh.iter().for_each(|host| hosts.claim(host, id));
-        for host in before.iter().flat_map(|before| &before.shard.hostnames) {
+        for host in before.iter().flat_map(|(_, before)| before.hostnames()) {
             if !fresh.contains(host) {
                 hosts.release(host, id);
             }
@@ -174,9 +218,9 @@ impl Services {
         let shown = group.rest.take().map(|rest| rest.shown).unwrap_or_default();
         let readiness = export.as_ref().map_or(Readiness::Conditions, |export| export.readiness);
         let own =
-            export.as_ref().filter(|export| !export.shard.hostnames.is_empty()).map(|export| Own {
-                addresses: export.shard.addresses.clone(),
-                refused: export.shard.refused.clone(),
+            export.as_ref().filter(|export| !export.shard.hostnames().is_empty()).map(|export| {
+                let refused = export.shard.refused().into();
+                Own { addresses: export.shard.addresses.clone(), refused }
             });
         let plain = own.is_none() && readiness == Readiness::Conditions;
         if !(plain && reasons.is_empty() && shown.is_empty()) {
@@ -184,26 +228,25 @@ impl Services {
             group.rest = Some(Box::new(Rest { name, own, readiness, reasons, shown }));
         }
         let Some(export) = export else {
+            group.exported = None;
+            self.unshown.remove(&id);
             self.drop_if_empty(id);
-            let Exported { key, .. } = before?;
+            let (key, _) = before?;
             self.forget_name(&key, &name);
             return Some(key);
         };
-        let ExportedService { key, mut shard, .. } = *export;
-        shard.ports = self.ports.intern(shard.ports);
+        let ExportedService { key, shard, .. } = *export;
         let shard = finish(shard, group, hosts, &self.pods, &self.rules);
         if *name != *key.to_string() {
             self.renamed.entry(key.clone()).or_default().insert(name, id);
         }
         match before {
             // Equal: keep what the view shares.
-            Some(before) if *before.shard == shard => {
-                group.exported = Some(before);
-                None
-            }
+            Some((_, before)) if before == shard => None,
             before => {
-                let key = before.map_or(key, |before| before.key);
-                group.exported = Some(Exported { key: key.clone(), shard: Arc::new(shard) });
+                let key = before.map_or(key, |(key, _)| key);
+                group.exported = Some(key.clone());
+                self.unshown.insert(id, shard);
                 Some(key)
             }
         }
@@ -217,13 +260,15 @@ impl Services {
         reports: &mut Reports,
         dirty: &mut bool,
     ) -> Option<ServiceKey> {
+        let shard = self.shard(id).map(|(_, shard)| shard.clone());
         let group = self.groups.get_mut(&id)?;
         let rest = group.rest.take().unwrap_or_default();
         *dirty |= reports.replace(&rest.shown, &BTreeSet::new());
         let exported = group.exported.take();
+        self.unshown.remove(&id);
         self.drop_if_empty(id);
-        let Exported { key, shard } = exported?;
-        shard.hostnames.iter().for_each(|host| hosts.release(host, id));
+        shard.iter().flat_map(Shard::hostnames).for_each(|host| hosts.release(host, id));
+        let key = exported?;
         self.forget_name(&key, &rest.name);
         Some(key)
     }
@@ -239,11 +284,7 @@ impl Services {
         self.slices.insert(id, service);
         self.pods.put(id, pods);
         let group = self.groups.entry(service).or_default();
-        let slice = Slice { id, endpoints: SmallVec::from_slice(&endpoints), federate };
-        match group.slices.iter_mut().find(|slice| slice.id == id) {
-            Some(old) => *old = slice,
-            None => group.slices.push(slice),
-        }
+        group.slices.put(Slice::new(id, federate, &endpoints));
         [moved_from, Some(service)]
     }
 
@@ -252,7 +293,7 @@ impl Services {
         let service = self.slices.remove(&id)?;
         self.pods.remove(id);
         if let Some(group) = self.groups.get_mut(&service) {
-            group.slices.retain(|slice| slice.id != id);
+            group.slices.remove(id);
         }
         self.drop_if_empty(service);
         Some(service)
@@ -260,24 +301,29 @@ impl Services {
 
     /// Recomputes the shard of one Service; returns its key where the shard differs.
     pub(super) fn refresh(&mut self, id: ObjectId, hosts: &Hosts) -> Option<ServiceKey> {
-        let group = self.groups.get_mut(&id)?;
-        let shard = &group.exported.as_ref()?.shard;
+        let (key, before) = self.shard(id)?;
+        let group = self.groups.get(&id)?;
         // Most changes of slices are none in what is counted.
-        let same_pods = match shard.internal.as_deref() {
+        let same_pods = match before.internal() {
             Some(Internal::Headless(pods)) => *pods == group.pods(&self.pods),
             Some(Internal::ClusterIp(_)) | None => true,
         };
-        if shard.hostnames.is_empty() && shard.endpoints == group.endpoints() && same_pods {
+        if before.hostnames().is_empty() && before.endpoints == group.endpoints() && same_pods {
             return None;
         }
-        let mut base = (**shard).clone();
-        if let Some(own) = group.rest.as_ref().and_then(|rest| rest.own.clone()) {
-            base = Shard { addresses: own.addresses, refused: own.refused, ttl_cap: None, ..base };
-        }
+        let base = match group.rest.as_ref().and_then(|rest| rest.own.clone()) {
+            Some(Own { addresses, refused }) => {
+                ShardParts { addresses, refused, ttl_cap: None, ..before.parts() }.into()
+            }
+            None => before.clone(),
+        };
         let shard = finish(base, group, hosts, &self.pods, &self.rules);
-        let exported = group.exported.as_mut().filter(|exported| *exported.shard != shard)?;
-        exported.shard = Arc::new(shard);
-        Some(exported.key.clone())
+        if *before == shard {
+            return None;
+        }
+        let key = key.clone();
+        self.unshown.insert(id, shard);
+        Some(key)
     }
 
     /// Which of the Services with this key is served: the one whose name needed no change, else
@@ -304,7 +350,7 @@ impl Services {
         if group.rest.is_none() && told.is_empty() {
             return false;
         }
-        let name = group.exported.as_ref().map(|exported| exported.key.to_string());
+        let name = group.exported.as_ref().map(ServiceKey::to_string);
         let rest = group.rest.get_or_insert_with(|| {
             Box::new(Rest { name: name.unwrap_or_default().into(), ..Rest::default() })
         });
@@ -317,21 +363,16 @@ impl Services {
         changed
     }
 
-    /// Frees what interned values nothing uses any longer.
-    pub(super) fn prune(&mut self) {
-        self.ports.prune();
-    }
-
     fn reports_on(&self, id: ObjectId, group: &Group, hosts: &Hosts) -> BTreeSet<Report> {
         let mut reasons: Vec<Box<str>> =
             group.rest.as_ref().map(|rest| rest.reasons.clone()).unwrap_or_default();
-        let Some(Exported { key, shard }) = &group.exported else {
+        let Some((key, shard)) = self.shard(id) else {
             return as_reports(group.rest.as_ref().map_or("", |rest| &rest.name), reasons);
         };
         let missing =
-            group.slices.iter().filter(|slice| slice.federate == FederateLabel::Missing).count();
+            group.slices.iter().filter(|slice| slice.federate() == FederateLabel::Missing).count();
         if missing > 0 {
-            let all = group.slices.len();
+            let all = group.slices.iter().len();
             reasons.push(
                 format!(
                     "{missing} of its {all} EndpointSlices lack the label meridian.dev/federate \
@@ -340,7 +381,7 @@ impl Services {
                 .into(),
             );
         }
-        for host in &shard.hostnames {
+        for host in shard.hostnames() {
             if let Some(why) = hosts.failure(host) {
                 let kept = match hosts.resolution(host) {
                     Some(_) => "its last addresses are kept",
@@ -371,9 +412,9 @@ impl Services {
 
     fn drop_if_empty(&mut self, id: ObjectId) {
         let empty = |group: &Group| {
-            group.exported.is_none() && group.slices.is_empty() && group.rest.is_none()
+            group.exported.is_none() && group.slices.iter().len() == 0 && group.rest.is_none()
         };
-        if self.groups.get(&id).is_some_and(|group| empty(group)) {
+        if self.groups.get(&id).is_some_and(empty) {
             self.groups.remove(&id);
         }
     }
@@ -385,7 +426,7 @@ impl Group {
     fn endpoints(&self) -> Endpoints {
         let readiness = self.readiness();
         let mut marks: SmallVec<[EndpointMark; 16]> =
-            self.slices.iter().flat_map(|slice| slice.endpoints.iter().copied()).collect();
+            self.slices.iter().flat_map(|slice| slice.endpoints()).copied().collect();
         marks.sort_unstable();
         let mut endpoints = Endpoints::default();
         for same in marks.chunk_by(|a, b| a.identity() == b.identity()) {
@@ -400,7 +441,7 @@ impl Group {
 impl Group {
     /// Where its ready pods are reached within the cluster.
     fn pods(&self, pods: &Pods) -> Box<[IpAddr]> {
-        pods.ready(self.slices.iter().map(|slice| slice.id), self.readiness())
+        pods.ready(self.slices.iter().map(Slice::id), self.readiness())
     }
 
     fn readiness(&self) -> Readiness {
@@ -420,34 +461,19 @@ impl Rest {
 /// Adds to `base`, the shard as its Service alone makes it, its endpoints, where it is headless
 /// their addresses, and resolved addresses.
 fn finish(mut base: Shard, group: &Group, hosts: &Hosts, pods: &Pods, rules: &Rules) -> Shard {
-    let endpoints = group.endpoints();
-    if let Some(Internal::Headless(addresses)) = base.internal.as_deref_mut() {
+    base.endpoints = group.endpoints();
+    let headless = matches!(base.internal(), Some(Internal::Headless(_)));
+    if base.hostnames().is_empty() && !headless {
+        return base;
+    }
+    let mut parts = base.parts();
+    if let Some(Internal::Headless(addresses)) = parts.internal.as_deref_mut() {
         *addresses = group.pods(pods);
     }
-    if base.hostnames.is_empty() {
-        return Shard { endpoints, ..base };
+    if !parts.hostnames.is_empty() {
+        hosts.add_addresses(&mut parts, rules);
     }
-    let mut addresses = base.addresses.into_vec();
-    let mut refused = base.refused.into_vec();
-    let mut ttl_cap: Option<u32> = None;
-    for resolution in base.hostnames.iter().filter_map(|host| hosts.resolution(host)) {
-        ttl_cap = Some(ttl_cap.map_or(resolution.ttl, |cap| cap.min(resolution.ttl)));
-        for &address in &resolution.addresses {
-            match rules.publishable(address) {
-                Ok(address) => addresses.push(address),
-                Err(reason) => {
-                    let address = address.to_string().into();
-                    let refusal = Refusal { address, reason: reason.into() };
-                    if !refused.contains(&refusal) {
-                        refused.push(refusal);
-                    }
-                }
-            }
-        }
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-    Shard { addresses: addresses.into(), refused: refused.into(), ttl_cap, endpoints, ..base }
+    parts.into()
 }
 
 fn as_reports(name: &str, reasons: Vec<Box<str>>) -> BTreeSet<Report> {

@@ -5,12 +5,22 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 
+use super::ClusterState;
 use super::guard::{Object, Removed, Verdict};
 use super::hosts::HostAnswer;
-use super::{ClusterState, Shards};
-use crate::model::{Report, ServiceKey};
+use super::lists::Were;
+use crate::model::{Buckets, Report, ServiceKey};
 
 impl ClusterState {
+    /// Takes in that a list lacks an object that was known. Of what was never shown nothing can be
+    /// withdrawn.
+    pub(super) fn lose(&mut self, object: Object, were: Were) {
+        match were {
+            Were::Shown => self.guard.vanished(object),
+            Were::NeverShown => _ = self.remove(object),
+        }
+    }
+
     /// Decides on what has vanished up to `now`, and gives up what was kept long enough.
     pub(super) fn settle_vanished(&mut self, now: Instant) {
         for object in self.guard.confirmed(now) {
@@ -18,11 +28,9 @@ impl ClusterState {
         }
         if self.guard.pending().next().is_some() {
             let lost = self.lost_shards(self.guard.pending());
-            let (shown, shards) = match &self.shards {
-                Shards::Complete(buckets) => (Some(buckets), buckets.len()),
-                // Nothing is shown yet that could be withdrawn.
-                Shards::Gathering => (None, usize::MAX),
-            };
+            let shown = self.services.shown();
+            // Before anything is shown nothing can be withdrawn.
+            let shards = shown.map_or(usize::MAX, Buckets::len);
             let is_shown = |key: &ServiceKey| {
                 shown.is_some_and(|b| b.find(key.hash()).any(|entry| entry.key == *key))
             };
@@ -75,7 +83,7 @@ impl ClusterState {
                     self.delete_service(id);
                     return None;
                 };
-                let names = service.export.iter().flat_map(|export| &export.shard.hostnames);
+                let names = service.export.iter().flat_map(|export| export.shard.hostnames());
                 let resolved = names
                     .filter_map(|host| Some((host.clone(), self.hosts.resolution(host)?.clone())));
                 let resolved = resolved.collect();

@@ -87,7 +87,7 @@ pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Targe
     let port = match (check.port, &*check.kind) {
         (Some(port), _) => port.get(),
         (None, CheckKind::Dns(_)) => dns::PORT,
-        (None, _) => match shard.tcp_port {
+        (None, _) => match shard.ports.tcp() {
             Some(port) => port,
             None => return Vec::new(),
         },

@@ -87,7 +87,7 @@ impl Settings {
         if self.mode(member) == CheckMode::Off {
             return None;
         }
-        let own = shard.options.as_ref().and_then(|options| options.check.as_ref());
+        let own = shard.options().and_then(|options| options.check.as_ref());
         let check: &Check = match own {
             Some(ServiceCheck::Off) => return None,
             Some(ServiceCheck::By(check)) => check,

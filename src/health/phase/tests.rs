@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::super::LoadLimit;
 use super::*;
-use crate::model::{Buckets, ServiceOptions, Shard, Until};
+use crate::model::{Buckets, ServiceOptions, ShardParts, Until};
 
 const TTL: u32 = 100;
 
@@ -19,8 +19,8 @@ fn key(name: &str) -> ServiceKey {
 
 fn view(shards: &[(&str, ServiceOptions)]) -> Option<Arc<ClusterView>> {
     let entries = shards.iter().map(|(name, options)| {
-        let shard = Shard { options: Some(Box::new(options.clone())), ..Shard::default() };
-        ShardEntry::new(key(name), Arc::new(shard))
+        let options = Some(Box::new(options.clone()));
+        ShardEntry::new(key(name), ShardParts { options, ..ShardParts::default() })
     });
     Some(Arc::new(ClusterView { shards: Buckets::from_items(entries), ..ClusterView::default() }))
 }

@@ -3,17 +3,20 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Endpoints, Internal, Label, MinReady, ServiceOptions, Until};
+use crate::model::{
+    AddressList, Endpoints, Internal, Label, MinReady, ServiceOptions, ShardParts, Until,
+};
 
 const NOW: u64 = 1000;
 
 fn shard(ready: u32, options: ServiceOptions) -> Shard {
-    Shard {
-        addresses: Box::new([IpAddr::from([192, 0, 2, 1])]),
+    let parts = ShardParts {
+        addresses: [IpAddr::from([192, 0, 2, 1])][..].into(),
         endpoints: Endpoints { ready, total: 4 },
         options: Some(Box::new(options)),
-        ..Shard::default()
-    }
+        ..ShardParts::default()
+    };
+    parts.into()
 }
 
 fn drained(drain: Drain) -> ServiceOptions {
@@ -72,7 +75,8 @@ fn inside_the_cluster() {
     let reached = |ready, options, addresses: &[[u8; 4]]| {
         let addresses = addresses.iter().map(|a| IpAddr::from(*a)).collect();
         let internal = Some(Box::new(Internal::ClusterIp(addresses)));
-        Shard { addresses: [].into(), internal, ..shard(ready, options) }
+        let parts = shard(ready, options).parts();
+        ShardParts { addresses: AddressList::default(), internal, ..parts }.into()
     };
     let judged = |shard: &Shard| evidence(shard).judge_internal(&settings, NOW);
     let none = ServiceOptions::default;
@@ -110,7 +114,7 @@ fn overrides_beat_every_signal_but_give_no_address() {
     let good = shard(4, ServiceOptions::default());
     let forced = |force| verdict(Evidence { force: Some(force), ..evidence(&good) });
     assert_eq!(forced(&down), Verdict::Out(Exclusion::Forced(down.clone())));
-    let homeless = Shard { addresses: [].into(), ..good.clone() };
+    let homeless = ShardParts { addresses: AddressList::default(), ..good.parts() }.into();
     let homeless = Evidence { force: Some(&up), ..evidence(&homeless) };
     assert_eq!(verdict(homeless), Verdict::Out(Exclusion::NoAddress));
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::health::check::{self, Report, Target};
 use crate::health::votes::{Sight, Sights};
 use crate::health::{self, Checks, Exclusion, Lacking};
-use crate::model::{BUCKETS, ClusterView, Label, Member, ServiceKey, Shard, bucket_of};
+use crate::model::{AddressList, BUCKETS, ClusterView, Label, Member, ServiceKey, bucket_of};
 use crate::snapshot::Federation;
 pub(super) use probes::ProbeId;
 use probes::Probes;
@@ -98,8 +98,8 @@ struct Cluster {
 #[derive(Debug)]
 struct Entry {
     key: ServiceKey,
-    /// What its probes were made from.
-    shard: Arc<Shard>,
+    /// What its probes ask.
+    addresses: AddressList,
     probes: Box<[ProbeId]>,
     local: Local,
     /// What was said of it by other probes at the same addresses: it stands until these have
@@ -198,7 +198,7 @@ impl Roster {
             };
             entries.push(Entry {
                 key: entry.key.clone(),
-                shard: entry.shard.clone(),
+                addresses: entry.shard.addresses.clone(),
                 probes,
                 local: Local::default(),
                 held: None,
@@ -387,7 +387,7 @@ impl Entry {
     /// is asked in another way, but it is at the same addresses.
     fn inherits(&self, before: &Self) -> bool {
         let said = matches!(before.local.seen, LocalSeen::Well | LocalSeen::Failing(_));
-        said && !self.probes.is_empty() && self.shard.addresses == before.shard.addresses
+        said && !self.probes.is_empty() && self.addresses == before.addresses
     }
 
     /// What is to be said of the shard now.

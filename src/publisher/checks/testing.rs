@@ -7,7 +7,7 @@ use super::Assignment;
 use crate::health::check::{Probed, Report};
 use crate::health::{self, Now};
 use crate::model::{
-    Buckets, CheckMode, ClusterView, Endpoints, Label, ServiceKey, Shard, ShardEntry,
+    Buckets, CheckMode, ClusterView, Endpoints, Label, Ports, ServiceKey, ShardEntry, ShardParts,
 };
 use crate::snapshot::Federation;
 use crate::snapshot::testing::{Fixture, label};
@@ -19,13 +19,13 @@ pub(super) fn key(name: &str) -> ServiceKey {
 /// A shard of `n/NAME` with one ready endpoint at `addresses`, TCP port 80.
 pub(super) fn shard(name: &str, addresses: &[&str]) -> ShardEntry {
     let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect("an address")).collect();
-    let shard = Shard {
-        addresses: addresses.into(),
-        tcp_port: Some(80),
+    let shard = ShardParts {
+        addresses: (*addresses).into(),
+        ports: Ports::new([].into(), Some(80)),
         endpoints: Endpoints { ready: 1, total: 1 },
-        ..Shard::default()
+        ..ShardParts::default()
     };
-    ShardEntry::new(key(name), Arc::new(shard))
+    ShardEntry::new(key(name), shard)
 }
 
 pub(super) fn view(shards: Vec<ShardEntry>) -> Arc<ClusterView> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::{
-    Policy, Port, Protocol, ServiceKey, Shard, ShardEntry, WhenNoneHealthy, bucket_of,
+    Policy, Port, Ports, Protocol, ServiceKey, ShardEntry, ShardParts, WhenNoneHealthy, bucket_of,
 };
 use crate::zone::{Nameserver, SoaSettings};
 
@@ -50,13 +50,14 @@ fn zone_with(settings: Settings, service: &str) -> (Zone, Vec<Report>) {
     ];
     let (mut zone, mut reports) = Zone::new(Arc::new(settings), &clusters);
     let (namespace, service) = service.split_once('/').expect("namespace/name");
-    let shard = Shard {
-        addresses: Box::new([IpAddr::from([192, 0, 2, 1])]),
-        ports: Arc::new([Port { name: label("http"), protocol: Protocol::Tcp, number: 80 }]),
-        ..Shard::default()
+    let port = Port { name: label("http"), protocol: Protocol::Tcp, number: 80 };
+    let shard = ShardParts {
+        addresses: [IpAddr::from([192, 0, 2, 1])][..].into(),
+        ports: Ports::new([port].into(), None),
+        ..ShardParts::default()
     };
     let key = ServiceKey::new(&label(namespace), &label(service));
-    let entry = ShardEntry::new(key, Arc::new(shard));
+    let entry = ShardEntry::new(key, shard);
     let bucket = bucket_of(entry.hash);
     let away = [(ClusterId::new(1), &entry)].into_iter();
     let found = zone.rebuild_bucket(bucket, |_| true, away);

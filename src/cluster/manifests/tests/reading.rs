@@ -58,7 +58,7 @@ spec: {podCIDRs: [10.1.0.0/24]}
     assert_eq!(directory.services(), ["api 192.0.2.2", "other 192.0.2.3", "web 192.0.2.1"]);
     let view = directory.view();
     let web = view.shards.iter().find(|entry| entry.key.name() == "web").unwrap();
-    assert_eq!((web.shard.endpoints.ready, web.shard.ports[0].number), (1, 80));
+    assert_eq!((web.shard.endpoints.ready, web.shard.ports.named()[0].number), (1, 80));
     assert_eq!(view.topologies.first().unwrap().to_string(), "a.r");
     assert_eq!(view.pod_networks.len(), 1);
     assert_eq!(directory.settle(), Changed::Nothing);

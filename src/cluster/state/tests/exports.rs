@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::*;
-use crate::model::DomainName;
+use crate::model::{DomainName, ShardEntry};
 
 fn rules() -> Arc<Rules> {
     let apex = DomainName::parse("example.com").unwrap();

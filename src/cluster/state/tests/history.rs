@@ -10,7 +10,8 @@ use super::super::*;
 use super::{CONFIRM, rules};
 use crate::model::{ServiceKey, Shard, Topology};
 
-const NAMES: [&str; 4] = ["web", "api", "a_b", "a-b"];
+/// The last three have the same key.
+const NAMES: [&str; 5] = ["web", "api", "a_b", "a-b", "a.b"];
 const HOSTS: [&str; 2] = ["one.example.net", "two.example.net"];
 
 /// One step, by small numbers that stand for names.
@@ -198,7 +199,7 @@ impl World {
         let services = self.services.values();
         let exported = services.filter_map(|service| service.export.as_ref());
         let wanted: BTreeSet<Box<str>> =
-            exported.flat_map(|export| export.shard.hostnames.iter().cloned()).collect();
+            exported.flat_map(|export| export.shard.hostnames().iter().cloned()).collect();
         let mut changes: BTreeSet<(bool, Box<str>)> = BTreeSet::new();
         self.hosts.retain(|host, _| {
             let kept = wanted.contains(host);
@@ -343,7 +344,7 @@ fn contents(
     view: &ClusterView,
 ) -> (BTreeMap<ServiceKey, Shard>, BTreeSet<ipnet::IpNet>, BTreeSet<Report>) {
     let shards: Vec<(ServiceKey, Shard)> =
-        view.shards.iter().map(|entry| (entry.key.clone(), (*entry.shard).clone())).collect();
+        view.shards.iter().map(|entry| (entry.key.clone(), entry.shard.clone())).collect();
     let count = shards.len();
     let shards: BTreeMap<_, _> = shards.into_iter().collect();
     assert_eq!(shards.len(), count, "one entry a key");

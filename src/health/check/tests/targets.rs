@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::check::{MOST_TARGETS, Settings, Target, Timing, targets};
-use crate::model::{Check, CheckMode, ClusterChecks, Label, Member, ServiceOptions, Shard};
+use crate::model::{
+    Check, CheckMode, ClusterChecks, Label, Member, Ports, ServiceOptions, Shard, ShardParts,
+};
 
 fn member(checks: ClusterChecks) -> Member {
     Member { checks, ..Member::named(Label::parse("eu").expect("a label")) }
@@ -12,12 +14,14 @@ fn member(checks: ClusterChecks) -> Member {
 
 fn shard(tcp_port: Option<u16>, check: Option<&str>) -> Shard {
     let check = check.map(|text| text.parse().expect("a check"));
-    Shard {
-        addresses: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap()).into(),
-        tcp_port,
+    let addresses = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let parts = ShardParts {
+        addresses: addresses[..].into(),
+        ports: Ports::new([].into(), tcp_port),
         options: Some(Box::new(ServiceOptions { check, ..ServiceOptions::default() })),
-        ..Shard::default()
-    }
+        ..ShardParts::default()
+    };
+    parts.into()
 }
 
 fn check(text: &str) -> Arc<Check> {
@@ -55,7 +59,7 @@ fn address_and_port_may_differ() {
 fn the_first_addresses_are_checked() {
     let (settings, member) = (Settings::default(), member(ClusterChecks::default()));
     let addresses = (1..=40).map(|last| IpAddr::from([192, 0, 2, last])).collect();
-    let many = Shard { addresses, ..shard(Some(80), None) };
+    let many = ShardParts { addresses, ..shard(Some(80), None).parts() }.into();
     let found = told(&targets(&many, &settings, &member));
     assert_eq!(found.len(), MOST_TARGETS);
     assert_eq!((&*found[0], &*found[15]), ("192.0.2.1:80", "192.0.2.16:80"));
@@ -66,8 +70,8 @@ fn the_first_addresses_are_checked() {
 fn metadata_services_are_not_checked() {
     let (settings, member) = (Settings::default(), member(ClusterChecks::default()));
     let texts = ["168.63.129.16", "169.254.169.254", "192.0.2.1", "fd00:ec2::254"];
-    let addresses = texts.map(|text| text.parse::<IpAddr>().unwrap()).into();
-    let shard = Shard { addresses, ..shard(Some(80), None) };
+    let addresses = texts.into_iter().map(|text| text.parse().unwrap()).collect();
+    let shard = ShardParts { addresses, ..shard(Some(80), None).parts() }.into();
     assert_eq!(told(&targets(&shard, &settings, &member)), ["192.0.2.1:80"]);
 }
 

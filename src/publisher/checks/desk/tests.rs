@@ -160,7 +160,7 @@ fn a_shard_that_is_not_ready_for_a_while_keeps_its_past() {
     assert_eq!(bench.out(), ["x a"], "held back");
     let ready = bench.views[0].clone();
     let mut entry = shard("a", &["192.0.1.1"]);
-    Arc::make_mut(&mut entry.shard).endpoints.ready = 0;
+    entry.shard.endpoints.ready = 0;
     bench.views[0] = view(vec![entry, shard("b", &["192.0.1.2"])]);
     bench.assign(&[false, false]);
     assert_eq!(bench.out(), [""; 0], "it need not answer");
