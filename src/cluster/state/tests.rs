@@ -229,6 +229,29 @@ fn a_listed_object_that_cannot_be_read_stays_as_it_was() {
     assert!(cluster.shard("broken").is_none());
 }
 
+/// Its objects are taken in as they come, but those of one that broke off do not stay.
+#[test]
+fn a_first_list_that_breaks_off_leaves_nothing() {
+    let mut cluster = Cluster::empty();
+    cluster.state = ClusterState::new(cluster.rules.clone(), CONFIRM);
+    // More than the guard would let go at one stroke, had they ever been shown.
+    let mut events = vec![Event::Service(Change::Init)];
+    let gone = (0..100).map(|i| cluster.service(&format!("gone{i}"), "192.0.2.1"));
+    events.extend(gone.map(|service| Event::Service(Change::InitApply(service))));
+    events.push(Event::Service(Change::Init));
+    let stays = cluster.service("stays", "192.0.2.2");
+    events.push(Event::Service(Change::InitApply(stays)));
+    events.extend([Event::Service(Change::InitDone), Event::Slice(Change::Init)]);
+    events.extend([Event::Slice(Change::InitDone), Event::Node(Change::Init)]);
+    for event in events {
+        assert_eq!(cluster.state.apply(event), Changed::Nothing);
+    }
+    assert_eq!(cluster.state.apply(Event::Node(Change::InitDone)), Changed::View);
+    let view = cluster.view();
+    let names: Vec<&str> = view.shards.iter().map(|entry| entry.key.name()).collect();
+    assert_eq!((names, view.withheld), (vec!["stays"], 0));
+}
+
 #[test]
 fn a_list_replaces_only_when_complete() {
     let mut cluster = Cluster::empty();
