@@ -67,6 +67,17 @@ impl Request {
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| decode(value)).next()
     }
 
+    /// The namespace in its path.
+    pub(super) fn namespace(&self) -> String {
+        let mut parts = self.path.split('/').skip_while(|part| *part != "namespaces");
+        parts.nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// The last part of its path.
+    pub(super) fn name(&self) -> String {
+        self.path.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
     /// A header, by its name in lower case.
     pub(super) fn header(&self, name: &str) -> Option<String> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())

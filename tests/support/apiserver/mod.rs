@@ -6,6 +6,7 @@
 
 pub(crate) mod http;
 mod store;
+mod write;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -285,7 +286,7 @@ impl From<std::io::Error> for Broken {
 
 fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Result<(), Broken> {
     // What is changed has a name behind its kind.
-    let parts = usize::from(request.method == "PATCH");
+    let parts = usize::from(matches!(&*request.method, "PATCH" | "DELETE"));
     let plural = request.path.rsplit('/').nth(parts).unwrap_or_default();
     let (refusal, exports) = {
         let mut state = shared.state();
@@ -320,7 +321,8 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
     }
     match &*request.method {
         "POST" => return create(connection, request, plural, shared),
-        "PATCH" => return apply(connection, request, plural, shared),
+        "PATCH" => return write::patch(connection, request, plural, shared),
+        "DELETE" => return write::remove(connection, request, plural, shared),
         _ => {}
     }
     match (plural, request.parameter("watch").as_deref()) {
@@ -328,21 +330,6 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
         (_, Some("true")) => watch(connection, request, plural, shared),
         _ => list(connection, request, plural, shared),
     }
-}
-
-/// Makes or replaces the object that a request holds: server-side apply by its only manager.
-fn apply(
-    connection: &mut Connection,
-    request: &Request,
-    plural: &str,
-    shared: &Shared,
-) -> Result<(), Broken> {
-    let of_apply = request.header("content-type").is_some_and(|is| is.contains("apply-patch"));
-    assert!(of_apply && request.parameter("fieldManager").is_some(), "only apply is known");
-    let object: Value = serde_json::from_slice(&request.body).expect("an object");
-    shared.state().store.put(plural, object.clone());
-    shared.changed.notify_all();
-    Ok(connection.written(&object)?)
 }
 
 /// Creates the object that a request holds, in the namespace of its path.
