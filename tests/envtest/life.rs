@@ -128,11 +128,15 @@ fn a_secret_registers_a_cluster_whose_changes_are_one_event_each(pairs: &mut [Pa
     });
     replicas.iter().for_each(|server| eventually(server, &["192.0.2.1"]));
     put(member, "[{service: default/web, ips: [192.0.2.1], ready: 0, unready: 1}]");
-    let told = "meridian_events_total{outcome=\"written\"}";
-    let found = "meridian_events_total{outcome=\"shared\"}";
     for server in &replicas {
-        // The first is that the cluster is up.
-        until(server, "two Events", || server.metric(told) + server.metric(found) == 2.0);
+        until(server, "the change", || server.log().contains("to=\"not_ready\""));
+        // Each line of a change has its Event.
+        until(server, "all Events", || {
+            let lines = server.log().matches("changed its state").count();
+            server.metric("meridian_events_total") == lines as f64
+        });
+        let failed = server.metric("meridian_events_total{outcome=\"failed\"}");
+        assert_eq!(failed, 0.0, "{}", server.log());
     }
     let events = home.objects(&ApiResource::erase::<Event>(&()), "default");
     let events: Vec<_> = events.iter().filter(|e| e["reason"] == "ShardNotServed").collect();
