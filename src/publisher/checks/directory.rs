@@ -407,10 +407,10 @@ mod tests {
         let well = Arc::new(Ballot { sights: Arc::default(), ..(*ballot("a", 1, 4)).clone() });
         a.write(well.clone());
         assert_ne!(text(), first);
-        assert_eq!(b.look(now).ballots, [well.clone()]);
+        assert_eq!(b.look(now).ballots, std::slice::from_ref(&well));
         // Of another run it is not.
         fs::write(shared.path().join("a.one.renewal"), "2/9").expect("writable");
-        assert_eq!(b.look(now).ballots, [well.clone()]);
+        assert_eq!(b.look(now).ballots, std::slice::from_ref(&well));
         fs::write(shared.path().join("a.one.renewal"), "none").expect("writable");
         assert_eq!(b.look(now).ballots, [well]);
     }

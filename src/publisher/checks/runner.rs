@@ -245,6 +245,7 @@ impl Runner {
         let verdicts = self.desk.verdicts();
         self.channels.verdicts.send_if_modified(|told| {
             let same = told.clusters == verdicts.clusters
+                && told.failing == verdicts.failing
                 && told.mode == verdicts.mode
                 && (0..BUCKETS).all(|bucket| told.opinions.same(&verdicts.opinions, bucket));
             if !same {
