@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dns::Query;
-use meridian::answer::{Answered, Client, MAX_MESSAGE, Transport, answer};
+use meridian::answer::{Ahead, Answered, Client, MAX_MESSAGE, Transport, answer, answer_ahead};
 use meridian::server::{Settings, Sockets, TcpSettings};
 use meridian::snapshot::{Snapshot, SnapshotCell, build};
 use meridian::telemetry::Telemetry;
@@ -117,12 +117,13 @@ fn answering(snapshot: &Snapshot) {
 fn watched(
     snapshot: &Snapshot,
     query: &[u8],
+    ahead: &Ahead,
     client: Client,
     turn: u32,
     reply: &mut [u8],
 ) -> Option<Answered> {
     WATCHED.set(true);
-    answer(snapshot, query, client, turn, reply)
+    answer_ahead(snapshot, query, ahead, client, turn, reply)
 }
 
 /// The same over a socket: receiving, answering, counting and sending.
@@ -163,7 +164,7 @@ fn serving(snapshot: Snapshot) {
 const BOUND: Duration = Duration::from_secs(20);
 
 /// What a query over UDP runs through: files, and directories with all that is in them.
-const PATH: [&str; 20] = [
+const PATH: [&str; 21] = [
     "answer",
     "wire",
     "zone",
@@ -173,6 +174,7 @@ const PATH: [&str; 20] = [
     "snapshot/state.rs",
     "snapshot/cell.rs",
     "snapshot/live.rs",
+    "snapshot/warm.rs",
     "geo/networks.rs",
     "geo/order.rs",
     "geo/pods.rs",

@@ -26,6 +26,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use crate::geo::LocatedBy;
+pub use quick::{Ahead, warm};
 pub use ranking::{Choice, Eligible, ranking, visit};
 pub use resolve::{End, Path, resolve};
 
@@ -100,7 +101,22 @@ pub fn answer(
     turn: u32,
     reply: &mut [u8],
 ) -> Option<Answered> {
-    match quick::quick(snapshot, query, client, turn, reply) {
+    let mut ahead = Ahead::default();
+    ahead.read(query);
+    answer_ahead(snapshot, query, &ahead, client, turn, reply)
+}
+
+/// As [`answer`], of a query that `ahead` has read already; another query's is no query's answer.
+#[inline]
+pub fn answer_ahead(
+    snapshot: &Snapshot,
+    query: &[u8],
+    ahead: &Ahead,
+    client: Client,
+    turn: u32,
+    reply: &mut [u8],
+) -> Option<Answered> {
+    match quick::quick(snapshot, query, ahead, client, turn, reply) {
         Some(answered) => Some(answered),
         None => thorough(snapshot, query, client, turn, reply),
     }

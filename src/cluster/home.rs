@@ -8,6 +8,7 @@
 
 mod events;
 mod instance;
+mod name;
 mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +136,7 @@ pub fn spawn(
     let (link_sender, link) = watch::channel(Link::default());
     // Nobody is woken: whoever judges clusters is not interested in this one.
     let link_sender = LinkSender::new(link_sender, Arc::default());
-    let (outbox, poster) = events::channel(registered.clone());
+    let (outbox, poster) = events::channel(apex.clone(), registered.clone());
     let clock = Arc::new(WatchClock::new());
     let told = clock.clone();
     let make = move || {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use meridian::answer::answer;
+use meridian::answer::answer_ahead;
 use meridian::cluster::lastgood::{self, LastGood, Wanted};
 use meridian::config::Config;
 use meridian::explain::{Request, drill, explain};
@@ -98,7 +98,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let dns = tokio::select! {
         started = start(&mut progress, &readiness) => {
             started?;
-            sockets.dns.serve(&cell, &telemetry, answer).context("starting DNS")?
+            sockets.dns.serve(&cell, &telemetry, answer_ahead).context("starting DNS")?
         }
         () = signals.end() => return tasks.end().await,
         died = tasks.died() => bail!(died),

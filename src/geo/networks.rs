@@ -51,6 +51,12 @@ impl<V: Value> Networks<V> {
         self.v4.lookup(bits)
     }
 
+    /// Has the memory fetched that look-ups of these IPv4 addresses read.
+    #[inline]
+    pub(super) fn warm_v4(&self, clients: impl Iterator<Item = u32> + Clone) {
+        self.v4.warm(clients);
+    }
+
     /// The IPv4 ranges in ascending order.
     pub(super) fn iter_v4(&self) -> impl Iterator<Item = (u32, V)> + '_ {
         self.v4.iter()

@@ -6,6 +6,7 @@
 //! *Does not*: know what keys and values mean.
 
 use std::fmt;
+use std::hint::black_box;
 
 /// An address, or the part of it that tells networks apart.
 pub(super) trait Key: Copy + Ord + fmt::Debug {
@@ -248,6 +249,17 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
         let right = lows.get(next).map_or(right, |&next| beyond(K::join(bucket, next)));
         // The first range begins at zero, so there is one at or before every key.
         (self.values[first + next - 1], left.max(right))
+    }
+
+    /// Has the memory fetched that look-ups of these keys read, of all of them at once.
+    #[inline]
+    pub(super) fn warm(&self, keys: impl Iterator<Item = K> + Clone) {
+        let first = |key: K| self.index[key.split().0].first();
+        black_box(keys.clone().fold(0, |all, key| all ^ first(key)));
+        for key in keys {
+            let first = first(key);
+            black_box((self.lows.get(first).copied(), self.values.get(first).copied()));
+        }
     }
 
     /// The ranges' starts and values in ascending order.

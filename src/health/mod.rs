@@ -45,6 +45,16 @@ pub struct Settings {
     pub votes: Option<votes::Settings>,
 }
 
+impl Settings {
+    /// Whether shards are judged alike by both, given the same evidence.
+    #[must_use]
+    pub fn judges_like(&self, other: &Self) -> bool {
+        // Of each field is said whether it counts: the others make evidence.
+        let Self { min_ready, load: _, tracking: _, checks: _, damping: _, votes: _ } = self;
+        *min_ready == other.min_ready
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

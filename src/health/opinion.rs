@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::suspicion::{Suspicion, Witness, write_witnesses};
-use crate::model::{Buckets, Keyed, Label, ServiceKey};
+use crate::model::{Buckets, Keyed, Label, ServiceKey, differing};
 
 /// Values for a few of all shards, found by service and by the *name* of the cluster: a reload that
 /// moves the ids of clusters changes nothing here. Shared by bucket between generations, so that
@@ -62,6 +62,11 @@ impl<T> PerShard<T> {
         self.0.same(&other.0, bucket)
     }
 
+    /// The buckets that differ between two.
+    pub fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        self.0.changed(&other.0)
+    }
+
     /// Whether nothing is known of any shard.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -70,6 +75,16 @@ impl<T> PerShard<T> {
 }
 
 impl<T: Clone + PartialEq> PerShard<T> {
+    /// The hashes of the services of a bucket of which other values are known in `other`.
+    pub fn differing<'a>(
+        &'a self,
+        other: &'a Self,
+        bucket: usize,
+    ) -> impl Iterator<Item = u64> + 'a {
+        let same = |a: &OfService<T>, b: &OfService<T>| a.key == b.key && a.shards == b.shards;
+        differing(self.0.bucket(bucket), other.0.bucket(bucket), same)
+    }
+
     /// Sets the value of one shard, or takes it away; says whether that changed anything. What is
     /// equal to what was there keeps its bucket's pointer.
     pub fn set(&mut self, key: &ServiceKey, cluster: &Label, value: Option<T>) -> bool {

@@ -299,6 +299,13 @@ impl ShardEntry {
     pub fn new(key: ServiceKey, shard: Arc<Shard>) -> Self {
         Self { hash: key.hash(), key, shard }
     }
+
+    /// Whether the cluster says the same of the same service.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same = || Arc::ptr_eq(&self.shard, &other.shard) || self.shard == other.shard;
+        self.key == other.key && same()
+    }
 }
 
 impl Keyed for ShardEntry {

@@ -1,5 +1,6 @@
 //! Tells people of changes: one log line and one Kubernetes Event for each, or one for many.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::checks::Attendance;
 use super::operated::Operation;
 use crate::cluster::home::{Home, Notice, Severity};
 use crate::health::{ClusterState, Transition};
-use crate::model::Until;
+use crate::model::{Label, Until};
 
 /// Changes of shards that follow the last telling within this time are told together: with at
 /// most [`super::changes::MOST`] lines each time, an outage of any size is a few lines a second.
@@ -46,8 +47,8 @@ impl Herald {
             ClusterState::Stale => ("ClusterStale", Severity::Warning),
             ClusterState::Down => ("ClusterDown", Severity::Warning),
         };
-        let note = format!("cluster {cluster} went from {from} to {now}: {}", to.reason);
-        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+        let what = format!("cluster {cluster} went from {from} to {now}");
+        self.went(cluster, (reason, severity), what, &to.reason);
     }
 
     /// Tells at once that operators make something else of a cluster.
@@ -55,9 +56,8 @@ impl Herald {
         let Operation { cluster, from, to } = operation;
         let (from, now) = (from.label(), to.label());
         info!(%cluster, from, to = now, reason = %to, "operators have changed a cluster");
-        let note = format!("cluster {cluster} went from {from} to {now}: {to}");
-        let (cluster, severity) = (Some(cluster.clone()), Severity::Normal);
-        self.post(Notice { cluster, reason: "ClusterOperated", severity, note });
+        let what = format!("cluster {cluster} went from {from} to {now}");
+        self.went(cluster, ("ClusterOperated", Severity::Normal), what, to);
     }
 
     /// Tells at once that too few voters are heard to decide anything, or that enough are again,
@@ -82,11 +82,12 @@ impl Herald {
             Severity::Normal => info!(heard, voters, "{note}"),
             Severity::Warning => warn!(heard, voters, "{note}"),
         }
+        let what = note.to_owned();
         let mut note = format!("{note}; {heard} of {voters} voters are heard");
         if to == Votes::Counted {
             note += &format!(", too few were since {}", Until::At(frozen_since));
         }
-        self.post(Notice { cluster: None, reason, severity, note });
+        self.post(Notice { cluster: None, what, reason, severity, note });
     }
 
     /// Tells at once that every cluster looks lost, so that nothing is taken out for that, or that
@@ -115,7 +116,8 @@ impl Herald {
             Severity::Normal => info!("{note}"),
             Severity::Warning => warn!("{note}"),
         }
-        self.post(Notice { cluster: None, reason, severity, note: note.to_owned() });
+        let (what, note) = (note.to_owned(), note.to_owned());
+        self.post(Notice { cluster: None, what, reason, severity, note });
     }
 
     /// Takes in changes of shards up to `now`; they are told as soon as they may be.
@@ -155,8 +157,8 @@ impl Herald {
                 warn!(service = %key, %cluster, from = was, to = is, reason = %to, "shard changed its state");
             }
         }
-        let note = format!("the shard of {key} in cluster {cluster} went from {was} to {is}: {to}");
-        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+        let what = format!("the shard of {key} in cluster {cluster} went from {was} to {is}");
+        self.went(cluster, (reason, severity), what, to);
     }
 
     fn tell_sum(&self, group: &Group) {
@@ -191,10 +193,23 @@ impl Herald {
                 );
             }
         }
-        let note =
-            format!("{shards} shards in {of} went from {from} to {is}, for example {example}");
+        // Without the number: another instance may have told of some of them already.
+        let what = format!("shards in {of} went from {from} to {is}");
+        let note = format!("{shards} {what}, for example {example}");
         let cluster = clusters.first().filter(|_| clusters.len() == 1).cloned();
-        self.post(Notice { cluster, reason, severity, note });
+        self.post(Notice { cluster, what, reason, severity, note });
+    }
+
+    /// Has an Event written that `cluster`, or what is in it, went from one state to another.
+    fn went(
+        &self,
+        cluster: &Label,
+        (reason, severity): (&'static str, Severity),
+        what: String,
+        why: &dyn fmt::Display,
+    ) {
+        let note = format!("{what}: {why}");
+        self.post(Notice { cluster: Some(cluster.clone()), what, reason, severity, note });
     }
 
     fn post(&self, notice: Notice) {

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::answer::{Answered, Client};
+use crate::answer::{Ahead, Answered, Client};
 use crate::snapshot::Snapshot;
 
 pub use bind::{BindError, Sockets};
@@ -63,11 +63,12 @@ pub struct TcpSettings {
     pub idle_timeout: Duration,
 }
 
-/// The function that makes a reply of a query: [`crate::answer::answer`], or in tests a stand-in.
+/// The function that makes a reply of a query that was read ahead:
+/// [`crate::answer::answer_ahead`], or in tests a stand-in.
 ///
 /// A plain function pointer rather than a type parameter: one well-predicted indirect call beside
 /// the four microseconds that the kernel takes for a datagram, and nothing here is generic.
-pub type AnswerFn = fn(&Snapshot, &[u8], Client, u32, &mut [u8]) -> Option<Answered>;
+pub type AnswerFn = fn(&Snapshot, &[u8], &Ahead, Client, u32, &mut [u8]) -> Option<Answered>;
 
 /// How long stopping may take before what still runs is abandoned: more than a UDP worker waits
 /// for a datagram, less than Kubernetes' usual 30 s before it kills.

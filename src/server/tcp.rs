@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use super::AnswerFn;
 use super::slots::{Full, Slot, Slots};
 use super::stop::Stop;
-use crate::answer::{Client, Transport};
+use crate::answer::{Ahead, Client, Transport};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::{Dropped, SharedCounters, TcpMetrics};
 
@@ -215,7 +215,7 @@ impl Connection {
     /// Returns how many there were.
     fn answer_some(&mut self) -> (usize, Rest) {
         let (mut queries, mut at) = (0, 0);
-        let mut reply = Vec::new();
+        let (mut reply, mut ahead) = (Vec::new(), Ahead::default());
         let snapshot = self.service.cell.load();
         let rest = loop {
             if self.output.len() >= WRITE {
@@ -233,7 +233,8 @@ impl Connection {
             reply.resize(MAX_MESSAGE, 0);
             let (answer, turn) = (self.service.answer, self.turn);
             self.turn = turn.wrapping_add(1);
-            match answer(&snapshot, query, self.client, turn, &mut reply) {
+            ahead.read(query);
+            match answer(&snapshot, query, &ahead, self.client, turn, &mut reply) {
                 Some(answered) => {
                     self.service.counters.record(&answered);
                     // The buffer holds no more than fits 16 bits.

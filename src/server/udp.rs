@@ -21,7 +21,7 @@ use self::mmsg::{Datagram, Inbox, Outbox};
 use self::train::Destination;
 use super::AnswerFn;
 use super::stop::Stop;
-use crate::answer::{Client, Transport};
+use crate::answer::{Ahead, Client, Transport, warm};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::telemetry::{Counters, Dropped, Family};
 
@@ -77,6 +77,7 @@ impl Worker {
         let bound = Bound { family: Family::of(ip), wildcard: ip.is_unspecified() };
         let mut inbox = Inbox::new(bound);
         let mut outbox = Outbox::new(bound.family, Segmentation::of(&self.socket));
+        let mut ahead: [Ahead; Snapshot::WARM] = Default::default();
         while !self.stop.requested() {
             let count = match inbox.receive(self.socket.as_fd()) {
                 Ok(count) => count,
@@ -89,10 +90,18 @@ impl Worker {
             // Loaded once a batch, and given back before waiting: a snapshot that was replaced
             // must not live for as long as a worker has nothing to do.
             let snapshot = self.cell.load();
-            for query in 0..count {
-                let query = inbox.datagram(query);
-                if let Err(reason) = self.reply_to(&snapshot, query, bound, &mut outbox) {
-                    self.counters.dropped(reason, 1);
+            for first in (0..count).step_by(ahead.len()) {
+                let queries = (first..count).map(|query| inbox.datagram(query)).take(ahead.len());
+                let ahead = &mut ahead[..queries.len()];
+                ahead.iter_mut().zip(queries.clone()).for_each(|(a, query)| a.read(query.octets));
+                if ahead.len() > 1 {
+                    warm(&snapshot, ahead);
+                }
+                for (ahead, query) in ahead.iter().zip(queries) {
+                    let replied = self.reply_to(&snapshot, (query, ahead), bound, &mut outbox);
+                    if let Err(reason) = replied {
+                        self.counters.dropped(reason, 1);
+                    }
                 }
             }
             drop(snapshot);
@@ -106,7 +115,7 @@ impl Worker {
     fn reply_to(
         &mut self,
         snapshot: &Snapshot,
-        query: Datagram<'_>,
+        (query, ahead): (Datagram<'_>, &Ahead),
         bound: Bound,
         outbox: &mut Outbox,
     ) -> Result<(), Dropped> {
@@ -123,7 +132,7 @@ impl Worker {
         let client = Client { address, transport: Transport::Udp };
         let turn = self.turn;
         self.turn = turn.wrapping_add(1);
-        let answered = (self.answer)(snapshot, query.octets, client, turn, outbox.room());
+        let answered = (self.answer)(snapshot, query.octets, ahead, client, turn, outbox.room());
         let answered = answered.ok_or(Dropped::Unanswerable)?;
         self.counters.record(&answered);
         outbox.push(Destination { peer: query.peer, asked: query.asked, len: answered.len });

@@ -81,6 +81,12 @@ impl Live {
         }
     }
 
+    /// Something of each cache line that an answer reads.
+    #[inline]
+    pub(super) fn read_hot(&self) -> u64 {
+        self.served.word(0) ^ u64::from(self.exception.is_some()) ^ u64::from(self.unsettled)
+    }
+
     /// The clusters in which the service may be served, but for those that are not up.
     pub(super) fn candidates(&self) -> &ClusterSet {
         self.exception.as_ref().map_or(&self.served, |exception| &exception.eligible)

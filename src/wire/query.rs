@@ -50,6 +50,17 @@ impl Header {
     }
 }
 
+/// Turns the header of a standard query into that of its authoritative reply, with the number of
+/// records in each section; what [`Header::reply`] gives.
+#[inline]
+pub(crate) fn turn_into_reply(head: &mut [u8; HEADER_LEN], rcode: u16, counts: [u16; 4]) {
+    let [i0, i1, f0, f1, ..] = *head;
+    // RD and CD are repeated; QR and AA are set.
+    let (upper, lower) = (f0 & 0x01 | 0x84, f1 & 0x10 | (rcode & 0xf) as u8);
+    let [[q0, q1], [a0, a1], [n0, n1], [r0, r1]] = counts.map(u16::to_be_bytes);
+    *head = [i0, i1, upper, lower, q0, q1, a0, a1, n0, n1, r0, r1];
+}
+
 /// A request with one question.
 #[derive(Clone, Debug)]
 pub struct Query<'m> {

@@ -17,23 +17,31 @@ pub struct Addresses<const N: usize> {
 
 /// One address for each of some clusters with ids below 64.
 #[derive(Clone, Copy, Debug)]
-pub struct Singles<'a, const N: usize> {
-    clusters: u64,
-    octets: &'a [[u8; N]],
-    /// Whether each cluster's stands at its own index, as all clusters have one.
-    of_all: bool,
+pub enum Singles<'a, const N: usize> {
+    /// Of the first ones without a gap: each stands at the index that is its cluster's id.
+    OfAll(&'a [[u8; N]]),
+    /// Of these clusters, ascending.
+    Of(u64, &'a [[u8; N]]),
 }
 
 impl<'a, const N: usize> Singles<'a, N> {
-    /// That of a cluster which has one.
-    #[must_use]
+    /// Gives each of some clusters' addresses to `each`; `None` where one has none.
     #[inline]
-    pub fn get(&self, id: u8) -> Option<&'a [u8; N]> {
-        let at = match self.of_all {
-            true => id.into(),
-            false => (self.clusters & !(u64::MAX << (id % 64))).count_ones() as usize,
-        };
-        self.octets.get(at)
+    pub fn visit(self, ids: &[u8], mut each: impl FnMut(usize, &'a [u8; N])) -> Option<()> {
+        match self {
+            Self::OfAll(octets) => {
+                for (at, id) in ids.iter().enumerate() {
+                    each(at, octets.get(usize::from(*id))?);
+                }
+            }
+            Self::Of(clusters, octets) => {
+                for (at, id) in ids.iter().enumerate() {
+                    let below = clusters & !(u64::MAX << (id % 64));
+                    each(at, octets.get(below.count_ones() as usize)?);
+                }
+            }
+        }
+        Some(())
     }
 }
 
@@ -88,8 +96,16 @@ impl<const N: usize> Addresses<N> {
     #[inline]
     pub fn singles(&self) -> Option<Singles<'_, N>> {
         let (clusters, octets) = (self.clusters.word(0), &*self.octets);
-        let of_all = clusters & clusters.wrapping_add(1) == 0;
-        self.ends.is_empty().then_some(Singles { clusters, octets, of_all })
+        self.ends.is_empty().then_some(match clusters & clusters.wrapping_add(1) {
+            0 => Singles::OfAll(octets),
+            _ => Singles::Of(clusters, octets),
+        })
+    }
+
+    /// Something of the first of them.
+    #[inline]
+    pub(super) fn read_hot(&self) -> u8 {
+        self.octets.first().map_or(0, |octets| octets[0])
     }
 
     /// Whether an address stands twice, at two clusters then.
@@ -117,7 +133,10 @@ mod tests {
                 let own: Vec<[u8; 2]> = (0..*count).map(|i| [at as u8, i]).collect();
                 assert_eq!(addresses.of(id(at)), own);
                 if let Some(singles) = addresses.singles().filter(|_| id(at).index() < 64) {
-                    assert_eq!(singles.get(id(at).index() as u8), own.first());
+                    let mut found = None;
+                    let visited =
+                        singles.visit(&[id(at).index() as u8], |_, own| found = Some(own));
+                    assert_eq!((visited, found), (Some(()), own.first()));
                 }
             }
             assert!(addresses.of(ClusterId::new(0)).is_empty());

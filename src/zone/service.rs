@@ -102,6 +102,14 @@ pub struct ServiceEntry {
     pub service: Arc<Service>,
 }
 
+impl ServiceEntry {
+    /// Whether it is the very same as in an earlier zone, not made anew since.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.service, &other.service)
+    }
+}
+
 impl Keyed for ServiceEntry {
     fn hash(&self) -> u64 {
         self.hash
@@ -285,6 +293,22 @@ impl Service {
     #[inline]
     pub fn plain(&self) -> Option<Plain> {
         self.plain
+    }
+
+    /// Something of each cache line that an answer with addresses reads first.
+    #[must_use]
+    #[inline]
+    pub fn read_hot(&self) -> u64 {
+        let lines = [self.v4.clusters().word(0), self.v6.clusters().word(0), self.ttl.into()];
+        let [v4, v6, ttl] = lines;
+        v4 ^ v6 ^ ttl ^ u64::from(self.plain.is_some()) ^ self.key.wire().len() as u64
+    }
+
+    /// Something of what it reads then, which the first leads to.
+    #[must_use]
+    #[inline]
+    pub fn read_behind(&self) -> u64 {
+        u64::from(self.key.wire()[0]) ^ u64::from(self.v4.read_hot())
     }
 
     /// The number of a named port of the shard in `cluster`.

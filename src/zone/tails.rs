@@ -1,16 +1,17 @@
 //! What names of services end in, by level.
 //!
 //! Nearly every query is for `S.N` in front of one of a few dozen ends, so these are found whole, by
-//! one hash and one comparison, where walking the labels takes one of each for every label.
+//! one comparison as a rule, where walking the labels takes one for every label.
 
 use super::levels::{Level, Levels};
-use crate::model::key_hash;
 
 /// All ends of names of levels, D included; frozen open addressing.
 #[derive(Debug)]
 pub(super) struct Tails {
     /// That of the global level, which is asked for most.
     global: Box<[u8]>,
+    /// Where in the end of a regional or zonal name its first location stands, behind `F.svc`.
+    location: usize,
     /// Those of all, a power of two of them, at least half empty.
     slots: Box<[Option<Tail>]>,
     /// The ends one behind the other.
@@ -19,7 +20,6 @@ pub(super) struct Tails {
 
 #[derive(Clone, Copy, Debug)]
 struct Tail {
-    hash: u64,
     /// Those of the first 64 clusters for which the level speaks.
     clusters: u64,
     start: u32,
@@ -36,6 +36,7 @@ impl Tails {
         }
         let mut tails = Self {
             global: [levels.tail(Level::Global), apex].concat().into(),
+            location: levels.tail(Level::Global).len(),
             slots: vec![None; (2 * ends.len()).next_power_of_two()].into(),
             octets: Box::default(),
         };
@@ -44,15 +45,14 @@ impl Tails {
             end.extend_from_slice(apex);
             // No name ends in what exceeds a name by itself.
             let Ok(len) = u16::try_from(end.len()) else { continue };
-            let hash = key_hash(&end);
             let clusters = levels.clusters(level).map_or(u64::MAX, |set| set.word(0));
             let start = octets.len() as u32;
             octets.extend_from_slice(&end);
-            let mut at = tails.home(hash);
+            let mut at = tails.home(&end);
             while tails.slots[at].is_some() {
                 at = tails.next(at);
             }
-            tails.slots[at] = Some(Tail { hash, clusters, start, len });
+            tails.slots[at] = Some(Tail { clusters, start, len });
         }
         tails.octets = octets.into();
         tails
@@ -64,12 +64,11 @@ impl Tails {
         if *end == *self.global {
             return Some(u64::MAX);
         }
-        let hash = key_hash(end);
-        let mut at = self.home(hash);
+        let mut at = self.home(end);
         // Half of the slots are empty, so this ends.
         while let Some(tail) = &self.slots[at] {
             let start = tail.start as usize;
-            if tail.hash == hash && self.octets[start..start + usize::from(tail.len)] == *end {
+            if self.octets[start..start + usize::from(tail.len)] == *end {
                 return Some(tail.clusters);
             }
             at = self.next(at);
@@ -77,9 +76,17 @@ impl Tails {
         None
     }
 
+    /// Where an end is looked for first. The last octets of the first location and the length of
+    /// all nearly always tell ends apart; they are spread by Fibonacci hashing, a product by 2^64
+    /// over the golden ratio.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        hash as usize & (self.slots.len() - 1)
+    fn home(&self, end: &[u8]) -> usize {
+        let last = || {
+            let behind = self.location + 1 + usize::from(*end.get(self.location)?);
+            end.get(..behind)?.last_chunk().copied().map(u64::from_le_bytes)
+        };
+        let told = last().unwrap_or(0) ^ end.len() as u64;
+        (told.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (self.slots.len() - 1)
     }
 
     #[inline]

@@ -117,7 +117,8 @@ pub(crate) fn name(text: &str) -> DomainName {
 }
 
 impl Cluster {
-    fn member(&self) -> Member {
+    /// As it is registered.
+    pub(crate) fn member(&self) -> Member {
         let at = |(latitude, longitude): (i16, i16)| {
             Coordinates::new(latitude.into(), longitude.into()).expect("on the globe")
         };

@@ -135,12 +135,14 @@ impl Roster {
             return self.leave(number);
         }
         cluster.buckets.resize_with(BUCKETS, Vec::new);
-        for bucket in 0..BUCKETS {
-            let same = |(old, _): &(Arc<ClusterView>, _)| old.shards.same(&view.shards, bucket);
-            if all || !made_from.as_ref().is_some_and(same) {
-                let entries = self.entries((number, bucket), member, view, &federation.health);
-                self.replace((number, bucket), entries);
-            }
+        let known = made_from.filter(|_| !all);
+        let changed: Vec<usize> = match &known {
+            Some((old, _)) => old.shards.changed(&view.shards).collect(),
+            None => (0..BUCKETS).collect(),
+        };
+        for bucket in changed {
+            let entries = self.entries((number, bucket), member, view, &federation.health);
+            self.replace((number, bucket), entries);
         }
     }
 

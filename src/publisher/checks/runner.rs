@@ -15,9 +15,8 @@ use super::desk::Desk;
 use super::roster::ProbeId;
 use super::schedule::Schedule;
 use super::{Assignment, Verdicts, directory};
-use crate::health::check::{self, Prober, Report};
+use crate::health::check::{self, Memory, Prober, Report};
 use crate::health::votes::{Ballot, BallotBox, Heard, Settings, Status};
-use crate::model::BUCKETS;
 use crate::publisher::monitor::now;
 use crate::tasks::{Ended, Kept, keep};
 use crate::telemetry::{CheckMetrics, Task, TaskMetrics};
@@ -60,14 +59,16 @@ pub(super) struct Runner {
 /// Probes under way.
 #[derive(Debug, Default)]
 struct Probing {
-    tasks: JoinSet<Report>,
+    tasks: JoinSet<(Report, Memory)>,
     begun: HashMap<Id, (ProbeId, Instant)>,
+    /// What the last probe of a target left behind, where it left anything; gone with the target.
+    memories: HashMap<ProbeId, Memory>,
 }
 
 /// What happened.
 enum Event {
     Assigned,
-    Ended(Result<(Id, Report), JoinError>),
+    Ended(Result<(Id, (Report, Memory)), JoinError>),
     Heard,
     Heartbeat,
     /// Time has passed.
@@ -193,21 +194,26 @@ impl Runner {
         self.desk.hear(&heard.ballots, Instant::now());
     }
 
-    fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
-        let (task, report) = match ended {
-            Ok((task, report)) => (task, Some(report)),
+    fn take(&mut self, ended: Result<(Id, (Report, Memory)), JoinError>) {
+        let (task, ended) = match ended {
+            Ok((task, ended)) => (task, Some(ended)),
             Err(error) => (error.id(), None),
         };
         let Some((id, begun)) = self.probes.begun.remove(&task) else { return };
-        match &report {
-            Some(report) => {
+        let memory = match ended {
+            Some((report, memory)) => {
                 self.metrics.count(&report.outcome);
-                self.desk.report(id, report, now());
+                self.desk.report(id, &report, now());
+                Some(memory).filter(|memory| !memory.is_empty())
             }
             // A panic, which the runtime has logged: it says nothing of the target.
-            None => self.metrics.unable.inc(),
-        }
+            None => {
+                self.metrics.unable.inc();
+                None
+            }
+        };
         if let Some(target) = self.desk.target(id) {
+            self.probes.memories.extend(memory.map(|memory| (id, memory)));
             self.schedule.again(id, target.timing.interval, begun, Instant::now());
         }
     }
@@ -221,9 +227,13 @@ impl Runner {
             .filter_map(|id| self.desk.target(id).map(|target| (id, target.timing.interval)));
         self.schedule.add(&timed.collect::<Vec<_>>(), now);
         while let Some(id) = self.schedule.pop(now) {
+            let mut memory = self.probes.memories.remove(&id).unwrap_or_default();
             let Some(target) = self.desk.target(id).cloned() else { continue };
             let prober = self.prober.clone();
-            let task = self.probes.tasks.spawn(async move { prober.probe(&target).await });
+            let task = self.probes.tasks.spawn(async move {
+                let report = prober.probe(&target, &mut memory).await;
+                (report, memory)
+            });
             self.probes.begun.insert(task.id(), (id, now));
         }
     }
@@ -247,7 +257,7 @@ impl Runner {
             let same = told.clusters == verdicts.clusters
                 && told.failing == verdicts.failing
                 && told.mode == verdicts.mode
-                && (0..BUCKETS).all(|bucket| told.opinions.same(&verdicts.opinions, bucket));
+                && told.opinions.changed(&verdicts.opinions).next().is_none();
             if !same {
                 told.clone_from(verdicts);
             }

@@ -36,6 +36,7 @@ const LONG: usize = 60_000;
 fn stand_in(
     _: &Snapshot,
     query: &[u8],
+    _: &Ahead,
     client: Client,
     turn: u32,
     reply: &mut [u8],

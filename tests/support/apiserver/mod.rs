@@ -28,6 +28,8 @@ pub(crate) enum Streaming {
     Supported,
     /// 422, as where the feature is off.
     Refused,
+    /// It opens the stream and ends it with an error, as over an old etcd.
+    Incapable,
     /// It sends what it has and never says that it is all, as before Kubernetes 1.27.
     Unknown,
 }
@@ -349,7 +351,9 @@ fn create(
         drop(state);
         return Ok(connection.status(409, "it exists", None)?);
     }
-    state.store.put(plural, object.clone());
+    if request.parameter("dryRun").is_none() {
+        state.store.put(plural, object.clone());
+    }
     drop(state);
     shared.changed.notify_all();
     Ok(connection.written(&object)?)
@@ -394,6 +398,11 @@ fn watch(
         drop(state);
         let why = "sendInitialEvents: Forbidden: the WatchList feature gate is off";
         return Ok(connection.status(422, why, None)?);
+    }
+    if asks_all && state.streaming == Streaming::Incapable {
+        drop(state);
+        let why = "the required storage feature RequestWatchProgress is disabled";
+        return Ok(connection.error(500, why)?);
     }
     let from = request.parameter("resourceVersion").unwrap_or_default();
     // Zero and nothing mean "from what there is", with all of it first.
