@@ -16,14 +16,13 @@ mod operators;
 mod pace;
 mod stats;
 mod tables;
+mod work;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::{self, MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -49,6 +48,7 @@ use operated::operations;
 use operators::Operators;
 use pace::Pace;
 use tables::Tables;
+use work::{Panicked, Work};
 
 /// Timing of the start.
 #[derive(Clone, Debug, PartialEq)]
@@ -482,36 +482,5 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Where work is done.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    /// Here.
-    AtOnce,
-    /// Off the async threads.
-    InBackground,
-}
-
-/// What a panic said.
-struct Panicked(String);
-
-impl Work {
-    async fn run<T: Send + 'static>(
-        self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Panicked> {
-        match self {
-            // What panics leaves nothing half done: it makes a value of values that never change.
-            Self::AtOnce => catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-                Panicked(text.unwrap_or_default())
-            }),
-            Self::InBackground => {
-                spawn_blocking(work).await.map_err(|panic| Panicked(panic.to_string()))
-            }
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::extent::{Extent, extents};
+use super::extent::{self, Extent, extents};
 use super::location::{self, reports};
 use super::work::{HashOne, Work};
 use super::{Inputs, Snapshot};
@@ -58,7 +58,8 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
     }
 }
 
-/// How many buckets of services [`build`] would make anew on top of `previous`.
+/// How many buckets of services [`build`] would make anew something of on top of `previous`, or all of
+/// them where that is not found at once.
 #[must_use]
 pub fn reach(previous: &Snapshot, inputs: &Inputs) -> usize {
     let sites = sites(Some(previous), inputs);
@@ -66,7 +67,7 @@ pub fn reach(previous: &Snapshot, inputs: &Inputs) -> usize {
         return BUCKETS;
     }
     let up = clusters(&inputs.assess_clusters(), |whole| whole.verdict.is_ok());
-    extents(previous, inputs, &up).len()
+    extent::reach(previous, inputs, &up)
 }
 
 /// Brings up to date on top of `base`, or makes from nothing, what is kept by bucket.

@@ -64,6 +64,16 @@ pub(super) fn extents(
     whole.iter().map(|index| (*index, Extent::Whole)).chain(parts).collect()
 }
 
+/// How many buckets have something to be made anew, or all where that is not found at once.
+pub(super) fn reach(previous: &Snapshot, inputs: &Inputs, up: &ClusterSet) -> usize {
+    let changes = Changes::between(previous, inputs, up);
+    match changes.rules.is_empty() && changes.other_out.is_empty() {
+        true => changes.whole().union(&changes.told()).count(),
+        // To find whom they are about takes a look at every shard.
+        false => BUCKETS,
+    }
+}
+
 /// What differs between a snapshot and the inputs of the next one.
 struct Changes<'a> {
     previous: &'a Snapshot,
