@@ -161,6 +161,8 @@ fn a_lost_cluster_is_down_only_when_its_load_balancers_are() {
     // Its names remain and lead up.
     let led = answer(&server, "web.n.f.svc.dark");
     assert_eq!(led, ["A 127.0.0.12", "A 127.0.0.13", "CNAME web.n.f.svc.example.com."]);
+    let reason = cluster(&server, "dark")["reason"].to_string();
+    assert!(reason.contains("its checks fail: ") && reason.contains("refused"), "{reason}");
     assert_eq!(server.metric(r#"meridian_cluster_state{cluster="dark",state="down"}"#), 1.0);
     assert_eq!(server.metric(r#"meridian_shards{cluster="dark",state="cluster_down"}"#), 1.0);
     let page = server.get("/explain?name=web.n.f.svc.example.com&client=192.0.2.1");

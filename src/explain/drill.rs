@@ -155,7 +155,7 @@ fn without(snapshot: &Snapshot, out: &ClusterSet) -> Snapshot {
     let mut inputs = snapshot.inputs.clone();
     for id in out.iter() {
         let (state, since) = (ClusterState::Down, inputs.now);
-        inputs.standings[id.index()] = Standing { state, since, reason: Reason::ChecksFail };
+        inputs.standings[id.index()] = Standing { state, since, reason: Reason::ChecksFail(None) };
     }
     build(Some(snapshot), inputs)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ClusterState;
+use super::Failure;
 use super::votes::Mode;
 use crate::model::{ClusterId, Label, Member};
 
@@ -146,8 +147,9 @@ pub enum Reason {
     },
     /// `Stale` in the place of `Down`: all clusters look lost.
     FailStatic,
-    /// `Down`: the API is lost for the grace period and the checks fail.
-    ChecksFail,
+    /// `Down`: the API is lost for the grace period and the checks fail, as is told here where it
+    /// is known.
+    ChecksFail(Option<Arc<Failure>>),
     /// `Down`: the API is lost for longer than `staleGrace`.
     StaleGraceOver,
 }
@@ -182,9 +184,12 @@ impl fmt::Display for Reason {
                 "every cluster looks lost at once, so the fault is taken for ours and the last \
                  known view is served",
             ),
-            Self::ChecksFail => f.write_str(
-                "its API has not answered for the grace period, nor do its load balancers",
-            ),
+            Self::ChecksFail(failure) => {
+                f.write_str(
+                    "its API has not answered for the grace period, nor do its load balancers",
+                )?;
+                failure.iter().try_for_each(|failure| write!(f, "; {failure}"))
+            }
             Self::StaleGraceOver => {
                 f.write_str("its API has not answered for longer than its staleGrace")
             }
@@ -225,6 +230,7 @@ struct Cluster {
     watch: Contact,
     api: Api,
     checks: Checks,
+    failure: Option<Arc<Failure>>,
     standing: Standing,
 }
 
@@ -268,10 +274,11 @@ impl Tracker {
         cluster.reading = reading;
     }
 
-    /// Takes in what active checks say of a cluster now. It counts while the API is lost.
-    pub fn checked(&mut self, id: ClusterId, checks: Checks) {
+    /// Takes in what active checks say of a cluster now, and what is agreed of it as a whole, for
+    /// people. It counts while the API is lost.
+    pub fn checked(&mut self, id: ClusterId, checks: Checks, failure: Option<Arc<Failure>>) {
         if let Some(cluster) = self.clusters.get_mut(id.index()) {
-            cluster.checks = checks;
+            (cluster.checks, cluster.failure) = (checks, failure);
         }
     }
 
@@ -336,6 +343,7 @@ impl Cluster {
             watch: Contact::Untried,
             api: Api::Lost { since, why },
             checks: Checks::Unknown,
+            failure: None,
             standing: Standing {
                 state: ClusterState::Unread,
                 since: now.unix,
@@ -369,7 +377,7 @@ impl Cluster {
     fn judge(&self, now: Instant, tracking: &Tracking, all_lost: bool) -> (ClusterState, Reason) {
         let checks_fail = self.checks == Checks::Failing && self.lost_for(now, tracking.grace);
         let given_up = if checks_fail {
-            Some(Reason::ChecksFail)
+            Some(Reason::ChecksFail(self.failure.clone()))
         } else {
             self.stale_grace_over(now).then_some(Reason::StaleGraceOver)
         };

@@ -98,7 +98,8 @@ impl Monitor {
         }
         for (index, name) in self.names.iter().enumerate() {
             let said = self.verdicts.clusters.get(name).copied().unwrap_or(Said::Unknown);
-            self.tracker.checked(ClusterId::new(index), said);
+            let failure = self.verdicts.failing.get(name).cloned();
+            self.tracker.checked(ClusterId::new(index), said, failure);
         }
         let now = now();
         let transitions = self.tracker.judge(now, self.verdicts.mode);

@@ -138,7 +138,7 @@ impl Cluster {
     pub(crate) fn standing(&self) -> Standing {
         let (state, reason) = match (self.unread, self.down) {
             (true, _) => (ClusterState::Unread, Reason::NotRead),
-            (false, true) => (ClusterState::Down, Reason::ChecksFail),
+            (false, true) => (ClusterState::Down, Reason::ChecksFail(None)),
             (false, false) => (ClusterState::Up, Reason::Current),
         };
         Standing { state, since: 0, reason }

@@ -53,7 +53,7 @@ impl Bench {
 
     fn check(&mut self, cluster: usize, passed: bool) {
         let checks = if passed { Checks::Answering } else { Checks::Failing };
-        self.tracker.checked(ClusterId::new(cluster), checks);
+        self.tracker.checked(ClusterId::new(cluster), checks, None);
     }
 
     fn states(&mut self, seconds: u64) -> Vec<ClusterState> {

@@ -11,7 +11,9 @@ use crate::health::check::{Report as Probe, Target};
 use crate::health::votes::{
     Ballot, Electorate, Mode, Panel, Rules, Seeing, Settings, Sights, Status, Touched, Voting,
 };
-use crate::health::{self, Checked, Checks, Lacking, LoadLimit, Now, Opinion, Suspicion, Witness};
+use crate::health::{
+    self, Checked, Checks, Failure, Lacking, LoadLimit, Now, Opinion, Suspicion, Witness,
+};
 use crate::model::{CheckMode, Label, ServiceKey};
 use crate::snapshot::Membership;
 
@@ -161,6 +163,7 @@ impl Desk {
             opinions.set(&key, &cluster, opinion);
         }
         self.verdicts.clusters = Arc::new(self.clusters());
+        self.verdicts.failing = Arc::new(self.failing());
         self.verdicts.mode = self.panel.mode();
         if self.panel.mode() != mode {
             self.verdicts.attendance = self.attendance(now.instant);
@@ -236,11 +239,7 @@ impl Desk {
             mode: self.panel.mode(),
             targets: self.roster.targets(),
             voting: self.voting().map(|settings| self.voters(settings, now)),
-            failing_clusters: self
-                .panel
-                .clusters()
-                .map(|(name, failure)| (name.clone(), failure.clone()))
-                .collect(),
+            failing_clusters: self.failing(),
             suspected_clusters: self
                 .panel
                 .suspected_clusters()
@@ -249,6 +248,12 @@ impl Desk {
             suspects: self.suspects,
             faults: BTreeSet::new(),
         }
+    }
+
+    /// The clusters that as wholes are agreed to fail.
+    fn failing(&self) -> BTreeMap<Label, Arc<Failure>> {
+        let failing = self.panel.clusters();
+        failing.map(|(name, failure)| (name.clone(), failure.clone())).collect()
     }
 
     /// Who votes, and who is heard.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::health::votes::{Ballot, BallotBox, Heard, Mode, Status};
-use crate::health::{Checks as Said, Opinions};
+use crate::health::{Checks as Said, Failure, Opinions};
 use crate::model::{ClusterView, Label};
 use crate::snapshot::Federation;
 use crate::tasks::{Kept, keep};
@@ -50,6 +50,8 @@ pub(super) struct Verdicts {
     pub(super) opinions: Opinions,
     /// Of clusters as wholes, as far as anything is known.
     pub(super) clusters: Arc<BTreeMap<Label, Said>>,
+    /// Why those fail that as wholes are agreed to.
+    pub(super) failing: Arc<BTreeMap<Label, Arc<Failure>>>,
     /// How that was decided.
     pub(super) mode: Mode,
     /// Who voted when it was last decided in another way than before; `None` where nobody else does.

@@ -398,8 +398,9 @@ impl Entry {
             (_, LocalSeen::Failing(_)) => true,
             // One pass is enough for what is not known to fail only.
             (LocalSeen::Failing(_), LocalSeen::Well) => said.risen,
-            (LocalSeen::Failing(_), LocalSeen::Nothing | LocalSeen::Unable) => false,
-            (_, seen) => *seen != LocalSeen::Nothing,
+            (_, LocalSeen::Well) => true,
+            // A fault of ours says nothing.
+            (_, LocalSeen::Nothing | LocalSeen::Unable) => false,
         };
         if spoken {
             self.held = None;

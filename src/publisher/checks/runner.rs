@@ -255,6 +255,7 @@ impl Runner {
         let verdicts = self.desk.verdicts();
         self.channels.verdicts.send_if_modified(|told| {
             let same = told.clusters == verdicts.clusters
+                && told.failing == verdicts.failing
                 && told.mode == verdicts.mode
                 && told.opinions.changed(&verdicts.opinions).next().is_none();
             if !same {

@@ -1,5 +1,7 @@
 //! Which targets there are, and what they say of shards.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::CheckMode;
 use crate::publisher::checks::testing::{
@@ -328,4 +330,74 @@ fn what_fails_of_a_shard_that_does_not_is_told() {
     assert_eq!(told(&mut bench), Some((0, Lacking::OtherTargets)));
     bench.end("192.0.2.1", &failed(), 3);
     assert_eq!(told(&mut bench), None, "it fails as a whole");
+}
+
+/// What happens to the only target.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ends(bool),
+    /// By a fault of ours.
+    Unable,
+    /// It is asked something else.
+    Asked(usize),
+    /// It is asked at other times.
+    Timed(u64),
+}
+
+proptest! {
+    // A reload walks all buckets, which takes its time without optimisation.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Counted by the test in its own way: a shard turns by as many outcomes in a row as the
+    /// thresholds say, of the check that it has now, whatever is reloaded in between.
+    #[test]
+    fn no_reload_turns_a_shard(steps in prop::collection::vec(prop_oneof![
+        6 => any::<bool>().prop_map(Step::Ends),
+        1 => Just(Step::Unable),
+        1 => (0..3_usize).prop_map(Step::Asked),
+        1 => (1..9_u64).prop_map(Step::Timed),
+    ], 0..40)) {
+        let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"])]));
+        let (mut asked, mut seconds) = (0, 5);
+        let (mut row, mut last, mut well) = (0, None, None);
+        for step in steps {
+            match step {
+                Step::Ends(passes) => {
+                    bench.end("192.0.2.1", &if passes { passed() } else { failed() }, 1);
+                    row = if last == Some(passes) { row + 1 } else { 1 };
+                    last = Some(passes);
+                    let needed = match (well, passes) {
+                        (None, true) => 1,
+                        (_, true) => 2,
+                        (_, false) => 3,
+                    };
+                    if row >= needed {
+                        well = Some(passes);
+                    }
+                }
+                Step::Unable => bench.end("192.0.2.1", &unable(), 1),
+                Step::Asked(other) => {
+                    if other != asked {
+                        (row, last) = (0, None);
+                    }
+                    asked = other;
+                }
+                Step::Timed(other) => seconds = other,
+            }
+            if matches!(step, Step::Asked(_) | Step::Timed(_)) {
+                reload(&mut bench, |checks| {
+                    let check = ["tcp:80", "http:80/a", "http:80/b"][asked];
+                    checks.check = Arc::new(check.parse().expect("a check"));
+                    checks.timing.interval = std::time::Duration::from_secs(seconds);
+                });
+            }
+            bench.changed();
+            let seen = match bench.local("a").seen {
+                LocalSeen::Nothing | LocalSeen::Unable => None,
+                LocalSeen::Well => Some(true),
+                LocalSeen::Failing(_) => Some(false),
+            };
+            prop_assert_eq!(seen, well);
+        }
+    }
 }
