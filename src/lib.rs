@@ -2,7 +2,7 @@
 //!
 //! The modules are rows; each imports only from rows above it (held by `tests/architecture.rs`):
 //! [`model`], [`wire`], [`zone`], [`health`], [`geo`], [`snapshot`], [`answer`] and [`explain`],
-//! [`telemetry`], [`cluster`], [`publisher`], [`server`], [`config`].
+//! [`telemetry`], [`tasks`], [`cluster`], [`publisher`], [`server`], [`config`].
 
 pub mod model;
 
@@ -20,6 +20,8 @@ pub mod answer;
 pub mod explain;
 
 pub mod telemetry;
+
+pub mod tasks;
 
 pub mod cluster;
 

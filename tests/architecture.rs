@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the top row down; each may use those before it. `main` and its commands come last
 /// and may use all.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 14] = [
     "model",
     "wire",
     "zone",
@@ -17,6 +17,7 @@ const ROWS: [&str; 13] = [
     "answer",
     "explain",
     "telemetry",
+    "tasks",
     "cluster",
     "publisher",
     "server",

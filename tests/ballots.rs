@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each black-box test uses its part of it")]
 mod support;
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -140,6 +141,29 @@ fn ballot(api: &ApiServer) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
+/// How often the ballot in a cluster has been renewed, by its annotation.
+fn renewal(api: &ApiServer) -> u64 {
+    let object = api.objects("configmaps").pop().unwrap_or_default();
+    let text = object["metadata"]["annotations"]["meridian.dev/ballot-renewal"].as_str();
+    let count = text.and_then(|text| text.split_once('/')).map(|(_, count)| count.to_owned());
+    count.and_then(|count| count.parse().ok()).unwrap_or_default()
+}
+
+/// The Events of votes in a cluster, in their order, by reason and type.
+fn events(api: &ApiServer) -> Vec<String> {
+    let events = api.objects("events").into_iter();
+    let of_votes = events
+        .filter(|event| event["reason"].as_str().is_some_and(|reason| reason.starts_with("Votes")));
+    let mut told: Vec<_> = of_votes
+        .map(|event| {
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            (text("eventTime"), format!("{} {}", text("reason"), text("type")))
+        })
+        .collect();
+    told.sort();
+    told.into_iter().map(|(_, told)| told).collect()
+}
+
 #[test]
 fn one_that_is_cut_off_freezes_while_the_others_decide() {
     let (mut balancers, port) = balancers();
@@ -167,6 +191,9 @@ fn one_that_is_cut_off_freezes_while_the_others_decide() {
     ways.iter().for_each(Forward::cut);
     let frozen = "meridian_votes_mode{mode=\"frozen\"}";
     eventually(&c, "it is frozen", || c.metric(frozen) == 1.0);
+    // At the start nobody is heard for a moment, which is nothing to look at.
+    let alarmed = |api| events(api).contains(&"VotesFrozen Warning".to_owned());
+    assert!(!alarmed(&apis[0]) && !alarmed(&apis[2]), "{:?}", events(&apis[0]));
     [&a, &b].into_iter().for_each(|server| hear(server, 2));
     // A load balancer fails. Two of three agree; the third sees it and may not decide.
     drop(balancers.remove(0));
@@ -178,6 +205,14 @@ fn one_that_is_cut_off_freezes_while_the_others_decide() {
     ways.iter().for_each(Forward::mend);
     hear(&c, 3);
     serve(&all, "bc");
+    // That it was frozen is told by the log, and when it reaches its home again.
+    assert!(c.log().contains("fewer than a majority of the voters are heard"), "{}", c.log());
+    eventually(&c, "an Event that it decides again", || {
+        apis[2].objects("events").iter().any(|event| {
+            let note = event["note"].as_str().unwrap_or_default();
+            event["reason"] == "VotesCounted" && note.contains("too few were since 2")
+        })
+    });
     let again = TcpListener::bind((address(0), port)).expect("the port is free");
     balancers.push(Balancer::over(again));
     serve(&all, "abc");
@@ -196,12 +231,27 @@ fn one_that_sees_what_others_do_not_takes_nothing_out() {
     let c = start("c", &direct, port, &format!(", checks: {{check: 'tcp:{wrong}'}}"));
     [&a, &b, &c].into_iter().for_each(|server| hear(server, 3));
     eventually(&c, "it votes", || ballot(&apis[2])["clusters"]["b"].is_object());
-    let renewal = || ballot(&apis[2])["renewal"].as_u64().expect("a count");
-    let first = renewal();
-    eventually(&c, "it goes on voting", || renewal() > first + 5);
+    // What it says is not written again for that.
+    let first = RefCell::new((0, Value::Null));
+    eventually(&c, "it goes on voting", || {
+        let (renewal, ballot) = (renewal(&apis[2]), ballot(&apis[2]));
+        let mut first = first.borrow_mut();
+        if first.1 != ballot {
+            *first = (renewal, ballot);
+        }
+        renewal > first.0 + 5
+    });
+    // Whoever removes it does so for a moment only.
+    apis[2].delete("configmaps", "meridian", "meridian-ballot-c-0");
+    eventually(&c, "it is there again", || !apis[2].objects("configmaps").is_empty());
     serve(&[&a, &b, &c], "abc");
     // A second vote is a majority.
     drop(b);
     let b = start("b", &direct, port, &format!(", checks: {{check: 'tcp:{wrong}'}}"));
     serve(&[&a, &b, &c], "ac");
+    // Alone it decides nothing, and says so.
+    drop((b, c));
+    eventually(&a, "an Event that it is frozen", || {
+        events(&apis[0]).last().is_some_and(|event| event == "VotesFrozen Warning")
+    });
 }

@@ -248,7 +248,7 @@ fn the_roles_are_those_of_the_documents_and_of_what_is_watched() {
     assert_eq!(member, BTreeSet::from(expected));
     let expected = [
         format!("/secrets: {read}"),
-        "/configmaps: list watch create patch".to_owned(),
+        "/configmaps: list watch create patch delete".to_owned(),
         "events.k8s.io/events: create".to_owned(),
     ];
     assert_eq!(home, BTreeSet::from(expected));

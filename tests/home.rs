@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -64,6 +65,52 @@ fn secrets_register_clusters_at_run_time() {
     home.delete("secrets", "meridian", "one");
     eventually(&server, "one is gone", || both() == ["192.0.2.2"]);
     assert_eq!(server.client().ask(Over::Udp, &regional).expect("an answer").rcode(), 3);
+}
+
+/// How the shards of a cluster are checked is a matter of its Secret, as it is of the file.
+#[test]
+fn a_secret_sets_the_checks_of_its_cluster() {
+    let (home, one, two) = (ApiServer::start(), ApiServer::start(), ApiServer::start());
+    publish(&one, "web", "127.0.9.1");
+    publish(&two, "web", "127.0.9.2");
+    let balancers = ["127.0.9.1:0", "127.0.9.2:0"].map(|at| TcpListener::bind(at).expect("a port"));
+    let port = |at: usize| balancers[at].local_addr().expect("bound").port();
+    let closed = TcpListener::bind("127.0.9.1:0").expect("a port").local_addr().expect("bound");
+    let register = |name: &str, api: &ApiServer, check: &str| {
+        let check = json!({"meridian.dev/checks": "always", "meridian.dev/check": check});
+        home.put("secrets", secret(name, api, check));
+    };
+    let hasty = "interval=200ms rise=1 fall=1";
+    register("one", &one, &format!("tcp:{} {hasty}", port(0)));
+    register("two", &two, &format!("tcp:{} {hasty}", port(1)));
+    let directory = tempfile::tempdir().expect("room for files");
+    fs::write(directory.path().join("home.kubeconfig"), home.kubeconfig("")).expect("writable");
+    let text = config("  allowNets: [127.0.0.0/8]\n", "", HOME);
+    let server = Server::start(directory, &text, None, User::Same, Until::Ready);
+    let served = |expected: &[&str]| {
+        eventually(&server, &format!("{expected:?}"), || {
+            let mut answer = ask(&server, "web");
+            answer.sort();
+            answer == expected
+        });
+    };
+    let both = ["127.0.9.1", "127.0.9.2"];
+    served(&both);
+    eventually(&server, "both are checked", || {
+        server.metric(r#"meridian_checks_total{outcome="passed"}"#) >= 2.0
+    });
+    register("one", &one, &format!("tcp:{} {hasty}", closed.port()));
+    served(&both[1..]);
+    let state = || server.get("/state").expect("a page").body;
+    let said = [format!("tcp:{}", closed.port()), "its checks fail: Connection refused".to_owned()];
+    assert!(said.iter().all(|part| state().contains(part)), "{}", state());
+    register("one", &one, "http:80 status=fine");
+    let report = "meridian.dev/check 'http:80 status=fine' is no check: status";
+    eventually(&server, "a report", || state().contains(report));
+    served(&both[1..]);
+    register("one", &one, &format!("tcp:{} {hasty}", port(0)));
+    served(&both);
+    eventually(&server, "no report", || !state().contains(report));
 }
 
 /// A server with `home` as its home cluster and `one` as its only member.
@@ -145,6 +192,60 @@ fn changes_of_a_registered_cluster_stand_beside_its_secret() {
     eventually(&server, "an Event that it is back", || {
         !events(&home, "ClusterUp", "from stale to up").is_empty()
     });
+}
+
+/// Both see it at nearly the same moment, which may be the end of a minute.
+#[test]
+fn two_instances_write_one_event_of_one_change() {
+    let (home, one) = (ApiServer::start(), ApiServer::start());
+    publish(&one, "web", "192.0.2.1");
+    let instances = [beside(&home, &one), beside(&home, &one)];
+    let each = |what: &str, check: &dyn Fn(&Server) -> bool| {
+        instances.iter().for_each(|server| eventually(server, what, || check(server)));
+    };
+    let told = |part: &str| events(&home, "ShardNotServed", part).len();
+    let count = |server: &Server, outcome: &str| {
+        server.metric(&format!("meridian_events_total{{outcome=\"{outcome}\"}}"))
+    };
+    let handled = |server: &Server| count(server, "written") + count(server, "shared");
+    each("what is told of the cluster", &|server| handled(server) == 1.0);
+    each("the service", &|server| ask(server, "web") == ["192.0.2.1"]);
+    // Again and again: each is an Event of its own.
+    for round in 1..=3 {
+        one.put("endpointslices", unready("web"));
+        let expected = f64::from(2 * round);
+        each("what is told of it", &|server| handled(server) == expected);
+        assert_eq!(told("default/web"), round as usize, "{:?}", home.objects("events"));
+        one.put("endpointslices", slice("web", federated()));
+        each("what is told of its return", &|server| handled(server) == expected + 1.0);
+    }
+    assert_eq!(events(&home, "ShardServed", "default/web").len(), 3);
+    let of = |outcome: &str| instances.iter().map(|server| count(server, outcome)).sum::<f64>();
+    assert_eq!((of("written"), of("shared")), (7.0, 7.0));
+}
+
+/// Nothing is taken out when all is lost at once, and people are told so.
+#[test]
+fn fail_static_is_an_event_when_it_begins_and_when_it_ends() {
+    let (home, one) = (ApiServer::start(), ApiServer::start());
+    publish(&one, "web", "192.0.2.1");
+    let directory = tempfile::tempdir().expect("room for files");
+    fs::write(directory.path().join("home.kubeconfig"), home.kubeconfig("")).expect("writable");
+    fs::write(directory.path().join("one.kubeconfig"), one.kubeconfig("")).expect("writable");
+    let text = config("", &cluster("one", ", staleGrace: 1s"), HOME);
+    let server = Server::start(directory, &text, None, User::Same, Until::Ready);
+    answers(&server, "web", &["192.0.2.1"]);
+    one.fault("*", Fault::Status(500, None));
+    let begun = || events(&home, "FailStatic", "the fault is taken for ours");
+    eventually(&server, "an Event that it begins", || begun().len() == 1);
+    assert_eq!(begun()[0]["type"], "Warning");
+    assert_eq!(server.metric("meridian_fail_static"), 1.0);
+    answers(&server, "web", &["192.0.2.1"]);
+    one.heal();
+    let over = || events(&home, "FailStaticOver", "not every cluster looks lost");
+    eventually(&server, "an Event that it ends", || over().len() == 1);
+    assert_eq!(server.metric("meridian_fail_static"), 0.0);
+    assert_eq!(begun().len(), 1);
 }
 
 #[test]

@@ -5,10 +5,11 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use support::apiserver::http::{EXPIRED, GOOD};
+use support::apiserver::http::{EARLY, EXPIRED, GOOD};
 use support::apiserver::{ApiServer, Fault, Gone, Streaming};
 use support::client::Over;
 use support::dns::Query;
@@ -211,6 +212,19 @@ fn both_watches_select_by_label() {
     }
 }
 
+/// Kubernetes 1.35 over etcd 3.4.23 does this.
+#[test]
+fn a_server_that_cannot_stream_lists_is_read_in_pages() {
+    let api = ApiServer::start();
+    api.streaming(Streaming::Incapable);
+    publish(&api, "web", "192.0.2.1");
+    let server = start("", &[("one", &api)], "", Until::Ready);
+    answers(&server, "web", &["192.0.2.1"]);
+    publish(&api, "web", "192.0.2.2");
+    answers(&server, "web", &["192.0.2.2"]);
+    assert_eq!(server.metric("meridian_watch_failures_total"), 0.0, "nothing has failed");
+}
+
 #[test]
 fn a_server_that_knows_no_streamed_lists_is_read_in_pages() {
     let api = ApiServer::start();
@@ -222,14 +236,14 @@ fn a_server_that_knows_no_streamed_lists_is_read_in_pages() {
     answers(&server, "web", &["192.0.2.2"]);
 }
 
-#[test]
-fn a_token_that_expires_is_read_again() {
+/// A token is refused until there is another one; `put` writes into a directory what leads to it,
+/// a kubeconfig among it.
+fn a_token_that_expires(put: impl Fn(&ApiServer, &Path, &str)) {
     let api = ApiServer::start();
     api.token("first");
     publish(&api, "web", "192.0.2.1");
     let directory = tempfile::tempdir().expect("room for files");
-    let path = directory.path().join("one.kubeconfig");
-    fs::write(&path, api.kubeconfig("token: first")).expect("writable");
+    put(&api, directory.path(), "first");
     let text = config("", &cluster("one", ""), "");
     let server = Server::start(directory, &text, None, User::Same, Until::Ready);
     answers(&server, "web", &["192.0.2.1"]);
@@ -238,28 +252,71 @@ fn a_token_that_expires_is_read_again() {
     failed(&server, "Service", "unauthorized");
     assert_eq!(ask(&server, "web"), ["192.0.2.1"], "what was served is served");
     publish(&api, "web", "192.0.2.2");
-    replace(&path, &api.kubeconfig("token: second"));
+    put(&api, &server.path(""), "second");
     answers(&server, "web", &["192.0.2.2"]);
 }
 
 #[test]
-fn a_certificate_out_of_its_time() {
+fn a_token_that_expires_is_read_again() {
+    a_token_that_expires(|api, directory, token| {
+        let text = api.kubeconfig(&format!("token: {token}"));
+        replace(&directory.join("one.kubeconfig"), &text);
+    });
+}
+
+#[test]
+fn a_token_in_a_file_is_read_again() {
+    a_token_that_expires(|api, directory, token| {
+        let file = directory.join("token");
+        replace(&file, token);
+        let text = api.kubeconfig(&format!("tokenFile: '{}'", file.display()));
+        replace(&directory.join("one.kubeconfig"), &text);
+    });
+}
+
+#[test]
+fn a_plugin_is_asked_for_another_token() {
+    a_token_that_expires(|api, directory, token| {
+        let version = "client.authentication.k8s.io/v1";
+        let credential = json!({"apiVersion": version, "kind": "ExecCredential",
+                                "status": {"token": token}});
+        let file = directory.join("credential.json");
+        replace(&file, &credential.to_string());
+        let text = api.kubeconfig(&format!(
+            "exec: {{apiVersion: {version}, interactiveMode: Never, command: cat, args: ['{}']}}",
+            file.display()
+        ));
+        replace(&directory.join("one.kubeconfig"), &text);
+    });
+}
+
+#[test]
+fn a_certificate_that_has_expired() {
+    a_certificate_out_of_its_time(EXPIRED, "certificate expired");
+}
+
+#[test]
+fn a_certificate_of_a_clock_that_is_ahead() {
+    a_certificate_out_of_its_time(EARLY, "certificate not valid yet");
+}
+
+fn a_certificate_out_of_its_time(certificate: &str, why: &str) {
     let api = ApiServer::start_tls(GOOD);
     publish(&api, "web", "192.0.2.1");
     let server = start("", &[("one", &api)], "", Until::Ready);
     answers(&server, "web", &["192.0.2.1"]);
-    api.certificate(EXPIRED);
+    api.certificate(certificate);
     api.cut();
     // Whichever watch is opened next over the connection of the probe does not notice.
     let noticed = "meridian_watch_failures_total{reason=\"unreachable\"}";
     eventually(&server, noticed, || server.metric(noticed) > 0.0);
-    eventually(&server, "the reason", || {
-        server.get("/state").expect("a page").body.to_lowercase().contains("certificate")
-    });
+    let told = || server.get("/state").expect("a page").body.contains(why);
+    eventually(&server, "the reason", told);
     assert_eq!(ask(&server, "web"), ["192.0.2.1"], "what was served is served");
     publish(&api, "web", "192.0.2.2");
     api.certificate(GOOD);
     answers(&server, "web", &["192.0.2.2"]);
+    eventually(&server, "the reason gone", || !told());
 }
 
 #[test]

@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use meridian::answer::{Client, MAX_MESSAGE, Transport, answer};
 use meridian::model::ServiceKey;
-use meridian::snapshot::{Inputs, Snapshot, build};
+use meridian::snapshot::{Federation, Inputs, Snapshot, build};
 use proptest::prelude::*;
 
 use dns::{Opt, Query, Reply};
 use federation::{Cluster, anonymous, inputs, overrides, settle};
 use model::Model;
-use random::{START, Step, clusters, qtypes, steps};
+use random::{START, Settings, Step, clusters, qtypes, steps};
 
 /// Over TCP, so that nothing is cut; from a place that nobody knows.
 fn ask(snapshot: &Snapshot, query: &Query, turn: u32) -> Vec<u8> {
@@ -78,7 +78,7 @@ proptest! {
         }
     }
 
-    /// "Incremental equals from scratch", whatever changed in between.
+    /// "Incremental equals from scratch", whatever changed in between; so a reload equals a start.
     #[test]
     fn a_snapshot_has_no_history(mut clusters in clusters(), steps in steps()) {
         let first = inputs(&clusters, anonymous(), START);
@@ -96,6 +96,7 @@ proptest! {
         prop_assert_eq!(&snapshot.up, &scratch.up);
         prop_assert_eq!(&snapshot.tallies, &scratch.tallies);
         prop_assert_eq!(&snapshot.reports, &scratch.reports);
+        prop_assert_eq!(snapshot.wanted_tables(), scratch.wanted_tables());
         prop_assert_eq!(snapshot.generation, steps.len() as u64 + 1);
         let (snapshot, scratch) = (settle(snapshot), settle(scratch));
         let model = Model::of(&clusters);
@@ -113,7 +114,7 @@ proptest! {
 }
 
 /// Brings clusters and inputs up to date: what the step does not touch stays the same pointer.
-fn change(clusters: &mut [Cluster], inputs: &mut Inputs, step: &Step) {
+fn change(clusters: &mut Vec<Cluster>, inputs: &mut Inputs, step: &Step) {
     // Far enough apart that a serial is the time of its change.
     inputs.now += 1000;
     let count = clusters.len();
@@ -168,7 +169,38 @@ fn change(clusters: &mut [Cluster], inputs: &mut Inputs, step: &Step) {
                 inputs.overrides = overrides(clusters);
             }
         }
+        Step::Reload(settings) => reload(clusters, inputs, settings),
     }
+}
+
+/// Has another configuration take effect.
+fn reload(clusters: &mut Vec<Cluster>, inputs: &mut Inputs, settings: &Settings) {
+    let count = clusters.len();
+    let old = &inputs.federation;
+    let (mut zone, mut health) = ((*old.zone).clone(), old.health.clone());
+    match settings {
+        Settings::Nothing => {}
+        Settings::Drained(at, drained) => clusters[at.index(count)].drained = *drained,
+        Settings::Location(at, place) => clusters[at.index(count)].location = Some(*place),
+        Settings::Ttl(ttl) => zone.ttl = *ttl,
+        Settings::MinReady(needed) => health.min_ready = *needed,
+        Settings::Gone(at) if count > 1 => {
+            let at = at.index(count);
+            clusters.remove(at);
+            inputs.views.remove(at);
+            inputs.standings.remove(at);
+        }
+        Settings::Gone(_) => {}
+    }
+    inputs.federation = Arc::new(Federation {
+        zone: Arc::new(zone),
+        health,
+        networks: old.networks.clone(),
+        identity: old.identity.clone(),
+        members: clusters.iter().map(Cluster::member).collect(),
+        membership: old.membership,
+        reports: old.reports.clone(),
+    });
 }
 
 /// Changes the view of a cluster, if it has been read, into a new one that shares the rest.

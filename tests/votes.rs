@@ -55,6 +55,12 @@ impl World {
 
     /// An instance by which the load balancers of each cluster are checked as `checks` has it.
     fn start(&self, checks: &[String], health: &str) -> Server {
+        let directory = TempDir::new().expect("a directory");
+        let config = self.config(checks, health);
+        Server::start(directory, &config, None, User::Same, Until::Ready)
+    }
+
+    fn config(&self, checks: &[String], health: &str) -> String {
         let home = self.home.path().display();
         let clusters = self.clusters.iter().zip(checks).map(|(name, checks)| {
             format!(
@@ -62,13 +68,11 @@ impl World {
             )
         });
         let clusters: String = clusters.collect();
-        let config = format!(
+        format!(
             "federation:\n  name: f\n  domain: example.com\n  allowNets: [127.0.0.0/8]\n  \
              export: all\n  nameservers: [{{name: ns.example.net}}]\nlisten: {{dns: [$DNS], http: \
              $HTTP}}\nclusters:\n{clusters}health:\n  checks: {HASTY}\n{health}\n"
-        );
-        let directory = TempDir::new().expect("a directory");
-        Server::start(directory, &config, None, User::Same, Until::Ready)
+        )
     }
 
     /// An instance that votes for `voter`, by ballots in the directory `ballots`.
@@ -152,6 +156,12 @@ fn mode(server: &Server) -> String {
     state(server)["checks"]["mode"].as_str().expect("a mode").to_owned()
 }
 
+/// What is explained of the service.
+fn explained(server: &Server) -> String {
+    let page = server.get("/explain?name=web.n.f.svc.example.com&client=192.0.2.1");
+    page.expect("explained").body
+}
+
 /// Why the shard in a cluster is not served.
 fn excluded(server: &Server, cluster: &str) -> String {
     let state = state(server);
@@ -216,16 +226,31 @@ fn a_majority_takes_a_shard_out_and_lets_it_back_in() {
     for server in &all.servers {
         let raised = r#"meridian_voters{state="heard"}"#;
         assert_eq!((server.metric(raised), answer(server).len()), (3.0, 2), "one voice of three");
+        // Who raised it, and what is lacking, is told by all.
+        let suspicion = || state(server)["services"]["n/web"]["shards"]["x"]["suspicion"].clone();
+        until("it is suspect", server, || suspicion().is_object());
+        assert_eq!(suspicion()["seenBy"], json!([{"cluster": "a", "instances": ["one"]}]));
+        assert_eq!(suspicion()["lacking"], json!({"votes": {"counted": 1, "needed": 2}}));
+        let whole = &state(server)["checks"]["suspectedClusters"]["x"];
+        assert!(whole["why"].as_str().is_some_and(|why| why.contains("refused")), "{whole}");
+        until("it is counted", server, || server.metric("meridian_suspect_shards") == 1.0);
+        let page = explained(server);
+        let told = "(seen by a: one), but of 2 votes that it takes there are 1";
+        assert!(page.contains(told) && page.contains("seen failing since 2"), "{page}");
     }
     all.balancers[1][0].fail();
     for server in &all.servers {
         until("a majority sees it", server, || answer(server) == ["127.0.7.2"]);
         let why = excluded(server, "x");
-        assert!(why.contains("refused") && why.contains("(seen by a, b)"), "{why}");
-        let page = server.get("/explain?name=web.n.f.svc.example.com&client=192.0.2.1");
-        let page = page.expect("explained").body;
-        assert!(page.contains("(seen by a, b)") && page.contains(r#""since":"2"#), "{page}");
-        assert_eq!(state(server)["checks"]["failingClusters"]["x"]["seenBy"], json!(["a", "b"]));
+        let seen_by = "(seen by a: one; b: one)";
+        assert!(why.contains("refused") && why.contains(seen_by), "{why}");
+        let page = explained(server);
+        assert!(page.contains(seen_by) && page.contains(r#""since":"2"#), "{page}");
+        let witness = |cluster| json!({"cluster": cluster, "instances": ["one"]});
+        let told = &state(server)["checks"]["failingClusters"]["x"]["seenBy"];
+        assert_eq!(*told, json!([witness("a"), witness("b")]));
+        assert!(server.log().contains(seen_by), "{}", server.log());
+        until("it is suspect no more", server, || server.metric("meridian_suspect_shards") == 0.0);
         assert_eq!(server.metric(r#"meridian_shards{cluster="x",state="checks_fail"}"#), 1.0);
     }
     all.balancers[0][0].recover();
@@ -249,8 +274,9 @@ fn an_instance_that_is_cut_off_changes_nothing_and_decides_nothing() {
     let failed = r#"meridian_checks_total{outcome="failed"}"#;
     until("it sees it", &all.servers[cut], || all.servers[cut].metric(failed) >= 3.0);
     let ballot = || all.ballot(cut, "elsewhere");
-    let before = ballot();
-    until("its ballot is renewed", &all.servers[cut], || ballot() != before);
+    let renewal = || fs::read_to_string(all.world.path("elsewhere").join("c.one.renewal")).ok();
+    let before = renewal();
+    until("its ballot is renewed", &all.servers[cut], || renewal() != before);
     assert!(!ballot().contains("refused"), "{}", ballot());
     for server in &all.servers {
         assert_eq!(answer(server).len(), 2);
@@ -364,9 +390,42 @@ fn all_load_balancers_lost_at_once_stay_served() {
     balancers[1].fail();
     until("the fault is ours", &server, || mode(&server) == "failStatic");
     until("all are served", &server, || answer(&server).len() == 2);
+    until("it is told", &server, || server.metric("meridian_fail_static") == 1.0);
     assert!(server.log().contains("so the fault is taken for ours"), "{}", server.log());
     balancers[0].recover();
     until("y is out", &server, || answer(&server) == ["127.0.7.1"]);
+    until("it is over", &server, || server.metric("meridian_fail_static") == 0.0);
+    assert!(server.log().contains("not every cluster looks lost any more"), "{}", server.log());
+}
+
+/// Whatever a reload changes of a check: what was out stays out until the new one has spoken.
+#[test]
+fn a_reload_brings_no_dead_shard_back() {
+    let world = World::new(&["x", "y"]);
+    let mut balancers: Vec<_> = (0..2).map(Balancer::new).collect();
+    let checks: Vec<_> = balancers.iter().map(Balancer::check).collect();
+    let damping = "  damping: {minUp: 0s, holdOff: 0s}";
+    let server = world.start(&checks, damping);
+    balancers[0].fail();
+    until("x is out", &server, || answer(&server) == ["127.0.7.2"]);
+    balancers[0].recover();
+    until("x is back", &server, || answer(&server).len() == 2);
+    balancers[0].fail();
+    until("x is out", &server, || answer(&server) == ["127.0.7.2"]);
+    // Nothing but a first check comes within an hour, and it takes two.
+    let slow = HASTY.replace("interval: 200ms", "interval: 1h");
+    let http = |balancer: &Balancer| format!("{{check: \"http:{}/\"}}", balancer.port);
+    let checks: Vec<_> = balancers.iter().map(http).collect();
+    let reloaded = r#"meridian_reloads_total{what="config",outcome="success"}"#;
+    server.configure(&world.config(&checks, damping).replace(HASTY, &slow));
+    until("it is reloaded", &server, || server.metric(reloaded) == 1.0);
+    // The other does not speak HTTP either, and is not taken out for one failure.
+    until("it is checked otherwise", &server, || {
+        let suspicion = &state(&server)["services"]["n/web"]["shards"]["y"]["suspicion"];
+        suspicion["lacking"] == json!({"failures": {"needed": 2}})
+    });
+    assert_eq!(answer(&server), ["127.0.7.2"]);
+    assert!(excluded(&server, "x").contains("refused"), "{}", excluded(&server, "x"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::ask::Report;
 use super::files::{Files, fresh};
 use super::histogram::Histogram;
 use super::model::{DOMAIN, Level, PAIRS, Random, Size};
+use super::process::on_processor;
 use super::serve::{Meridian, ask, binary};
 use super::{SizeArguments, queries};
 
@@ -67,7 +68,30 @@ impl Changes {
         println!("| what | figures |\n|---|---|");
         self.one_by_one(&server, &apis)?;
         self.drain(&server)?;
+        self.alone(&server, &apis)?;
         self.storm(&server, &apis)
+    }
+
+    /// What changes cost where nobody asks anything.
+    fn alone(&self, server: &Meridian, apis: &[Api]) -> anyhow::Result<()> {
+        server.until_idle()?;
+        let pid = server.process.id();
+        let (used, published) = (on_processor(pid)?, server.generation()?);
+        let over = AtomicBool::new(false);
+        let (made, took) = thread::scope(|scope| {
+            let changer = scope.spawn(|| change(apis, self.size.size(), self.rate, &over));
+            thread::sleep(Duration::from_secs_f64((self.seconds / 6.0).max(1.0)));
+            over.store(true, Relaxed);
+            changer.join().expect("the changer does not panic")
+        })?;
+        let (used, published) = (on_processor(pid)? - used, server.generation()? - published);
+        println!(
+            "| {:.0} changes/s and no queries | {:.0} us of processor time each, {:.0} publications/s |",
+            made as f64 / took.as_secs_f64(),
+            used as f64 / 1e3 / made as f64,
+            published as f64 / took.as_secs_f64()
+        );
+        Ok(())
     }
 
     fn one_by_one(&self, server: &Meridian, apis: &[Api]) -> anyhow::Result<()> {

@@ -104,6 +104,14 @@ impl Meridian {
         Err(io::Error::new(io::ErrorKind::TimedOut, "the server is never idle"))
     }
 
+    /// How many snapshots it has published.
+    pub(crate) fn generation(&self) -> io::Result<u64> {
+        let page = get(self.http, "/metrics")?;
+        let line = page.lines().find_map(|l| l.strip_prefix("meridian_snapshot_generation "));
+        let number = line.and_then(|number| number.trim().parse().ok());
+        number.ok_or_else(|| io::Error::other("no generation among the metrics"))
+    }
+
     /// Drains clusters by its configuration.
     pub(crate) fn drain(&self, clusters: &[usize]) -> io::Result<()> {
         self.files.write_config(self.dns, self.http, &self.apis, clusters)?;

@@ -80,12 +80,15 @@ async fn start(kind: &'static str) -> SocketAddr {
 fn tls() -> ServerConfig {
     let chain = vec![CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).expect("PEM")];
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).expect("PEM");
-    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider's own")
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .expect("they belong together")
+        .expect("they belong together");
+    // As load balancers do: any number of sessions can be taken up.
+    config.ticketer = ring::Ticketer::new().expect("randomness");
+    config
 }
 
 async fn http(mut stream: impl AsyncRead + AsyncWrite + Unpin) {

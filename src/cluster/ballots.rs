@@ -20,12 +20,16 @@ use tokio::sync::watch;
 
 use crate::health::votes::{Ballot, BallotBox, Heard};
 use crate::model::Report;
+use crate::tasks::Ended;
 
 pub(super) use urn::{Reader, open};
 pub(super) use write::write;
 
 /// The label of ConfigMaps that hold a ballot.
 const LABEL: (&str, &str) = ("meridian.dev/ballot", "true");
+
+/// The annotation that renews the ballot that a ConfigMap holds.
+const RENEWAL: &str = "meridian.dev/ballot-renewal";
 
 /// Where a ConfigMap holds it.
 const KEY: &str = "ballot";
@@ -49,14 +53,14 @@ struct Parts {
 
 impl Office {
     /// Carries ballots between `ballots` and the clusters, until nobody gives any more.
-    pub async fn carry(&self, mut ballots: BallotBox) {
+    pub async fn carry(&self, mut ballots: BallotBox) -> Ended {
         let mut heard = self.heard.subscribe();
         ballots.own.mark_changed();
         loop {
             tokio::select! {
                 changed = ballots.own.changed() => match changed {
                     Ok(()) => drop(self.own.send_replace(ballots.own.borrow_and_update().clone())),
-                    Err(_) => return,
+                    Err(_) => return Ended::Unneeded,
                 },
                 // The sender is ours.
                 Ok(()) = heard.changed() => {

@@ -16,7 +16,8 @@ use super::resolver::{self, ResolverSettings};
 use super::state::{Changed, ClusterState, Event, HostChange};
 use super::{Settings, Source, kube};
 use crate::model::{ClusterView, DomainName, Pool};
-use crate::telemetry::WatchClock;
+use crate::tasks::{Ended, Kept, keep};
+use crate::telemetry::{Task, TaskMetrics, WatchClock};
 
 /// What the clusters of a federation have in common.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Shared {
     pub pool: Arc<Pool>,
     /// Where the ballots that they hold are taken to.
     pub ballots: Arc<Office>,
+    /// Where it is counted that a task has failed.
+    pub tasks: TaskMetrics,
 }
 
 /// A new view of a cluster.
@@ -47,8 +50,7 @@ pub struct Update {
 /// A cluster that is being read; dropping it ends that.
 #[derive(Debug)]
 pub struct Feed {
-    /// The last view; `None` until the first list of every kind is complete. Closed when the task
-    /// has ended, which it does by itself only by a panic.
+    /// The last view; `None` until the first list of every kind is complete.
     pub view: watch::Receiver<Option<Update>>,
     /// When the source was last known to be current.
     pub clock: Arc<WatchClock>,
@@ -56,33 +58,38 @@ pub struct Feed {
     pub link: watch::Receiver<Link>,
     /// Which source it is, as [`Source::identity`] writes it.
     pub source: String,
-    _task: AbortOnDrop,
+    _task: Kept,
 }
 
 /// Begins to read a cluster, within the current tokio runtime. The task ends when the feed, or
-/// every receiver made of it, is dropped.
+/// every receiver made of it, is dropped; should it fail, it begins anew.
 #[must_use]
 pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let (sender, view) = watch::channel(None);
-    let span = info_span!("cluster", name = %settings.name);
     let clock = Arc::new(WatchClock::new());
     let (link, link_seen) = watch::channel(Link::default());
     let link = LinkSender::new(link, shared.wake.clone());
     let source = settings.source.identity();
-    let task = run(settings, shared, sender, clock.clone(), link).instrument(span);
-    Feed { view, clock, link: link_seen, source, _task: AbortOnDrop(tokio::spawn(task)) }
+    let known = shared.remembered.views.iter();
+    let known = known.filter(|known| known.name == settings.name && known.source == source);
+    let mut known = known.map(|known| known.view.clone()).next();
+    // The views of an earlier run are large, and of no more use.
+    let shared = Shared { remembered: Arc::default(), ..shared };
+    let (metrics, told) = (shared.tasks.clone(), clock.clone());
+    let span = info_span!("cluster", name = %settings.name);
+    let make = move || {
+        // Begun anew, it goes on from the last view like a process does.
+        let last = sender.borrow().as_ref().map(|update: &Update| update.view.clone());
+        let known = last.or_else(|| known.take());
+        run(settings.clone(), shared.clone(), known, sender.clone(), told.clone(), link.clone())
+    };
+    let task = span.in_scope(|| keep(Task::Cluster, &metrics, make));
+    Feed { view, clock, link: link_seen, source, _task: task }
 }
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-pub(super) struct AbortOnDrop(JoinHandle<()>);
-
-impl AbortOnDrop {
-    /// Owns `task`.
-    pub(super) fn new(task: JoinHandle<()>) -> Self {
-        Self(task)
-    }
-}
+struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -130,12 +137,12 @@ const ANSWERS: usize = 64;
 async fn run(
     settings: Settings,
     shared: Shared,
+    known: Option<Arc<ClusterView>>,
     sender: watch::Sender<Option<Update>>,
     clock: Arc<WatchClock>,
     link: LinkSender,
-) {
-    let Shared { apex, resolver, wake, remembered, pool, ballots } = shared;
-    let identity = settings.source.identity();
+) -> Ended {
+    let Shared { apex, resolver, wake, pool, ballots, .. } = shared;
     let rules = Rules::new(settings.export, settings.allow_nets, apex.clone());
     let rules = rules.limited_to(settings.namespaces, settings.addresses);
     let rules = Arc::new(rules.with_internal(settings.internal).pooled(pool));
@@ -182,12 +189,8 @@ async fn run(
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut state = ClusterState::new(rules, settings.confirm);
-    let mut known = remembered.views.iter();
-    if let Some(known) = known.find(|k| k.name == settings.name && k.source == identity) {
-        state.remember(&known.view);
-    }
-    // The views of an earlier run are large, and of no more use.
-    drop(remembered);
+    known.iter().for_each(|view| state.remember(view));
+    drop(known);
     let mut reducer = Reducer { state, hosts, sender, wake };
     let mut events = Vec::with_capacity(ANSWERS);
     loop {
@@ -198,21 +201,21 @@ async fn run(
             }
         };
         let batch = tokio::select! {
-            () = reducer.sender.closed() => return,
+            () = reducer.sender.closed() => return Ended::Unneeded,
             () = confirmed => Batch { events: Vec::new(), at: Instant::now() },
             batch = source.recv() => match batch {
                 Some(batch) => batch,
-                // It has panicked: closing the feed tells.
-                None => return,
+                None => return Ended::Broken("reading the source"),
             },
             Ok(()) = reports.changed() => {
                 let reports = reports.borrow_and_update().clone();
                 let told = Event::Source { reports, partial: false };
                 Batch { events: vec![told], at: Instant::now() }
             }
-            1.. = answered.recv_many(&mut events, ANSWERS) => {
-                Batch { events: std::mem::take(&mut events), at: Instant::now() }
-            }
+            answers = answered.recv_many(&mut events, ANSWERS) => match answers {
+                0 => return Ended::Broken("looking up host names"),
+                _ => Batch { events: std::mem::take(&mut events), at: Instant::now() },
+            },
         };
         reducer.take(batch);
     }

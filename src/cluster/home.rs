@@ -8,6 +8,7 @@
 
 mod events;
 mod instance;
+mod name;
 mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,14 +24,15 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
 use super::ballots::{self, Office};
-use super::feed::{AbortOnDrop, Batch, LinkSender};
+use super::feed::{Batch, LinkSender};
 use super::kube::{Board, Connection, Follow, Narrowed, Outlet, keep_connected, whole_seconds};
 use super::link::{Kind, Link};
 use super::narrow::{ObjectId, Rules, Scope};
 use super::state::Change;
 use super::{ApiSettings, ApiSource, Export, Source};
 use crate::model::{DomainName, Member, Report};
-use crate::telemetry::{EventCounts, WatchClock};
+use crate::tasks::{Ended, Kept, keep};
+use crate::telemetry::{EventCounts, Task, TaskMetrics, WatchClock};
 pub use events::{Notice, Severity};
 use events::{Outbox, Poster};
 pub(super) use instance::Instance;
@@ -104,7 +106,7 @@ pub struct Home {
     /// When what is registered was last known to be current.
     pub clock: Arc<WatchClock>,
     outbox: Outbox,
-    _task: AbortOnDrop,
+    _task: Kept,
 }
 
 impl Home {
@@ -121,19 +123,29 @@ impl Home {
 }
 
 /// Begins to read the home cluster of the federation whose zone is `apex`, and to write our ballot
-/// there where that is configured, within the current tokio runtime.
+/// there where that is configured, within the current tokio runtime; should that fail, it begins
+/// anew.
 #[must_use]
-pub fn spawn(settings: Settings, apex: DomainName, ballots: Arc<Office>) -> Home {
+pub fn spawn(
+    settings: Settings,
+    apex: DomainName,
+    ballots: Arc<Office>,
+    metrics: &TaskMetrics,
+) -> Home {
     let (sender, registered) = watch::channel(None);
     let (link_sender, link) = watch::channel(Link::default());
     // Nobody is woken: whoever judges clusters is not interested in this one.
     let link_sender = LinkSender::new(link_sender, Arc::default());
-    let (outbox, poster) = events::channel(registered.clone());
+    let (outbox, poster) = events::channel(apex.clone(), registered.clone());
     let clock = Arc::new(WatchClock::new());
-    let (board, reports) = Board::new(link_sender, clock.clone());
-    let task = run(settings, apex, sender, (board, reports), (poster, ballots));
-    let task = tokio::spawn(task.instrument(info_span!("home")));
-    Home { registered, link, clock, outbox, _task: AbortOnDrop::new(task) }
+    let told = clock.clone();
+    let make = move || {
+        let board = Board::new(link_sender.clone(), told.clone());
+        let carried = (poster.clone(), ballots.clone());
+        run(settings.clone(), apex.clone(), sender.clone(), board, carried)
+    };
+    let task = info_span!("home").in_scope(|| keep(Task::Home, metrics, make));
+    Home { registered, link, clock, outbox, _task: task }
 }
 
 /// The label of Secrets that register a cluster.
@@ -145,7 +157,7 @@ async fn run(
     sender: watch::Sender<Option<Arc<Registered>>>,
     (board, mut reports): (Arc<Board>, watch::Receiver<BTreeSet<Report>>),
     (poster, ballots): (Poster, Arc<Office>),
-) {
+) -> Ended {
     let (batches, mut events) = mpsc::channel(1);
     // Only identities are asked of these rules.
     let rules = Arc::new(Rules::new(Export::All, Arc::default(), apex));
@@ -190,8 +202,8 @@ async fn run(
         }
     };
     tokio::select! {
-        () = reading => {}
-        () = telling => {}
+        () = reading => Ended::Broken("reading the home cluster"),
+        () = telling => Ended::Broken("what it reads"),
     }
 }
 

@@ -17,7 +17,8 @@ use meridian::publisher::{
     AtlasReceiver, Checking, OverridesReceiver, Progress, Publisher, Reload, Settings,
 };
 use meridian::snapshot::{Federation, Membership, Snapshot, SnapshotCell};
-use meridian::telemetry::Telemetry;
+use meridian::tasks::{Ended, Kept, keep};
+use meridian::telemetry::{Task, TaskMetrics, Telemetry};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
@@ -41,16 +42,32 @@ pub(crate) struct OverridesFile {
     file: watch::Sender<Option<PathBuf>>,
     /// What is in force.
     pub(crate) overrides: OverridesReceiver,
+    _task: Kept,
 }
 
 impl OverridesFile {
     /// Reads the file at once, so that nothing is answered against it.
-    fn start(file: Option<PathBuf>, wake: Arc<Notify>) -> Self {
+    fn start(file: Option<PathBuf>, wake: Arc<Notify>, tasks: &TaskMetrics) -> Self {
         let loader = overrides::watch::Loader::new(file.clone());
         let (overrides, seen) = watch::channel(loader.current().clone());
         let (file, file_seen) = watch::channel(file);
-        tokio::spawn(overrides::watch::run(loader, file_seen, overrides, wake));
-        Self { file, overrides: seen }
+        let mut loader = Some(loader);
+        let make = move || {
+            let resume = || {
+                let file = file_seen.borrow().clone();
+                overrides::watch::Loader::resume(file, overrides.borrow().clone())
+            };
+            let loader = loader.take().unwrap_or_else(resume);
+            let run =
+                overrides::watch::run(loader, file_seen.clone(), overrides.clone(), wake.clone());
+            async {
+                match run.await {
+                    Ok(()) => Ended::Unneeded,
+                    Err(_) => Ended::Broken("reading overrides"),
+                }
+            }
+        };
+        Self { file, overrides: seen, _task: keep(Task::Overrides, tasks, make) }
     }
 }
 
@@ -71,6 +88,7 @@ pub(crate) struct Geography {
     pub(crate) atlas: AtlasReceiver,
     /// What became of the configured databases.
     pub(crate) status: watch::Receiver<geo::watch::Status>,
+    _task: Kept,
 }
 
 /// A cluster beside those of the file.
@@ -182,12 +200,20 @@ impl Beside {
 }
 
 impl Geography {
-    fn start(settings: geo::Settings) -> Self {
+    fn start(settings: geo::Settings, tasks: &TaskMetrics) -> Self {
         let (settings, settings_seen) = watch::channel(settings);
         let (atlas, atlas_seen) = watch::channel(None);
         let (status, status_seen) = watch::channel(geo::watch::Status::default());
-        tokio::spawn(geo::watch::run(settings_seen, geo::watch::Channels { atlas, status }));
-        Self { settings, atlas: atlas_seen, status: status_seen }
+        let make = move || {
+            let channels = geo::watch::Channels { atlas: atlas.clone(), status: status.clone() };
+            let run = geo::watch::run(settings_seen.clone(), channels);
+            async {
+                run.await;
+                Ended::Unneeded
+            }
+        };
+        let task = keep(Task::Databases, tasks, make);
+        Self { settings, atlas: atlas_seen, status: status_seen, _task: task }
     }
 }
 
@@ -209,6 +235,7 @@ impl Running {
         wake: &Arc<Notify>,
         remembered: Arc<LastGood>,
         before: Option<&Self>,
+        tasks: &TaskMetrics,
     ) -> (Self, Reload) {
         let shared = cluster::Shared {
             apex: config.federation.domain.clone(),
@@ -218,6 +245,7 @@ impl Running {
             pool: before
                 .map_or_else(|| remembered.pool.clone(), |before| before.shared.pool.clone()),
             ballots: before.map(|before| before.shared.ballots.clone()).unwrap_or_default(),
+            tasks: tasks.clone(),
         };
         let kept =
             before.filter(|b| b.shared.apex == shared.apex && b.shared.resolver == shared.resolver);
@@ -229,6 +257,7 @@ impl Running {
                     settings.clone(),
                     shared.apex.clone(),
                     shared.ballots.clone(),
+                    tasks,
                 ));
                 let registered = home.registered.clone();
                 RunningHome { settings: settings.clone(), home, registered }
@@ -263,7 +292,7 @@ impl Running {
                 });
                 before.geo.clone()
             }
-            None => Arc::new(Geography::start(config.geo.clone())),
+            None => Arc::new(Geography::start(config.geo.clone(), tasks)),
         };
         let overrides = match before {
             Some(before) => {
@@ -274,7 +303,7 @@ impl Running {
                 });
                 before.overrides.clone()
             }
-            None => Arc::new(OverridesFile::start(config.overrides.clone(), wake.clone())),
+            None => Arc::new(OverridesFile::start(config.overrides.clone(), wake.clone(), tasks)),
         };
         let federation = Federation {
             zone: Arc::new(config.federation.clone()),
@@ -319,17 +348,16 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
     runtime.block_on(async {
         let telemetry = Telemetry::new(&config.federation.domain.to_string());
         let wake = Arc::new(Notify::new());
-        let (mut running, reload) = Running::start(&config, &wake, Arc::default(), None);
+        let tasks = telemetry.tasks().clone();
+        let (mut running, reload) = Running::start(&config, &wake, Arc::default(), None, &tasks);
         let atlas = running.geography().atlas.clone();
         let (publisher, mut handle) =
             Publisher::new(reload, &[], atlas, running.overrides(), wake.clone(), telemetry);
-        let task = tokio::spawn(
-            publisher.run(Settings {
-                startup_grace: READ_LIMIT,
-                last_known_good: None,
-                checking: Checking::Off,
-            }),
-        );
+        let task = tokio::spawn(publisher.run(Settings {
+            startup_grace: READ_LIMIT,
+            last_known_good: None,
+            checking: Checking::Off,
+        }));
         loop {
             tokio::select! {
                 started = handle.progress.wait_for(|progress| *progress == Progress::Started) => {
@@ -337,7 +365,8 @@ pub(crate) fn read_once(config: Config) -> anyhow::Result<Arc<SnapshotCell>> {
                     break;
                 }
                 () = running.registration_changed() => {
-                    let (next, reload) = Running::start(&config, &wake, Arc::default(), Some(&running));
+                    let (next, reload) =
+                        Running::start(&config, &wake, Arc::default(), Some(&running), &tasks);
                     running = next;
                     handle.reloads.send(reload).await.context("reading the sources failed")?;
                 }

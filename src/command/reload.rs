@@ -134,8 +134,13 @@ impl Reloader {
 
     /// Runs the clusters of the configuration and those that are registered now.
     async fn join(&mut self) {
-        let (running, reload) =
-            Running::start(&self.config, &self.wake, Arc::default(), Some(&self.running));
+        let (running, reload) = Running::start(
+            &self.config,
+            &self.wake,
+            Arc::default(),
+            Some(&self.running),
+            self.telemetry.tasks(),
+        );
         self.running = running;
         // Nobody takes it where the publisher has ended, and the server with it.
         let _ = self.reloads.send(reload).await;

@@ -14,7 +14,8 @@ use meridian::model::Label;
 use meridian::publisher::{Handle, Progress, Publisher};
 use meridian::server::{HttpState, RunningDns, Sockets, raise_open_files};
 use meridian::snapshot::SnapshotCell;
-use meridian::telemetry::{Outcome, Readiness, Reload, Telemetry, state};
+use meridian::tasks::keep;
+use meridian::telemetry::{Outcome, Readiness, Reload, Task, Telemetry, state};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -56,7 +57,8 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
         Telemetry::for_zones(&config.federation.domain.to_string(), internal.as_deref());
     let wake = Arc::new(Notify::new());
     let remembered = remembered(&config).await?;
-    let (running, first) = Running::start(&config, &wake, remembered.clone(), None);
+    let (running, first) =
+        Running::start(&config, &wake, remembered.clone(), None, telemetry.tasks());
     let geography = running.geography().clone();
     let atlas = geography.atlas.clone();
     let (publisher, handle) = Publisher::new(
@@ -71,7 +73,11 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let publishing = tokio::spawn(publisher.run(config.publisher.clone()));
     let Handle { cell, mut progress, reloads, standings, checks, ballots } = handle;
     let office = running.ballots().clone();
-    let carrying = tokio::spawn(async move { office.carry(ballots).await });
+    let carry = move || {
+        let (office, ballots) = (office.clone(), ballots.clone());
+        async move { office.carry(ballots).await }
+    };
+    let _carrying = keep(Task::Ballots, telemetry.tasks(), carry);
     let (readiness, readiness_seen) = watch::channel(Readiness::NotReady(Vec::new()));
     let http = match sockets.http {
         Some(http) => Some(http.serve(pages(
@@ -87,7 +93,7 @@ async fn serve(path: &Path, config: Config) -> anyhow::Result<()> {
     let reloader = Reloader::new(path, config.clone(), running, wake, telemetry.clone(), reloads);
     let reloading = tokio::spawn(reloader.run(signals.hangup.take()));
     let counting = tokio::spawn(count_databases(geography.status.clone(), telemetry.clone()));
-    let mut tasks = Tasks { publishing, reloading, counting, carrying };
+    let mut tasks = Tasks { publishing, reloading, counting };
 
     let dns = tokio::select! {
         started = start(&mut progress, &readiness) => {
@@ -211,12 +217,11 @@ async fn count_databases(mut status: watch::Receiver<geo::watch::Status>, teleme
     }
 }
 
-/// Tasks that run as long as the server does.
+/// Tasks that run as long as the server does and cannot begin anew.
 struct Tasks {
     publishing: JoinHandle<()>,
     reloading: JoinHandle<()>,
     counting: JoinHandle<()>,
-    carrying: JoinHandle<()>,
 }
 
 impl Tasks {
@@ -226,7 +231,6 @@ impl Tasks {
             _ = &mut self.publishing => "the publisher ended".to_owned(),
             _ = &mut self.reloading => "the reloader ended".to_owned(),
             _ = &mut self.counting => "reading of databases ended".to_owned(),
-            _ = &mut self.carrying => "carrying of ballots ended".to_owned(),
         }
     }
 }
@@ -236,7 +240,6 @@ impl Tasks {
     /// the one sender that keeps it going.
     async fn end(self) -> anyhow::Result<()> {
         self.counting.abort();
-        self.carrying.abort();
         self.reloading.abort();
         if self.publishing.is_finished() {
             return Ok(());

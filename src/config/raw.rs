@@ -265,7 +265,7 @@ pub(super) struct Cluster {
     pub source: Spanned<Source>,
     pub stale_grace: Option<Text>,
     #[serde(default)]
-    pub checks: ClusterChecks,
+    pub checks: Checks,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -410,17 +410,6 @@ pub(super) struct Checks {
     pub concurrency: Option<Number>,
     #[serde(default)]
     pub authorities: Vec<Text>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct ClusterChecks {
-    pub mode: Option<CheckMode>,
-    pub check: Option<Spanned<Check>>,
-    pub interval: Option<Text>,
-    pub timeout: Option<Text>,
-    pub rise: Option<Number>,
-    pub fall: Option<Number>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

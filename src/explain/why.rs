@@ -97,6 +97,8 @@ pub(super) fn remark(snapshot: &Snapshot, name: &ServiceName<'_>, id: ClusterId)
     {
         remarks.push(format!("{why}, but no other shard is served"));
     }
+    let suspicion = shard.opinion.and_then(|opinion| opinion.suspicion.as_deref());
+    remarks.extend(suspicion.map(ToString::to_string));
     if shard.opinion.is_some_and(|opinion| opinion.unsettled) {
         remarks.push("its checks are not settled, so that the TTL is lower".to_owned());
     }

@@ -35,12 +35,18 @@ pub struct Gauge {
     against: u32,
     /// When the first of them was, Unix time in seconds.
     since: u64,
+    /// How the first of them went, where it failed.
+    why: Option<Arc<str>>,
+    /// Passes in a row, counted until they are enough for one that failed to rise.
+    passes: u32,
+    /// Whether they have been, since it last failed.
+    risen: bool,
     /// Whether nothing is known of it because it could not be asked the last time.
     unable: bool,
 }
 
 /// What can be asked of a gauge, failures by their kind alone.
-type Told = (bool, bool, std::mem::Discriminant<Verdict>);
+type Told = (bool, bool, bool, std::mem::Discriminant<Verdict>);
 
 impl Gauge {
     /// Takes in how a check ended at `unix`, Unix time in seconds; says whether anything that can
@@ -60,11 +66,16 @@ impl Gauge {
             (Verdict::Unknown | Verdict::Passing, Probed::Failed(_))
             | (Verdict::Failing(_), Probed::Passed) => true,
         };
+        self.count(outcome, timing);
         if !against {
             self.against = 0;
         } else {
             if self.against == 0 {
                 self.since = unix;
+                self.why = match outcome {
+                    Probed::Failed(why) => Some(why.clone()),
+                    Probed::Passed | Probed::Unable(_) => None,
+                };
             }
             self.against = self.against.saturating_add(1);
             self.turn(outcome, timing);
@@ -73,7 +84,17 @@ impl Gauge {
     }
 
     fn told(&self) -> Told {
-        (self.unable, self.is_wavering(), std::mem::discriminant(&self.verdict))
+        (self.unable, self.is_wavering(), self.risen, std::mem::discriminant(&self.verdict))
+    }
+
+    /// Counts passes in a row.
+    fn count(&mut self, outcome: &Probed, timing: &Timing) {
+        if matches!(outcome, Probed::Failed(_)) {
+            self.passes = 0;
+        } else if !self.risen {
+            self.passes += 1;
+            self.risen = self.passes >= timing.rise.get();
+        }
     }
 
     /// Turns the verdict where enough speaks against it.
@@ -85,6 +106,7 @@ impl Gauge {
             Probed::Unable(_) => None,
         };
         if let Some(verdict) = turned {
+            (self.risen, self.passes) = (verdict == Verdict::Passing, 0);
             (self.verdict, self.against) = (verdict, 0);
         }
     }
@@ -100,6 +122,20 @@ impl Gauge {
     #[must_use]
     pub fn is_unable(&self) -> bool {
         self.unable
+    }
+
+    /// Whether it has passed often enough in a row for one that failed to pass again, and has not
+    /// failed since. One of which nothing was known passes with its first pass, and rises later.
+    #[must_use]
+    pub fn has_risen(&self) -> bool {
+        self.risen
+    }
+
+    /// Since when it has failed, and how, where that has not been often enough to count.
+    #[must_use]
+    pub fn doubt(&self) -> Option<(u64, &Arc<str>)> {
+        let fails = matches!(self.verdict, Verdict::Failing(_));
+        self.why.as_ref().filter(|_| self.against > 0 && !fails).map(|why| (self.since, why))
     }
 
     /// Whether the last outcome spoke against the verdict, so that it may turn soon.
@@ -152,6 +188,26 @@ mod tests {
     }
 
     #[test]
+    fn the_first_pass_is_believed_and_only_several_make_it_risen() {
+        let usual = timing(2, 2);
+        let risen = |history: &[bool]| fed(history, usual).has_risen();
+        assert!(!risen(&[true]) && *fed(&[true], usual).verdict() == Verdict::Passing);
+        assert!(risen(&[true, true]) && risen(&[true, false, true, true]));
+        assert!(!risen(&[true, false, true]), "not in a row");
+        assert!(risen(&[true, true, false]), "it has not failed often enough");
+        assert!(!risen(&[true, true, false, false]) && !risen(&[false, false, true]));
+        assert!(risen(&[false, false, true, true]));
+    }
+
+    #[test]
+    fn failures_below_the_threshold_are_told() {
+        let gauge = fed(&[true, false], timing(2, 3));
+        assert_eq!(gauge.doubt().map(|(since, why)| (since, &**why)), Some((1, "refused")));
+        assert_eq!(fed(&[true, false, false, true], timing(2, 3)).doubt(), None);
+        assert_eq!(fed(&[false, false, false, true], timing(2, 3)).doubt(), None, "it has failed");
+    }
+
+    #[test]
     fn what_cannot_be_asked_is_told_until_it_can() {
         let (mut gauge, unable) = (Gauge::default(), Probed::Unable("no route".into()));
         let usual = timing(2, 2);
@@ -197,7 +253,7 @@ mod tests {
             for (second, passed) in history.iter().enumerate() {
                 let before = gauge.clone();
                 let told = gauge.take(&outcome(*passed), &timing(2, 3), second as u64);
-                let seen = |g: &Gauge| (g.verdict().clone(), g.is_wavering());
+                let seen = |g: &Gauge| (g.verdict().clone(), g.is_wavering(), g.has_risen());
                 prop_assert_eq!(told, seen(&before) != seen(&gauge));
             }
         }

@@ -11,12 +11,14 @@ pub mod gauge;
 mod opinion;
 pub mod overrides;
 mod phase;
+mod suspicion;
 mod tracker;
 mod verdict;
 pub mod votes;
 
 pub use opinion::{Checked, Failure, Load, LoadLimit, Opinion, Opinions, PerShard};
 pub use phase::{Phase, PhaseTracker, Phases, Seen};
+pub use suspicion::{Lacking, Suspicion, Witness};
 pub use tracker::{
     Checks, Contact, Now, Outcome, Reading, Reason, Row, Signals, Standing, Tracker, Tracking,
     Transition,
@@ -41,6 +43,16 @@ pub struct Settings {
     pub damping: votes::Damping,
     /// How this instance takes part in votes; where that is not set it decides for itself.
     pub votes: Option<votes::Settings>,
+}
+
+impl Settings {
+    /// Whether shards are judged alike by both, given the same evidence.
+    #[must_use]
+    pub fn judges_like(&self, other: &Self) -> bool {
+        // Of each field is said whether it counts: the others make evidence.
+        let Self { min_ready, load: _, tracking: _, checks: _, damping: _, votes: _ } = self;
+        *min_ready == other.min_ready
+    }
 }
 
 impl Default for Settings {

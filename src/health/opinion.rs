@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Buckets, Keyed, Label, ServiceKey};
+use super::suspicion::{Suspicion, Witness, write_witnesses};
+use crate::model::{Buckets, Keyed, Label, ServiceKey, differing};
 
 /// Values for a few of all shards, found by service and by the *name* of the cluster: a reload that
 /// moves the ids of clusters changes nothing here. Shared by bucket between generations, so that
@@ -61,6 +62,11 @@ impl<T> PerShard<T> {
         self.0.same(&other.0, bucket)
     }
 
+    /// The buckets that differ between two.
+    pub fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        self.0.changed(&other.0)
+    }
+
     /// Whether nothing is known of any shard.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -69,6 +75,16 @@ impl<T> PerShard<T> {
 }
 
 impl<T: Clone + PartialEq> PerShard<T> {
+    /// The hashes of the services of a bucket of which other values are known in `other`.
+    pub fn differing<'a>(
+        &'a self,
+        other: &'a Self,
+        bucket: usize,
+    ) -> impl Iterator<Item = u64> + 'a {
+        let same = |a: &OfService<T>, b: &OfService<T>| a.key == b.key && a.shards == b.shards;
+        differing(self.0.bucket(bucket), other.0.bucket(bucket), same)
+    }
+
     /// Sets the value of one shard, or takes it away; says whether that changed anything. What is
     /// equal to what was there keeps its bucket's pointer.
     pub fn set(&mut self, key: &ServiceKey, cluster: &Label, value: Option<T>) -> bool {
@@ -105,6 +121,8 @@ pub struct Opinion {
     /// Whether it may change soon: someone sees it failing, it has failed too few times to be out,
     /// or it has just changed. The TTL is lowered meanwhile.
     pub unsettled: bool,
+    /// Who sees it failing, where that does not take it out, or not yet.
+    pub suspicion: Option<Arc<Suspicion>>,
 }
 
 /// What active checks say of a shard.
@@ -127,8 +145,8 @@ pub struct Failure {
     pub since: u64,
     /// What its checks see.
     pub why: Arc<str>,
-    /// The clusters whose instances see it, in the order of their names.
-    pub seen_by: Arc<[Label]>,
+    /// The clusters that see it, in the order of their names, and their instances.
+    pub seen_by: Arc<[Witness]>,
     /// Whether it is seen well again, and only held back because it has come and gone.
     pub held: bool,
 }
@@ -136,12 +154,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "its checks fail: {}", self.why)?;
-        if let [first, rest @ ..] = &*self.seen_by {
-            write!(f, " (seen by {first}")?;
-            rest.iter().try_for_each(|name| write!(f, ", {name}"))?;
-            f.write_str(")")?;
-        }
-        Ok(())
+        write_witnesses(f, &self.seen_by)
     }
 }
 
@@ -223,13 +236,14 @@ mod tests {
 
     #[test]
     fn failures_are_told_with_those_who_see_them() {
-        let seen_by = |names: &[&str]| names.iter().map(|name| label(name)).collect();
+        let witness = |name: &&str| Witness::new(label(name), ["m-0"]);
+        let seen_by = |names: &[&str]| names.iter().map(witness).collect();
         let told = |names: &[&str]| {
             let (why, seen_by) = ("refused".into(), seen_by(names));
             Failure { since: 0, why, seen_by, held: false }.to_string()
         };
         assert_eq!(told(&[]), "its checks fail: refused");
-        assert_eq!(told(&["a", "b"]), "its checks fail: refused (seen by a, b)");
+        assert_eq!(told(&["a", "b"]), "its checks fail: refused (seen by a: m-0; b: m-0)");
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::overrides::Overrides;
 use super::{Load, PerShard, Settings, first};
 use crate::model::{
-    BUCKETS, ClusterView, Drain, Force, Forced, Label, Member, ServiceKey, ShardEntry,
+    ClusterView, Drain, Force, Forced, Label, Member, ServiceKey, ShardEntry, differing,
 };
 
 /// What there is to remember of one shard.
@@ -141,7 +141,9 @@ impl PhaseTracker {
             self.phases.clusters = Arc::new(leaving);
         }
         self.overrides = seen.overrides.clone();
-        self.settings = seen.settings.clone();
+        if self.settings != *seen.settings {
+            self.settings = seen.settings.clone();
+        }
         self.now = seen.now;
         &self.phases
     }
@@ -156,19 +158,24 @@ impl PhaseTracker {
         seen: &Seen<'_>,
         ttl: &impl Fn(Option<&ServiceKey>) -> u32,
     ) {
-        for bucket in 0..BUCKETS {
-            let same = old.is_some_and(|old| old.shards.same(&new.shards, bucket));
-            if same && !everything {
-                continue;
-            }
-            for entry in old.iter().flat_map(|old| old.shards.bucket(bucket)) {
-                if find(new, entry).is_none() {
-                    self.phases.shards.set(&entry.key, cluster, None);
-                }
-            }
-            for entry in new.shards.bucket(bucket) {
+        let Some(old) = old.filter(|_| !everything) else {
+            let gone = old.iter().flat_map(|old| old.shards.iter());
+            let gone = gone.filter(|entry| find(new, entry).is_none());
+            gone.for_each(|entry| _ = self.phases.shards.set(&entry.key, cluster, None));
+            for entry in new.shards.iter() {
                 let before = old.and_then(|old| find(old, entry));
                 self.shard(cluster, before, entry, seen, ttl);
+            }
+            return;
+        };
+        for bucket in old.shards.changed(&new.shards) {
+            let (before, now) = (old.shards.bucket(bucket), new.shards.bucket(bucket));
+            for hash in differing(before, now, ShardEntry::says_the_same) {
+                let gone = old.shards.find(hash).filter(|entry| find(new, entry).is_none());
+                gone.for_each(|entry| _ = self.phases.shards.set(&entry.key, cluster, None));
+                for entry in new.shards.find(hash) {
+                    self.shard(cluster, find(old, entry), entry, seen, ttl);
+                }
             }
         }
     }

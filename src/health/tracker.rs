@@ -288,7 +288,7 @@ impl Tracker {
         let tracking = &self.tracking;
         let mut known = self.clusters.iter().filter(|c| c.reading != Reading::Never);
         // Where none is known, none is judged.
-        let all_lost = mode == Mode::FailStatic || known.all(|c| c.looks_lost(now.instant));
+        let all_lost = mode.is_fail_static() || known.all(|c| c.looks_lost(now.instant));
         let mut transitions = Vec::new();
         for cluster in &mut self.clusters {
             let (state, reason) = cluster.judge(now.instant, tracking, all_lost);

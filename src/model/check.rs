@@ -362,5 +362,21 @@ pub struct ClusterChecks {
     pub timing: CheckTiming,
 }
 
+impl ClusterChecks {
+    /// Sets `check` and its timing. As in the configuration the timing stands beside the check, so
+    /// that it holds for Services that say how they are checked, and not when, as well.
+    pub fn set(&mut self, check: Check) {
+        self.timing = check.timing;
+        self.check = Some(Arc::new(Check { timing: CheckTiming::default(), ..check }));
+    }
+
+    /// What [`Self::set`] has set.
+    #[must_use]
+    pub fn as_set(&self) -> Option<Check> {
+        let check = self.check.as_deref()?;
+        Some(Check { timing: self.timing, ..check.clone() })
+    }
+}
+
 #[cfg(test)]
 mod tests;

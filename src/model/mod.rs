@@ -19,7 +19,7 @@ mod pool;
 mod set;
 mod shard;
 
-pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of};
+pub use buckets::{BUCKETS, Buckets, Keyed, bucket_of, differing};
 pub use check::{
     BodyCheck, Check, CheckFault, CheckKind, CheckMode, CheckTiming, ClusterChecks, DnsCheck,
     DnsTransport, DnsType, GrpcCheck, HttpCheck, HttpMethod, Pattern, ServiceCheck, StatusSet,

@@ -297,6 +297,13 @@ impl ShardEntry {
     pub fn new(key: ServiceKey, shard: impl Into<Shard>) -> Self {
         Self { hash: key.hash(), key, shard: shard.into() }
     }
+
+    /// Whether the cluster says the same of the same service.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same = || self.shard == other.shard;
+        self.key == other.key && same()
+    }
 }
 
 impl Keyed for ShardEntry {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::health::{Exclusion, Verdict};
-use crate::model::{BUCKETS, ClusterId, ClusterView, Force, Label, ServiceKey, ShardEntry};
+use crate::model::{ClusterId, ClusterView, Force, Label, ServiceKey, ShardEntry};
 use crate::snapshot::{Inputs, Snapshot};
 
 /// The state of one shard by itself; whether its cluster is up is told of the cluster.
@@ -98,8 +98,7 @@ impl Changes {
         let mut changes = Self::default();
         let (old, new) = (&before.inputs, &after.inputs);
         let same_members = Arc::ptr_eq(&old.federation, &new.federation);
-        let rebuilt: Vec<_> =
-            (0..BUCKETS).filter(|index| after.rebuilt_since(before, *index)).collect();
+        let rebuilt: Vec<u64> = after.rebuilt_since(before).collect();
         for (id, view) in new.read_views() {
             let Some(member) = new.federation.members.get(id.index()) else { continue };
             // A reload may have moved it.
@@ -111,24 +110,27 @@ impl Changes {
             let Some((place, known)) = known else { continue };
             let then = Judged { view: known, id: ClusterId::new(place), inputs: old };
             let now = Judged { view, id, inputs: new };
-            for index in &rebuilt {
-                changes.compare(&member.name, &then, &now, *index);
+            for hash in &rebuilt {
+                changes.compare(&member.name, &then, &now, *hash);
             }
         }
         changes
     }
 
-    fn compare(&mut self, cluster: &Label, then: &Judged<'_>, now: &Judged<'_>, index: usize) {
-        let (old, new) = (then.view.shards.bucket(index), now.view.shards.bucket(index));
-        let find = |entries: &'_ [ShardEntry], key: &ServiceKey| {
-            entries.iter().position(|entry| entry.key == *key)
-        };
-        for entry in new {
-            let from = find(old, &entry.key).map_or(ShardState::Absent, |i| then.state(&old[i]));
+    /// Compares the services of one hash: one, but for collisions.
+    fn compare(&mut self, cluster: &Label, then: &Judged<'_>, now: &Judged<'_>, hash: u64) {
+        fn find<'v>(view: &'v ClusterView, like: &ShardEntry) -> Option<&'v ShardEntry> {
+            view.shards.find(like.hash).find(|entry| entry.key == like.key)
+        }
+        for entry in now.view.shards.find(hash) {
+            let before = find(then.view, entry);
+            let from = before.map_or(ShardState::Absent, |before| then.state(before));
             self.add(cluster, &entry.key, from, now.state(entry));
         }
-        for entry in old.iter().filter(|entry| find(new, &entry.key).is_none()) {
-            self.add(cluster, &entry.key, then.state(entry), ShardState::Absent);
+        for entry in then.view.shards.find(hash) {
+            if find(now.view, entry).is_none() {
+                self.add(cluster, &entry.key, then.state(entry), ShardState::Absent);
+            }
         }
     }
 

@@ -1,14 +1,17 @@
 //! Tells people of changes: one log line and one Kubernetes Event for each, or one for many.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::changes::{Changes, Group, ShardChange, ShardState, Telling};
+use super::checks::Attendance;
 use super::operated::Operation;
 use crate::cluster::home::{Home, Notice, Severity};
 use crate::health::{ClusterState, Transition};
+use crate::model::{Label, Until};
 
 /// Changes of shards that follow the last telling within this time are told together: with at
 /// most [`super::changes::MOST`] lines each time, an outage of any size is a few lines a second.
@@ -44,8 +47,8 @@ impl Herald {
             ClusterState::Stale => ("ClusterStale", Severity::Warning),
             ClusterState::Down => ("ClusterDown", Severity::Warning),
         };
-        let note = format!("cluster {cluster} went from {from} to {now}: {}", to.reason);
-        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+        let what = format!("cluster {cluster} went from {from} to {now}");
+        self.went(cluster, (reason, severity), what, &to.reason);
     }
 
     /// Tells at once that operators make something else of a cluster.
@@ -53,9 +56,68 @@ impl Herald {
         let Operation { cluster, from, to } = operation;
         let (from, now) = (from.label(), to.label());
         info!(%cluster, from, to = now, reason = %to, "operators have changed a cluster");
-        let note = format!("cluster {cluster} went from {from} to {now}: {to}");
-        let (cluster, severity) = (Some(cluster.clone()), Severity::Normal);
-        self.post(Notice { cluster, reason: "ClusterOperated", severity, note });
+        let what = format!("cluster {cluster} went from {from} to {now}");
+        self.went(cluster, ("ClusterOperated", Severity::Normal), what, to);
+    }
+
+    /// Tells at once that too few voters are heard to decide anything, or that enough are again,
+    /// and since when (Unix time, seconds) too few were: what could not be told then is told now.
+    pub(super) fn votes(&self, to: Votes, attendance: Attendance, frozen_since: u64) {
+        let Attendance { heard, voters } = attendance;
+        let (reason, severity, note) = match to {
+            Votes::Awaited => {
+                let note = "until a majority of the voters is heard, checks decide nothing";
+                ("VotesFrozen", Severity::Normal, note)
+            }
+            Votes::Frozen => {
+                let note = "fewer than a majority of the voters are heard: what checks have \
+                            decided stays";
+                ("VotesFrozen", Severity::Warning, note)
+            }
+            Votes::Counted => {
+                ("VotesCounted", Severity::Normal, "checks decide what is served again")
+            }
+        };
+        match severity {
+            Severity::Normal => info!(heard, voters, "{note}"),
+            Severity::Warning => warn!(heard, voters, "{note}"),
+        }
+        let what = note.to_owned();
+        let mut note = format!("{note}; {heard} of {voters} voters are heard");
+        if to == Votes::Counted {
+            note += &format!(", too few were since {}", Until::At(frozen_since));
+        }
+        self.post(Notice { cluster: None, what, reason, severity, note });
+    }
+
+    /// Tells at once that every cluster looks lost, so that nothing is taken out for that, or that
+    /// this is over.
+    pub(super) fn fail_static(&self, to: FailStatic) {
+        let (reason, severity, note) = match to {
+            FailStatic::Begun(Evidence::Checks) => (
+                "FailStatic",
+                Severity::Warning,
+                "the checks of every cluster fail, so the fault is taken for ours: nothing is \
+                 taken out by checks",
+            ),
+            FailStatic::Begun(Evidence::Apis) => (
+                "FailStatic",
+                Severity::Warning,
+                "every cluster looks lost at once, so the fault is taken for ours: none is down \
+                 for it",
+            ),
+            FailStatic::Over => (
+                "FailStaticOver",
+                Severity::Normal,
+                "not every cluster looks lost any more: what fails is taken out again",
+            ),
+        };
+        match severity {
+            Severity::Normal => info!("{note}"),
+            Severity::Warning => warn!("{note}"),
+        }
+        let (what, note) = (note.to_owned(), note.to_owned());
+        self.post(Notice { cluster: None, what, reason, severity, note });
     }
 
     /// Takes in changes of shards up to `now`; they are told as soon as they may be.
@@ -95,8 +157,8 @@ impl Herald {
                 warn!(service = %key, %cluster, from = was, to = is, reason = %to, "shard changed its state");
             }
         }
-        let note = format!("the shard of {key} in cluster {cluster} went from {was} to {is}: {to}");
-        self.post(Notice { cluster: Some(cluster.clone()), reason, severity, note });
+        let what = format!("the shard of {key} in cluster {cluster} went from {was} to {is}");
+        self.went(cluster, (reason, severity), what, to);
     }
 
     fn tell_sum(&self, group: &Group) {
@@ -131,10 +193,23 @@ impl Herald {
                 );
             }
         }
-        let note =
-            format!("{shards} shards in {of} went from {from} to {is}, for example {example}");
+        // Without the number: another instance may have told of some of them already.
+        let what = format!("shards in {of} went from {from} to {is}");
+        let note = format!("{shards} {what}, for example {example}");
         let cluster = clusters.first().filter(|_| clusters.len() == 1).cloned();
-        self.post(Notice { cluster, reason, severity, note });
+        self.post(Notice { cluster, what, reason, severity, note });
+    }
+
+    /// Has an Event written that `cluster`, or what is in it, went from one state to another.
+    fn went(
+        &self,
+        cluster: &Label,
+        (reason, severity): (&'static str, Severity),
+        what: String,
+        why: &dyn fmt::Display,
+    ) {
+        let note = format!("{what}: {why}");
+        self.post(Notice { cluster: Some(cluster.clone()), what, reason, severity, note });
     }
 
     fn post(&self, notice: Notice) {
@@ -142,6 +217,35 @@ impl Herald {
             home.post(notice);
         }
     }
+}
+
+/// How votes stand from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Votes {
+    /// Not enough have been heard since the start.
+    Awaited,
+    /// Not enough are heard any more.
+    Frozen,
+    /// Enough are.
+    Counted,
+}
+
+/// Whether every cluster looks lost, from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailStatic {
+    /// It does, by this.
+    Begun(Evidence),
+    /// It does no more.
+    Over,
+}
+
+/// What says that every cluster is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// Checks, by what is agreed of them.
+    Checks,
+    /// That no API server answers, maybe beside checks.
+    Apis,
 }
 
 /// The reason of an Event, and whether it is one to look at. What an operator does to a Service,

@@ -2,7 +2,7 @@
 //!
 //! *Owns*: timing and the swap, nothing else: what is built is `snapshot`'s, what is read
 //! `cluster`'s. *Guarantees*: the first change is published at once, then at most one build a
-//! [`COALESCE`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
+//! [`pace::GATHER`]; an old snapshot is freed here, never by a query worker. *Does not*: judge.
 
 mod changes;
 mod checks;
@@ -13,15 +13,16 @@ mod known;
 mod monitor;
 mod operated;
 mod operators;
+mod pace;
 mod stats;
+mod tables;
+mod work;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{self, MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -31,8 +32,10 @@ use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
 use crate::health::overrides::Overrides;
 use crate::health::{Standing, votes};
-use crate::model::{BUCKETS, ClusterView, Label, Member, Report};
-use crate::snapshot::{Federation, Inputs, Membership, Snapshot, SnapshotCell, build};
+use crate::model::{ClusterView, Label, Member};
+use crate::snapshot::{
+    Federation, Inputs, Membership, Reports, Snapshot, SnapshotCell, build, reach,
+};
 use crate::telemetry::Telemetry;
 use changes::Changes;
 use checks::Checks;
@@ -43,6 +46,9 @@ use known::{Known, View};
 use monitor::Monitor;
 use operated::operations;
 use operators::Operators;
+use pace::Pace;
+use tables::Tables;
+use work::{Panicked, Work};
 
 /// Timing of the start.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +70,9 @@ pub enum Checking {
     Off,
 }
 
-/// The least time between two builds: short beside the aim of 10 ms for 99 changes of 100, long
-/// beside a build, so that a storm of changes costs a bounded share of one core.
-const COALESCE: Duration = Duration::from_millis(3);
+/// So many changed buckets are built at once: a fraction of a millisecond, less than it may take to
+/// hand the work to a thread that waits for a processor, and back.
+const AT_ONCE: usize = 16;
 /// How often what nobody reads any more is looked for; workers let go within their receive
 /// time-out.
 const SWEEP: Duration = Duration::from_millis(200);
@@ -107,19 +113,25 @@ pub struct Publisher {
     config: Reload,
     known: Known,
     monitor: Monitor,
-    atlas: AtlasReceiver,
+    sources: Sources,
     operators: Operators,
     /// Stands in for the atlas until there is one.
     no_atlas: Arc<Atlas>,
-    wake: Arc<Notify>,
     reloads: mpsc::Receiver<Reload>,
     progress: watch::Sender<Progress>,
     compiled: Option<Arc<Compiled>>,
-    compiling: Option<JoinHandle<Compiled>>,
+    tables: Tables,
+    pace: Pace,
     graveyard: Graveyard,
     herald: Herald,
-    /// What was last reported.
-    reported: BTreeSet<Report>,
+}
+
+/// What tells of changes, beside the monitor.
+#[derive(Debug)]
+struct Sources {
+    /// Of views and links.
+    wake: Arc<Notify>,
+    atlas: AtlasReceiver,
 }
 
 /// What others hold of a publisher.
@@ -155,8 +167,9 @@ impl Publisher {
         let no_atlas = Arc::new(Atlas::default());
         let place = atlas.borrow().clone().unwrap_or_else(|| no_atlas.clone());
         let mut known = Known::new(remembered, config.registry.clone());
-        let (checks, ballots, status) = Checks::new(telemetry.checks().clone());
-        let (mut monitor, standings) = Monitor::new(&config.federation, checks);
+        let (checks, ballots, status) = Checks::new(&telemetry);
+        let (mut monitor, standings) =
+            Monitor::new(&config.federation, checks, telemetry.checks().clone());
         let views =
             known.views(&config.feeds, &config.federation.members, config.federation.membership);
         let mut operators = Operators::new(overrides);
@@ -181,17 +194,16 @@ impl Publisher {
             config,
             known,
             monitor,
-            atlas,
+            sources: Sources { wake, atlas },
             operators,
             no_atlas,
-            wake,
             reloads,
             progress,
             compiled: None,
-            compiling: None,
+            tables: Tables::default(),
+            pace: Pace::default(),
             graveyard: Graveyard::default(),
             herald,
-            reported: BTreeSet::new(),
         };
         (publisher, handle)
     }
@@ -209,24 +221,27 @@ impl Publisher {
         keeper.offer(&self.known);
         // Sources may have been read before the first snapshot was built: then nothing changes.
         let first = Arc::clone(&self.cell.load());
-        self.announce(&first, None);
+        self.announce(&first, None, None);
         self.tell_progress();
         drop(first);
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.cell.load().deadline();
+            let rest = self.pace.rest();
             tokio::select! {
-                () = self.wake.notified() => self.publish().await,
-                () = self.monitor.changed() => self.publish().await,
-                () = operators::due(deadline) => self.publish().await,
+                () = changed(&mut self.sources, &mut self.monitor, deadline, rest) => {
+                    self.publish().await;
+                }
                 () = keeper.write_when_due() => continue,
                 () = until(self.herald.deadline()) => {
                     self.herald.tell_when_due(Instant::now());
                     continue;
                 }
-                Ok(()) = self.atlas.changed() => self.publish().await,
-                compiled = finished(&mut self.compiling) => self.take_tables(compiled).await,
+                compiled = self.tables.compiled() => {
+                    self.compiled = Some(Arc::new(compiled));
+                    self.publish().await;
+                }
                 reload = self.reloads.recv() => match reload {
                     None => return keeper.finish().await,
                     Some(reload) => {
@@ -248,15 +263,20 @@ impl Publisher {
             }
             self.tell_progress();
             keeper.offer(&self.known);
-            // Whatever comes within this time is taken together.
-            time::sleep(COALESCE).await;
         }
     }
 
-    /// Builds on top of the present snapshot, off the async threads, and swaps.
+    /// Publishes what there is to publish, and notes how long that took.
     async fn publish(&mut self) {
+        let begun = Instant::now();
+        self.publish_changes().await;
+        self.pace.built(begun, Instant::now());
+    }
+
+    /// Builds on top of the present snapshot, and swaps.
+    async fn publish_changes(&mut self) {
         let changed_at = self.oldest_change();
-        let atlas = self.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
+        let atlas = self.sources.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
         let views = self.known.views(
             &self.config.feeds,
             &self.config.federation.members,
@@ -270,71 +290,54 @@ impl Publisher {
         if unchanged(&previous, &inputs) {
             return;
         }
-        let build = move || {
-            let next = build(Some(&previous), inputs);
-            let told = (Changes::between(&previous, &next), operations(&previous, &next));
-            (next, told)
+        let work = match reach(&previous, &inputs) {
+            0..=AT_ONCE => Work::AtOnce,
+            _ => Work::InBackground,
         };
-        let (next, (changes, operations)) = match spawn_blocking(build).await {
-            Ok(built) => built,
-            Err(panic) => {
+        let before = previous.clone();
+        let next = match work.run(move || build(Some(&before), inputs)).await {
+            Ok(next) => Arc::new(next),
+            Err(Panicked(panic)) => {
                 // What is served stays served; the next change tries again.
-                tracing::error!(%panic, "building a snapshot failed; the last one stays in force");
+                tracing::error!(panic, "building a snapshot failed; the last one stays in force");
                 return;
             }
         };
-        let next = Arc::new(next);
         self.graveyard.bury(self.cell.swap(next.clone()));
-        self.announce(&next, changed_at.map(|at| at.elapsed()));
-        operations.iter().for_each(|operation| self.herald.operated(operation));
-        self.herald.shards(changes, Instant::now());
+        self.announce(&next, Some(&previous), changed_at.map(|at| at.elapsed()));
+        let told = move || (Changes::between(&previous, &next), operations(&previous, &next));
+        match work.run(told).await {
+            Ok((changes, operations)) => {
+                operations.iter().for_each(|operation| self.herald.operated(operation));
+                self.herald.shards(changes, Instant::now());
+            }
+            Err(Panicked(panic)) => tracing::error!(panic, "changes of shards cannot be told"),
+        }
     }
 
     /// What follows once a snapshot is in force, `took` after the first event that it holds, where
     /// it was an event that made it.
-    fn announce(&mut self, snapshot: &Snapshot, took: Option<Duration>) {
+    fn announce(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        previous: Option<&Snapshot>,
+        took: Option<Duration>,
+    ) {
         self.telemetry.publish(stats::of(snapshot, &self.config), took);
-        self.report(snapshot);
-        self.compile_tables(snapshot);
+        report(snapshot, previous);
+        self.tables.look(snapshot.clone());
     }
 
-    /// When the oldest change that is not published yet was seen; marks all as seen.
-    fn oldest_change(&mut self) -> Option<Instant> {
-        let previous = self.cell.load();
-        let views = previous.inputs.views.iter().map(Some).chain(std::iter::repeat(None));
-        let fresh = self.config.feeds.iter().zip(views).filter_map(|(feed, old)| {
+    /// When the first event came in that is not published yet.
+    fn oldest_change(&self) -> Option<Instant> {
+        let snapshot = self.cell.load();
+        let fresh = self.config.feeds.iter().enumerate().filter_map(|(index, feed)| {
+            let old = snapshot.inputs.views.get(index);
             let update = feed.view.borrow().clone()?;
             let known = old.and_then(Option::as_ref).is_some_and(|v| Arc::ptr_eq(v, &update.view));
             (!known).then_some(update.changed_at)
         });
         fresh.min()
-    }
-
-    /// Starts compiling the geographic tables that the snapshot lacks, unless it is being done.
-    fn compile_tables(&mut self, snapshot: &Snapshot) {
-        if self.compiling.is_none()
-            && let Some(missing) = snapshot.missing_tables()
-        {
-            self.compiling = Some(spawn_blocking(move || missing.compile()));
-        }
-    }
-
-    async fn take_tables(&mut self, compiled: Option<Compiled>) {
-        self.compiling = None;
-        if let Some(compiled) = compiled {
-            self.compiled = Some(Arc::new(compiled));
-            self.publish().await;
-        }
-    }
-
-    /// Logs what cannot be served as asked, each as it begins.
-    fn report(&mut self, snapshot: &Snapshot) {
-        // What is no longer so is forgotten: a report that comes back is news again.
-        let reports: BTreeSet<_> = snapshot.reports.iter().cloned().collect();
-        for report in reports.difference(&self.reported) {
-            warn!(subject = %report.subject, "{}", report.reason);
-        }
-        self.reported = reports;
     }
 
     fn tell_progress(&self) {
@@ -377,7 +380,7 @@ impl Publisher {
         if self.config.federation.membership == Membership::Awaited {
             missing.push("home: registered clusters not read yet".to_owned());
         }
-        if self.atlas.borrow().is_none() {
+        if self.sources.atlas.borrow().is_none() {
             missing.push("geography: databases not read yet".to_owned());
         } else if missing.is_empty() {
             missing.push("geography: tables not compiled yet".to_owned());
@@ -432,14 +435,11 @@ fn unchanged(previous: &Snapshot, new: &Inputs) -> bool {
         (None, None) => true,
         _ => false,
     };
-    let same_shards = |bucket| {
-        old.opinions.same(&new.opinions, bucket)
-            && old.phases.shards.same(&new.phases.shards, bucket)
-    };
     same_views
         && same_tables
         && previous.deadline().is_none_or(|deadline| new.now < deadline)
-        && (0..BUCKETS).all(same_shards)
+        && old.opinions.changed(&new.opinions).next().is_none()
+        && old.phases.shards.changed(&new.phases.shards).next().is_none()
         && Arc::ptr_eq(&old.phases.clusters, &new.phases.clusters)
         && Arc::ptr_eq(&old.overrides, &new.overrides)
         && old.standings.len() == new.standings.len()
@@ -448,24 +448,39 @@ fn unchanged(previous: &Snapshot, new: &Inputs) -> bool {
         && Arc::ptr_eq(&old.atlas, &new.atlas)
 }
 
+/// Waits until something may have changed what is served, and before that until `rest` is over. May
+/// be dropped at any time.
+async fn changed(
+    sources: &mut Sources,
+    monitor: &mut Monitor,
+    deadline: Option<u64>,
+    rest: Option<Instant>,
+) {
+    if let Some(rest) = rest {
+        time::sleep_until(rest.into()).await;
+    }
+    tokio::select! {
+        () = sources.wake.notified() => {}
+        () = monitor.changed() => {}
+        () = operators::due(deadline) => {}
+        Ok(()) = sources.atlas.changed() => {}
+    }
+}
+
+/// Logs what cannot be served as asked, each as it begins. What is no longer so is forgotten: a
+/// report that comes back is news again.
+fn report(snapshot: &Snapshot, previous: Option<&Snapshot>) {
+    let nothing = Reports::default();
+    let before = previous.map_or(&nothing, |previous| &previous.reports);
+    for report in snapshot.reports.news(before) {
+        warn!(subject = %report.subject, "{}", report.reason);
+    }
+}
+
 /// Waits for a moment, for ever where there is none.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for a compilation, for ever where there is none; `None` where it panicked.
-async fn finished(compiling: &mut Option<JoinHandle<Compiled>>) -> Option<Compiled> {
-    match compiling {
-        Some(task) => match task.await {
-            Ok(compiled) => Some(compiled),
-            Err(panic) => {
-                warn!(%panic, "compiling geography failed; scopes stay narrower than needed");
-                None
-            }
-        },
         None => std::future::pending().await,
     }
 }

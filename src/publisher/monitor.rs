@@ -4,16 +4,18 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::checks::{Assignment, Checks, Verdicts};
-use super::herald::Herald;
+use super::checks::{Assignment, Attendance, Checks, Verdicts};
+use super::herald::{Evidence, FailStatic, Herald, Votes};
 use super::known::View;
 use super::{Reload, until};
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
-    Checks as Said, Contact, Now, Opinions, Outcome, Reading, Row, Signals, Standing, Tracker,
+    Checks as Said, Contact, Now, Opinions, Outcome, Reading, Reason, Row, Signals, Standing,
+    Tracker,
 };
 use crate::model::{ClusterId, Label};
 use crate::snapshot::Federation;
+use crate::telemetry::CheckMetrics;
 
 /// The tracker with what it is told by.
 #[derive(Debug)]
@@ -25,6 +27,12 @@ pub(super) struct Monitor {
     deadline: Option<Instant>,
     checks: Checks,
     verdicts: Verdicts,
+    /// What was last told of votes; nothing where too few have never been heard.
+    votes: Option<Votes>,
+    /// Since when too few are heard, or last were; Unix time in seconds.
+    frozen_since: u64,
+    fail_static: FailStatic,
+    metrics: CheckMetrics,
 }
 
 /// What others see of all clusters.
@@ -37,12 +45,28 @@ pub(super) fn now() -> Now {
 }
 
 impl Monitor {
-    pub(super) fn new(federation: &Federation, checks: Checks) -> (Self, Standings) {
+    pub(super) fn new(
+        federation: &Federation,
+        checks: Checks,
+        metrics: CheckMetrics,
+    ) -> (Self, Standings) {
         let (standings, seen) = watch::channel(Vec::new());
         let tracking = federation.health.tracking.clone();
         let tracker = Tracker::new(tracking, &federation.members, now());
         let (names, verdicts) = (names(federation), Verdicts::default());
-        (Self { tracker, names, standings, deadline: None, checks, verdicts }, seen)
+        let monitor = Self {
+            tracker,
+            names,
+            standings,
+            deadline: None,
+            checks,
+            verdicts,
+            votes: None,
+            frozen_since: 0,
+            fail_static: FailStatic::Over,
+            metrics,
+        };
+        (monitor, seen)
     }
 
     /// Begins to check, within the current tokio runtime.
@@ -66,6 +90,7 @@ impl Monitor {
         herald: &Herald,
     ) -> Vec<Standing> {
         self.verdicts = self.checks.verdicts();
+        self.tell_votes(herald);
         for (index, (feed, view)) in config.feeds.iter().zip(views).enumerate() {
             let reading = view.as_ref().map_or(Reading::Never, |view| view.reading);
             let signals = signals(reading, &feed.link.borrow());
@@ -80,6 +105,7 @@ impl Monitor {
         transitions.iter().for_each(|transition| herald.cluster(transition));
         self.deadline = self.tracker.deadline(now.instant);
         let standings: Vec<Standing> = self.tracker.standings().cloned().collect();
+        self.tell_fail_static(&standings, herald);
         self.standings.send_if_modified(|shown| {
             let new: Vec<_> = self.names.iter().cloned().zip(standings.iter().cloned()).collect();
             let changed = *shown != new;
@@ -88,6 +114,45 @@ impl Monitor {
         });
         self.assign(config, views);
         standings
+    }
+
+    /// Tells where voting freezes or thaws.
+    fn tell_votes(&mut self, herald: &Herald) {
+        let votes = match (self.verdicts.mode.is_frozen(), self.votes) {
+            (true, None | Some(Votes::Awaited)) => Votes::Awaited,
+            (true, Some(_)) => Votes::Frozen,
+            (false, Some(_)) => Votes::Counted,
+            (false, None) => {
+                // Enough were heard before it could be told that too few are.
+                self.votes = self.verdicts.attendance.map(|_| Votes::Counted);
+                return;
+            }
+        };
+        if self.votes.replace(votes) != Some(votes) {
+            if votes != Votes::Counted {
+                self.frozen_since = now().unix;
+            }
+            // One that decides for itself is the only voter, and hears itself.
+            let alone = Attendance { heard: 1, voters: 1 };
+            let attendance = self.verdicts.attendance.unwrap_or(alone);
+            herald.votes(votes, attendance, self.frozen_since);
+        }
+    }
+
+    /// Tells where fail static begins and ends, by whichever evidence.
+    fn tell_fail_static(&mut self, standings: &[Standing], herald: &Herald) {
+        let held_up = |standing: &Standing| standing.reason == Reason::FailStatic;
+        let now = match (self.verdicts.mode.is_fail_static(), standings.iter().any(held_up)) {
+            (true, _) => FailStatic::Begun(Evidence::Checks),
+            (false, true) => FailStatic::Begun(Evidence::Apis),
+            (false, false) => FailStatic::Over,
+        };
+        let begun = |state: FailStatic| matches!(state, FailStatic::Begun(_));
+        if begun(now) != begun(self.fail_static) {
+            herald.fail_static(now);
+            self.metrics.fail_static.set(i64::from(begun(now)));
+        }
+        self.fail_static = now;
     }
 
     /// Has checked what may have to be.

@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::dns::{DnsSocket, DnsSockets};
 use super::http::HttpSocket;
@@ -17,8 +17,8 @@ use super::{STOP_LIMIT, Settings};
 
 /// Kernel buffers of a UDP socket, octets. A burst must wait there while a worker is off the
 /// processor: the usual 208 KiB lose more than half of 512 queries that come at once. 4 MiB hold
-/// some five thousand, about 20 ms of work, and older queries have been asked again anyway. The
-/// kernel grants at most `net.core.rmem_max` and `wmem_max`.
+/// some five thousand, about 20 ms of work, and older queries have been asked again anyway. To
+/// those without `CAP_NET_ADMIN` the kernel grants at most `net.core.rmem_max` and `wmem_max`.
 const UDP_BUFFER: usize = 4 << 20;
 
 /// How long a UDP worker waits for a query before it looks whether to stop, and for room in the
@@ -92,6 +92,18 @@ impl Sockets {
         if sockets.is_empty() {
             return Err(BindError::None);
         }
+        // All of them are granted the same.
+        let granted = sockets.iter().flat_map(|socket| &socket.udp).map(granted).next();
+        if let Some(granted) = granted.and_then(Result::ok)
+            && granted < UDP_BUFFER
+        {
+            tracing::warn!(
+                granted,
+                asked = UDP_BUFFER,
+                "receive buffers are small, and bursts of queries may be lost: raise the sysctl \
+                 net.core.rmem_max, or give CAP_NET_ADMIN"
+            );
+        }
         let http = settings.http.map(|address| {
             let fail = |source| BindError::Address { address, protocol: "HTTP", source };
             listen(address).and_then(HttpSocket::new).map_err(fail)
@@ -157,8 +169,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     // A socket for each worker, among which the kernel shares clients out by a hash. Not
     // SO_REUSEADDR, which for UDP would let any process of any user take the address over.
     socket.set_reuse_port(true)?;
-    socket.set_recv_buffer_size(UDP_BUFFER)?;
-    socket.set_send_buffer_size(UDP_BUFFER)?;
+    set_buffers(&socket)?;
     socket.set_read_timeout(Some(UDP_WAIT))?;
     socket.set_write_timeout(Some(UDP_WAIT))?;
     ignore_path_mtu(&socket, address);
@@ -173,6 +184,23 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Asks for [`UDP_BUFFER`]: beyond the system's limits where we may, else as far as they go.
+fn set_buffers(socket: &Socket) -> io::Result<()> {
+    if setsockopt(socket, sockopt::RcvBufForce, &UDP_BUFFER).is_err() {
+        socket.set_recv_buffer_size(UDP_BUFFER)?;
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &UDP_BUFFER).is_err() {
+        socket.set_send_buffer_size(UDP_BUFFER)?;
+    }
+    Ok(())
+}
+
+/// How large the receive buffer of a socket is, as it would be asked for: "the kernel doubles this
+/// value (to allow space for bookkeeping overhead)", socket(7).
+fn granted(socket: &UdpSocket) -> io::Result<usize> {
+    Ok(SockRef::from(socket).recv_buffer_size()? / 2)
+}
+
 /// Has the kernel believe the interface's MTU rather than what ICMP says of a path: a forged
 /// "fragmentation needed" would split our replies, and the second fragment is easily forged (DNS
 /// flag day 2020). Replies of 1232 octets fit every path that carries IPv6.
@@ -184,5 +212,19 @@ fn ignore_path_mtu(socket: &Socket, address: SocketAddr) {
     if let Err(error) = set {
         // A safeguard that some sandboxes lack, no reason not to answer.
         tracing::debug!(%address, %error, "cannot have path MTU discovery ignored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receive_buffers_are_as_large_as_the_system_allows() {
+        let socket = bind_udp(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").expect("Linux");
+        let most: usize = most.trim().parse().expect("a number");
+        let granted = granted(&socket).expect("an option");
+        assert!(granted >= most.min(UDP_BUFFER), "{granted} octets granted of {most}");
     }
 }

@@ -7,13 +7,15 @@
 
 mod build;
 mod cell;
+mod extent;
 mod inputs;
 mod live;
 mod location;
 mod state;
 mod warm;
+mod work;
 
-pub use build::build;
+pub use build::{build, reach};
 pub use cell::SnapshotCell;
 pub use inputs::{Federation, Identity, Inputs, Membership, places};
 pub use live::{Exception, Live, Tally};

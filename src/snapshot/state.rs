@@ -9,14 +9,30 @@ use foldhash::fast::FixedState;
 use super::{Identity, Inputs, Live, Tally};
 use crate::geo::{Atlas, Compiled, Geography, Shape, Site};
 use crate::health::{Assessment, Exclusion};
-use crate::model::{Buckets, ClusterId, ClusterSet, Forced, Internal, Report};
-use crate::zone::{Family, Position, Service, Zone};
+use crate::model::{Buckets, ClusterId, ClusterSet, Forced, Internal, Keyed, Report, differing};
+use crate::zone::{Family, Position, Service, ServiceEntry, Zone};
 
 /// A set of clusters and how much of their order answers hold.
 pub(super) type Wanted = (ClusterSet, Shape);
 
-/// How many services want a table, were all clusters up.
-pub(super) type Placements = HashMap<Wanted, usize, FixedState>;
+/// How many services want each table, were all clusters up.
+pub(super) type Placements = Buckets<Placement>;
+
+/// How many services want a table.
+#[derive(Clone, Debug)]
+pub(super) struct Placement {
+    /// Of what they want.
+    pub(super) hash: u64,
+    pub(super) wanted: Wanted,
+    /// At least one.
+    pub(super) services: usize,
+}
+
+impl Keyed for Placement {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+}
 
 /// The tables by which a service is answered at the global name: of the served shards with
 /// addresses of each family, and with each port.
@@ -32,27 +48,59 @@ pub(super) fn tables(service: &Service, live: &Live, most: NonZeroU16) -> BTreeS
     wanted.filter(|(set, _)| set.len() > 1).collect()
 }
 
-/// What cannot be served as asked, found while building.
+/// What cannot be served as asked, found while building. What did not change is shared from one
+/// snapshot to the next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reports {
     /// Of locations.
-    pub(super) structure: Vec<Report>,
+    pub(super) structure: Arc<[Report]>,
     /// Of coordinates and networks.
-    pub(super) places: Vec<Report>,
-    /// Of services, by bucket.
-    pub(super) by_bucket: BTreeMap<usize, Vec<Report>>,
+    pub(super) places: Arc<[Report]>,
+    /// Of services.
+    pub(super) by_bucket: Buckets<Faults>,
     /// Of the federation's own name.
     pub(super) federation: Option<Report>,
     /// Of overrides.
-    pub(super) overrides: Vec<Report>,
+    pub(super) overrides: Arc<[Report]>,
+}
+
+/// What services of one hash cannot have as they ask.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Faults {
+    pub(super) hash: u64,
+    pub(super) reports: Vec<Report>,
+}
+
+impl Keyed for Faults {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
 }
 
 impl Reports {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Report> {
-        let services = self.by_bucket.values().flatten();
-        let own = self.structure.iter().chain(&self.places).chain(services);
-        own.chain(&self.federation).chain(&self.overrides)
+        self.of_federation().chain(self.by_bucket.iter().flat_map(|faults| &faults.reports))
+    }
+
+    /// Those of the federation as a whole.
+    fn of_federation(&self) -> impl Iterator<Item = &Report> {
+        let own = self.structure.iter().chain(&*self.places).chain(&*self.overrides);
+        own.chain(&self.federation)
+    }
+
+    /// Those that were not there `before`. The work grows with what differs.
+    pub fn news<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Report> {
+        let own = self.of_federation();
+        let own = own.filter(|report| !before.of_federation().any(|known| known == *report));
+        let buckets = self.by_bucket.changed(&before.by_bucket);
+        let of_services = buckets.flat_map(|bucket| {
+            let known = before.by_bucket.bucket(bucket);
+            let is_known = move |report: &&Report| known.iter().any(|f| f.reports.contains(report));
+            let now = self.by_bucket.bucket(bucket).iter().flat_map(|faults| &faults.reports);
+            now.filter(move |report| !is_known(report))
+        });
+        own.chain(of_services)
     }
 }
 
@@ -92,7 +140,7 @@ pub struct Snapshot {
     /// Where the clusters stand; tables of other places may still be in force.
     pub(super) sites: Arc<[Site]>,
     pub(super) placements: Placements,
-    pub(super) timing: Timing,
+    pub(super) timing: Arc<Timing>,
     /// SOA RDATA.
     pub(super) soa: Box<[u8]>,
     /// Type, class, TTL, length and RDATA of the SOA record in negative answers.
@@ -166,11 +214,12 @@ impl Snapshot {
         wholes.chain(self.timing.deadlines.values().copied()).min()
     }
 
-    /// Whether a bucket was built anew since an earlier snapshot: if not, its shards are judged as
-    /// they were.
-    #[must_use]
-    pub fn rebuilt_since(&self, earlier: &Self, bucket: usize) -> bool {
-        !self.live.same(&earlier.live, bucket)
+    /// The hashes of the services that were made anew since an earlier snapshot; the shards of all
+    /// others are judged as they were. The work grows with their number.
+    pub fn rebuilt_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = u64> + 'a {
+        let (old, new) = (earlier.zone.services(), self.zone.services());
+        let same = |a: &ServiceEntry, b: &ServiceEntry| a.is(b);
+        new.changed(old).flat_map(move |i| differing(old.bucket(i), new.bucket(i), same))
     }
 
     /// How the server names itself.
@@ -228,7 +277,7 @@ impl Snapshot {
         let levels = self.zone.levels();
         let sets = levels.all().filter_map(|level| levels.clusters(level));
         let levels: Vec<_> = sets.filter(|s| !self.geography.compiled.are_alike(s)).collect();
-        for ((set, shape), count) in &self.placements {
+        for Placement { wanted: (set, shape), services: count, .. } in self.placements.iter() {
             let up = set.intersection(&self.up);
             if up.len() > 1 {
                 for level in &levels {

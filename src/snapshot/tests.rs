@@ -6,7 +6,7 @@ use super::testing::{Fixture, label, name};
 use super::*;
 use crate::health::ClusterState;
 use crate::health::overrides::{self, Overrides};
-use crate::model::{BUCKETS, ServiceOptions};
+use crate::model::ServiceOptions;
 use crate::zone::StaticRecord;
 
 fn reports(snapshot: &Snapshot) -> Vec<String> {
@@ -205,7 +205,7 @@ fn what_time_alone_changes_has_a_deadline() {
     let first = build(None, at(500));
     assert_eq!((first.deadline(), first.tallies[0].forced_out), (Some(600), 1));
     let early = build(Some(&first), Inputs { now: 599, ..first.inputs.clone() });
-    assert!(!(0..BUCKETS).any(|index| early.rebuilt_since(&first, index)), "nothing has changed");
+    assert_eq!(early.rebuilt_since(&first).next(), None, "nothing has changed");
     let late = build(Some(&early), Inputs { now: 600, ..first.inputs.clone() });
     assert_eq!((late.deadline(), late.tallies[0].served, late.serial), (None, 1, 600));
     // A clock that is set back.
@@ -236,4 +236,87 @@ fn an_annotation_does_not_lift_what_the_file_takes_out() {
         let lifted = Inputs { overrides: Default::default(), ..out.inputs.clone() };
         assert_eq!(served(&build(Some(&out), lifted)), 1);
     }
+}
+
+/// Two clusters with the same services, `count` of them in one bucket.
+fn crowded(count: usize) -> (Fixture, Vec<String>) {
+    let key = |name: &str| crate::model::ServiceKey::new(&label("ns"), &label(name));
+    let bucket = |name: &str| crate::model::bucket_of(key(name).hash());
+    let names = (0..).map(|i| format!("s{i}")).filter(|name| bucket(name) == bucket("s0"));
+    let names: Vec<String> = names.take(count).map(|name| format!("ns/{name}")).collect();
+    let fixture = one_cluster().cluster("b", "us", &["us-1"], Some((39.0, -77.5)));
+    let fixture = names.iter().enumerate().fold(fixture, |fixture, (at, name)| {
+        let address = |cluster: usize| format!("192.0.2.{}", 10 * cluster + at);
+        let shard = |fixture: Fixture, cluster| {
+            fixture.shard(cluster, name, &[&address(cluster)], 1, ServiceOptions::default())
+        };
+        shard(shard(fixture, 0), 1)
+    });
+    (fixture, names)
+}
+
+#[test]
+fn one_service_of_a_bucket_is_made_anew_alone() {
+    let (fixture, names) = crowded(3);
+    let first = fixture.build();
+    let mut view = (**first.inputs.views[0].as_ref().expect("read")).clone();
+    let mut entry = fixture.shards[0][1].clone();
+    entry.shard.endpoints = Default::default();
+    view.shards.upsert(entry.clone(), |old| old.key == entry.key);
+    let mut inputs = first.inputs.clone();
+    inputs.views[0] = Some(Arc::new(view));
+    assert_eq!(reach(&first, &inputs), 1);
+    let second = build(Some(&first), inputs);
+    assert_eq!(second.rebuilt_since(&first).collect::<Vec<_>>(), [entry.hash], "{names:?}");
+    assert_eq!((second.tallies[0].served, second.tallies[0].not_ready), (2, 1));
+    assert_eq!((second.tallies[1], second.tallies[0].total()), (first.tallies[1], 3));
+}
+
+#[test]
+fn a_reload_makes_anew_what_it_touches() {
+    let (fixture, _) = crowded(2);
+    let first = fixture.build();
+    let reload = |change: fn(&mut Fixture)| {
+        let mut changed = fixture.clone();
+        change(&mut changed);
+        Inputs { federation: changed.inputs().federation, ..first.inputs.clone() }
+    };
+    let drained = reload(|f| f.members[1].drain = crate::model::Drain::AtOnce);
+    assert_eq!(reach(&first, &drained), 0);
+    let second = build(Some(&first), drained);
+    assert_eq!(second.rebuilt_since(&first).next(), None);
+    assert_eq!(second.up, crate::model::ClusterSet::first(1));
+    let all = first.zone.services().len();
+    for change in [
+        (|f| f.zone.ttl += 1) as fn(&mut Fixture),
+        |f| f.members.swap(0, 1),
+        |f| f.members[0].region = Some(label("ap")),
+    ] {
+        let next = build(Some(&first), reload(change));
+        assert_eq!(next.rebuilt_since(&first).count(), all);
+    }
+}
+
+#[test]
+fn a_report_is_news_when_it_comes() {
+    let none = one_cluster().build();
+    let fault = ServiceOptions {
+        policy: Some(crate::model::Policy::Failover([label("nowhere")].into())),
+        ..ServiceOptions::default()
+    };
+    let fixture = one_cluster().shard(0, "ns/web", &["192.0.2.1"], 1, fault);
+    let with =
+        |before: &Snapshot, views| build(Some(before), Inputs { views, ..before.inputs.clone() });
+    let first = with(&none, fixture.inputs().views);
+    let news = |now: &Snapshot, before: &Snapshot| -> Vec<String> {
+        now.reports.news(&before.reports).map(|report| report.subject.to_string()).collect()
+    };
+    assert_eq!(news(&first, &none), ["Service ns/web"]);
+    let second = with(&first, fixture.inputs().views);
+    assert!(news(&second, &first).is_empty(), "read anew, it says the same");
+    let gone = with(&second, none.inputs.views.clone());
+    assert!(news(&gone, &second).is_empty());
+    assert_eq!(news(&with(&gone, fixture.inputs().views), &gone), ["Service ns/web"], "again");
+    let scratch = build(None, second.inputs.clone());
+    assert!(news(&scratch, &second).is_empty());
 }

@@ -15,7 +15,10 @@ pub struct CheckMetrics {
     pub failed: IntCounter,
     /// Checks that could not be made, by a fault of ours.
     pub unable: IntCounter,
+    /// 1 while every cluster looks lost, so that nothing is taken out for it.
+    pub fail_static: IntGauge,
     targets: IntGauge,
+    suspects: IntGauge,
     voters_known: IntGauge,
     voters_heard: IntGauge,
     modes: IntGaugeVec,
@@ -26,6 +29,14 @@ impl CheckMetrics {
         let checks = Opts::new("meridian_checks_total", "Active checks by how they ended.");
         let checks = register(registry, IntCounterVec::new(checks, &["outcome"]));
         let targets = IntGauge::new("meridian_check_targets", "Targets that are checked.");
+        let suspects = IntGauge::new(
+            "meridian_suspect_shards",
+            "Shards that someone sees failing and that are not out for it, or not yet.",
+        );
+        let fail_static = IntGauge::new(
+            "meridian_fail_static",
+            "1 while every cluster looks lost, so that nothing is taken out for that.",
+        );
         let voters = Opts::new("meridian_voters", "Clusters that vote, and those that are heard.");
         let voters = register(registry, IntGaugeVec::new(voters, &["state"]));
         let modes = Opts::new(
@@ -36,7 +47,9 @@ impl CheckMetrics {
             passed: checks.with_label_values(&["passed"]),
             failed: checks.with_label_values(&["failed"]),
             unable: checks.with_label_values(&["unable"]),
+            fail_static: register(registry, fail_static),
             targets: register(registry, targets),
+            suspects: register(registry, suspects),
             voters_known: voters.with_label_values(&["known"]),
             voters_heard: voters.with_label_values(&["heard"]),
             modes: register(registry, IntGaugeVec::new(modes, &["mode"])),
@@ -58,6 +71,7 @@ impl CheckMetrics {
     pub fn stand(&self, status: &Status) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.targets.set(count(status.targets));
+        self.suspects.set(count(status.suspects));
         // One that decides for itself is the only voter, and hears itself.
         let (known, heard) =
             status.voting.as_ref().map_or((1, 1), |voting| (voting.voters.len(), voting.heard));
@@ -65,7 +79,7 @@ impl CheckMetrics {
         self.voters_heard.set(count(heard));
         for mode in Mode::ALL {
             let gauge = self.modes.with_label_values(&[mode.label()]);
-            gauge.set(i64::from(mode == status.mode));
+            gauge.set(i64::from(mode.label() == status.mode.label()));
         }
     }
 }

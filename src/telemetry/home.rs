@@ -9,6 +9,7 @@ use super::WatchClock;
 #[derive(Debug, Default)]
 pub struct EventCounts {
     written: AtomicU64,
+    shared: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
 }
@@ -17,6 +18,11 @@ impl EventCounts {
     /// The API server has taken one.
     pub fn written(&self) {
         self.written.fetch_add(1, Relaxed);
+    }
+
+    /// Another instance had written one.
+    pub fn shared(&self) {
+        self.shared.fetch_add(1, Relaxed);
     }
 
     /// The API server has not taken one.
@@ -30,9 +36,9 @@ impl EventCounts {
     }
 
     /// By outcome.
-    pub(super) fn read(&self) -> [(&'static str, u64); 3] {
-        let Self { written, failed, dropped } = self;
-        [("written", written), ("failed", failed), ("dropped", dropped)]
+    pub(super) fn read(&self) -> [(&'static str, u64); 4] {
+        let Self { written, shared, failed, dropped } = self;
+        [("written", written), ("shared", shared), ("failed", failed), ("dropped", dropped)]
             .map(|(outcome, count)| (outcome, count.load(Relaxed)))
     }
 }

@@ -13,6 +13,7 @@ mod home;
 mod readiness;
 pub mod state;
 mod stats;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -31,6 +32,7 @@ pub use counters::{Counters, Dropped, Family, Proto, SharedCounters};
 pub use home::{EventCounts, HomeStats};
 pub use readiness::Readiness;
 pub use stats::{ClusterStats, SnapshotStats, WatchClock, ZoneStats};
+pub use tasks::{Task, TaskMetrics};
 pub use watches::Watches;
 
 use collector::Workers;
@@ -52,6 +54,7 @@ pub struct Telemetry {
     saves: IntCounterVec,
     tcp: TcpMetrics,
     checks: CheckMetrics,
+    tasks: TaskMetrics,
 }
 
 /// Metrics of DNS connections.
@@ -151,10 +154,10 @@ impl Telemetry {
             // The names are those of the crate, and nothing else here begins with `process_`.
             .expect("metric registered once");
         let tcp = TcpMetrics::new(&registry);
-        let checks = CheckMetrics::new(&registry);
+        let (checks, tasks) = (CheckMetrics::new(&registry), TaskMetrics::new(&registry));
         let workers = register(&registry, Ok(Workers::new(zone, internal.unwrap_or(NO_INTERNAL))));
         let published = register(&registry, Ok(Published::new()));
-        Self { registry, workers, published, publish_duration, reloads, saves, tcp, checks }
+        Self { registry, workers, published, publish_duration, reloads, saves, tcp, checks, tasks }
     }
 
     /// Counters for a new UDP worker thread.
@@ -179,6 +182,12 @@ impl Telemetry {
     #[must_use]
     pub fn checks(&self) -> &CheckMetrics {
         &self.checks
+    }
+
+    /// Metrics of tasks that are begun anew where they fail.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskMetrics {
+        &self.tasks
     }
 
     /// A snapshot was published, `took` after the first event that it holds; reloads and tables

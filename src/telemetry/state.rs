@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::geo;
 use crate::health::overrides::Overrides;
-use crate::health::{Checked, ClusterState, Failure, Load, Reason, Standing, Verdict, votes};
+use crate::health::{
+    Checked, ClusterState, Failure, Load, Reason, Standing, Suspicion, Verdict, votes,
+};
 use crate::model::{
     self, CheckMode, ClusterId, Coordinates, Endpoints, Force, Label, Refusal, Report, ShardEntry,
     Until,
@@ -149,6 +151,9 @@ struct Shard<'s> {
     leaving_until: Option<Until>,
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<Check<'s>>,
+    /// Who sees it failing, where it is not out for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suspicion: Option<&'s Suspicion>,
     /// The loads that its Service and its checks tell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     loads: Vec<Load>,
@@ -308,6 +313,7 @@ fn shard<'s>(
         r#override: evidence.force.map(|force| &**force),
         leaving_until: leaving(evidence.phase.and_then(|phase| phase.leaving), inputs.now),
         check: evidence.opinion.and_then(|opinion| Check::of(&opinion.check)),
+        suspicion: evidence.opinion.and_then(|opinion| opinion.suspicion.as_deref()),
         loads: loads.into_iter().flatten().collect(),
         unsettled: assessment.unsettled,
         addresses: &entry.shard.addresses,

@@ -53,7 +53,8 @@ const HOME_AGE: (&str, &str) = (
 );
 const EVENTS: (&str, &str) = (
     "meridian_events_total",
-    "Kubernetes Events of changes in the home cluster: written, failed, or dropped as too many.",
+    "Kubernetes Events of changes in the home cluster: written, shared (another instance had written \
+     it), failed, or dropped as too many.",
 );
 
 /// What the publisher says of a snapshot when it has published it.

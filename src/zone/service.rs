@@ -102,6 +102,14 @@ pub struct ServiceEntry {
     pub service: Arc<Service>,
 }
 
+impl ServiceEntry {
+    /// Whether it is the very same as in an earlier zone, not made anew since.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.service, &other.service)
+    }
+}
+
 impl Keyed for ServiceEntry {
     fn hash(&self) -> u64 {
         self.hash

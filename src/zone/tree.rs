@@ -119,43 +119,50 @@ impl Zone {
         (zone, reports)
     }
 
-    /// Compiles bucket `index` anew from the same bucket of every cluster's view. Gives what its
-    /// services cannot have as they ask.
+    /// Compiles services of bucket `index` anew, from their `shards` in all clusters: those for whose
+    /// hash `touched` holds, which all of `shards` have; the others stay. Gives what they cannot have
+    /// as they ask, with the hash of each.
     pub fn rebuild_bucket<'v>(
         &mut self,
         index: usize,
-        shards: impl Iterator<Item = (ClusterId, &'v [ShardEntry])>,
-    ) -> Vec<Report> {
-        let mut found: Vec<(ClusterId, &ShardEntry)> = shards
-            .flat_map(|(cluster, entries)| entries.iter().map(move |entry| (cluster, entry)))
-            .collect();
+        touched: impl Fn(u64) -> bool,
+        shards: impl Iterator<Item = (ClusterId, &'v ShardEntry)>,
+    ) -> Vec<(u64, Report)> {
+        let mut found: Vec<(ClusterId, &ShardEntry)> = shards.collect();
         found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
         let mut reports = Vec::new();
-        let entries: Vec<ServiceEntry> = found
+        let made: Vec<ServiceEntry> = found
             .chunk_by(|(_, a), (_, b)| a.key == b.key)
             .map(|group| {
                 let first = group[0].1;
                 let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
                 let (service, faults) =
                     Service::merge(&first.key, &shards, &self.settings, &self.clusters);
-                reports.extend(faults);
-                reports.extend(self.too_long(&service));
+                let faults = faults.into_iter().chain(self.too_long(&service));
+                reports.extend(faults.map(|report| (first.hash, report)));
                 ServiceEntry { hash: first.hash, service: Arc::new(service) }
             })
             .collect();
-        self.recount_namespaces(index, &entries);
+        let before = self.services.bucket(index).iter();
+        let (replaced, mut entries): (Vec<_>, Vec<_>) =
+            before.cloned().partition(|entry| touched(entry.hash));
+        self.recount_namespaces(&replaced, &made);
+        entries.extend(made);
+        // Stable: services with one hash, of which all are touched or none, keep their order.
+        entries.sort_by_key(|entry| entry.hash);
         self.services.replace(index, entries);
         reports
     }
 
-    /// Brings the namespaces up to what bucket `index` will hold.
-    fn recount_namespaces(&mut self, index: usize, new: &[ServiceEntry]) {
-        let old = self.services.bucket(index);
+    /// Brings the namespaces up to `new` services in the place of `old` ones, both sorted by hash.
+    fn recount_namespaces(&mut self, old: &[ServiceEntry], new: &[ServiceEntry]) {
         let missing = |from: &[ServiceEntry], in_: &[ServiceEntry]| -> Vec<Box<[u8]>> {
-            from.iter()
-                .filter(|e| !in_.iter().any(|o| o.service.key == e.service.key))
-                .map(|e| namespace_wire(&e.service).into())
-                .collect()
+            let is_in = |entry: &ServiceEntry| {
+                let start = in_.partition_point(|other| other.hash < entry.hash);
+                let mut alike = in_[start..].iter().take_while(|other| other.hash == entry.hash);
+                alike.any(|other| other.service.key == entry.service.key)
+            };
+            from.iter().filter(|e| !is_in(e)).map(|e| namespace_wire(&e.service).into()).collect()
         };
         let (gone, come) = (missing(old, new), missing(new, old));
         for (wires, step) in [(come, 1i64), (gone, -1)] {

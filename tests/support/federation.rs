@@ -9,6 +9,7 @@ use meridian::geo::{Atlas, NetworkRule, Target};
 use meridian::health::overrides::{Overrides, Rule, ServicePattern};
 use meridian::health::{
     self, Checked, ClusterState, Failure, Load, Opinion, Opinions, Phase, Phases, Reason, Standing,
+    Witness,
 };
 use meridian::model::{
     Buckets, ClusterView, Coordinates, DomainName, Drain, Endpoints, Force, Forced, Internal,
@@ -63,14 +64,14 @@ pub(crate) struct Told {
 impl Told {
     /// What is seen from outside.
     pub(crate) fn opinion(&self) -> Option<Opinion> {
-        let (why, seen_by) = ("refused".into(), [label("c0")].into());
+        let (why, seen_by) = ("refused".into(), [Witness::new(label("c0"), ["i"])].into());
         let failure = Failure { since: 0, why, seen_by, held: false };
         let check = match self.failing {
             true => Checked::Failing(Arc::new(failure)),
             false => Checked::NotChecked,
         };
         let load = self.overloaded.then_some(Load::Over(1.0));
-        let opinion = Opinion { check, load, unsettled: self.unsettled };
+        let opinion = Opinion { check, load, unsettled: self.unsettled, suspicion: None };
         (opinion != Opinion::default()).then_some(opinion)
     }
 
@@ -116,7 +117,8 @@ pub(crate) fn name(text: &str) -> DomainName {
 }
 
 impl Cluster {
-    fn member(&self) -> Member {
+    /// As it is registered.
+    pub(crate) fn member(&self) -> Member {
         let at = |(latitude, longitude): (i16, i16)| {
             Coordinates::new(latitude.into(), longitude.into()).expect("on the globe")
         };

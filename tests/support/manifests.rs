@@ -17,7 +17,7 @@ pub(crate) enum Content {
     Objects(Vec<Object>),
 }
 
-/// A Service with its EndpointSlice, or a Node.
+/// A Service with its EndpointSlice, a ServiceExport, or a Node. A real API server takes all of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct Object {
@@ -42,6 +42,9 @@ pub(crate) struct Object {
     /// Not opted in.
     private: bool,
 
+    /// `namespace/name` of a ServiceExport.
+    export: Option<String>,
+
     /// Name of a Node.
     node: Option<String>,
     region: Option<String>,
@@ -56,21 +59,42 @@ impl Content {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Objects(objects) => {
-                let items: Vec<Value> = objects.iter().flat_map(Object::expand).collect();
-                let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+            Self::Objects(_) => {
+                let list = json!({"apiVersion": "v1", "kind": "List", "items": self.objects()});
                 serde_saphyr::to_string(&list).expect("plain values")
             }
         }
     }
+
+    /// The objects; of a text the one that it is.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        match self {
+            Self::Text(text) => {
+                vec![serde_saphyr::from_str(text).unwrap_or_else(|why| {
+                    panic!("no object, which only files may hold, say `onlyFiles`: {why}\n{text}")
+                })]
+            }
+            Self::Objects(objects) => objects.iter().flat_map(Object::expand).collect(),
+        }
+    }
+}
+
+/// A text within an object; empty where there is none.
+pub(crate) fn text_of<'v>(object: &'v Value, path: &str) -> &'v str {
+    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
 impl Object {
     fn expand(&self) -> Vec<Value> {
-        match (&self.service, &self.node) {
-            (Some(key), None) => self.service_and_slice(key),
-            (None, Some(name)) => vec![self.expand_node(name)],
-            _ => panic!("an object is a service or a node: {self:?}"),
+        match (&self.service, &self.node, &self.export) {
+            (Some(key), None, None) => self.service_and_slice(key),
+            (None, Some(name), None) => vec![self.expand_node(name)],
+            (None, None, Some(key)) => {
+                let (namespace, name) = key.split_once('/').expect("namespace/name");
+                vec![json!({"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport",
+                            "metadata": {"namespace": namespace, "name": name}})]
+            }
+            _ => panic!("an object is a service, a node or an export: {self:?}"),
         }
     }
 
@@ -86,13 +110,17 @@ impl Object {
         let ips = self.ips.iter().map(|ip| json!({"ip": ip, "ipMode": "VIP"}));
         let hosts = self.hostnames.iter().map(|host| json!({"hostname": host}));
         let ingress: Vec<Value> = ips.chain(hosts).collect();
+        let headless = self.cluster_ips.first().is_some_and(|first| first == "None");
+        let kind = if headless { "ClusterIP" } else { "LoadBalancer" };
+        let dual = self.cluster_ips.len() > 1;
+        let families = if dual { "RequireDualStack" } else { "SingleStack" };
         let service = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"namespace": namespace, "name": name, "labels": labels,
                          "annotations": annotations},
-            "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": self.ports(),
-                     "externalIPs": self.external_ips,
+            "spec": {"type": kind, "selector": {"app": name}, "ports": self.ports(),
+                     "externalIPs": self.external_ips, "ipFamilyPolicy": families,
                      "clusterIP": self.cluster_ips.first(), "clusterIPs": self.cluster_ips,
                      "publishNotReadyAddresses": self.publish_not_ready_addresses},
             "status": {"loadBalancer": {"ingress": ingress}},
@@ -110,6 +138,10 @@ impl Object {
     }
 
     fn ports(&self) -> Vec<Value> {
+        if self.ports.is_empty() {
+            // An API server wants one. This one has no SRV record, and nothing checks it.
+            return vec![json!({"protocol": "UDP", "port": 53})];
+        }
         let port = |(key, number): (&String, &u16)| {
             let (name, protocol) = key.split_once('/').unwrap_or((key, "TCP"));
             json!({"name": name, "protocol": protocol, "port": number})

@@ -6,9 +6,12 @@
 pub(crate) mod apiserver;
 pub(crate) mod client;
 pub(crate) mod dns;
+pub(crate) mod files;
 pub(crate) mod forward;
 pub(crate) mod kubernetes;
 pub(crate) mod manifests;
+pub(crate) mod objects;
+pub(crate) mod player;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod upstream;

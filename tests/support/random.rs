@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
-use meridian::model::{Drain, Forced, MinReady, Protocol, ServiceOptions, WhenNoneHealthy};
+use meridian::model::{
+    Drain, Forced, MinReady, Protocol, ServiceKey, ServiceOptions, WhenNoneHealthy, bucket_of,
+};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::federation::{Cluster, Key, ServiceShard, Told, name};
+use super::federation::{self, Cluster, Key, ServiceShard, Told, name};
 
 /// Labels of 63 octets, with which names become too long.
 const LONG: [&str; 4] = [
@@ -39,8 +42,21 @@ fn label(labels: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop_oneof![9 => common, 1 => Just(labels[labels.len() - 1])].prop_map(str::to_owned)
 }
 
+/// Names of services that share a bucket, as some do in every large federation.
+static NEIGHBOURS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let bucket = |name: &str| {
+        let label = federation::label;
+        bucket_of(ServiceKey::new(&label("n"), &label(name)).hash())
+    };
+    let others = (0..).map(|i| format!("s{i}")).filter(|name| bucket(name) == bucket("web"));
+    others.take(2).chain(["web".to_owned()]).collect()
+});
+
 fn key() -> impl Strategy<Value = Key> {
-    (label(&SERVICES), label(&NAMESPACES))
+    prop_oneof![
+        (label(&SERVICES), label(&NAMESPACES)),
+        (select(&NEIGHBOURS[..]), Just("n".to_owned())),
+    ]
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -163,6 +179,37 @@ pub(crate) enum Step {
     Down(Index, bool),
     /// Something else is known of a shard, which need not be there.
     Told(Index, Key, Option<Told>),
+    /// Another configuration is read, which says something else of this.
+    Reload(Settings),
+}
+
+/// What a configuration may say otherwise than before.
+#[derive(Clone, Debug)]
+pub(crate) enum Settings {
+    /// Nothing.
+    Nothing,
+    /// Whether a cluster is drained.
+    Drained(Index, bool),
+    /// Where a cluster is.
+    Location(Index, (i16, i16)),
+    /// The TTL, seconds.
+    Ttl(u32),
+    /// How many endpoints have to be ready.
+    MinReady(MinReady),
+    /// Which clusters there are: one no more, unless it is the last one.
+    Gone(Index),
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let at = any::<Index>;
+    prop_oneof![
+        Just(Settings::Nothing),
+        (at(), any::<bool>()).prop_map(|(at, drained)| Settings::Drained(at, drained)),
+        (at(), (-80i16..80, -170i16..170)).prop_map(|(at, place)| Settings::Location(at, place)),
+        (1u32..300).prop_map(Settings::Ttl),
+        (0u32..3).prop_map(|count| Settings::MinReady(MinReady::Count(count))),
+        at().prop_map(Settings::Gone),
+    ]
 }
 
 /// A history.
@@ -176,6 +223,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (at(), any::<bool>()).prop_map(|(at, down)| Step::Down(at, down)),
         6 => (at(), key(), option::weighted(0.8, told()))
             .prop_map(|(at, key, told)| Step::Told(at, key, told)),
+        2 => settings().prop_map(Step::Reload),
     ];
     vec(step, 0..12)
 }

@@ -1,11 +1,13 @@
 //! Scenario files: how they are written.
 //!
 //! A scenario is a configuration, the files of its clusters, and steps. Names without a final dot
-//! are relative to [`ORIGIN`]; a record is written `owner TTL type data`, `@` is the origin.
+//! are relative to [`ORIGIN`]; a record is written `owner TTL type data`, `@` is the origin. What
+//! the files hold may as well lie in API servers, one for each directory that a cluster has for its
+//! `manifests`, unless the scenario says that only files will do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -27,6 +29,8 @@ pub(crate) struct Scenario {
     /// The configuration as a user would write it, with `$DNS`, `$HTTP` and `$UPSTREAM` for
     /// addresses.
     pub(crate) config: String,
+    /// Why it is played with files alone, where it means nothing beside API servers.
+    pub(crate) only_files: Option<String>,
     /// Directories, with the files of each.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, BTreeMap<String, Content>>,
@@ -136,15 +140,21 @@ pub(crate) enum Step {
 /// Something outside the server that changes.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
+    Files(FileChange),
+    Config(String),
+    Upstream(Hosts),
+    Signal(String),
+}
+
+/// What changes in directories.
+#[derive(Clone, Debug)]
+pub(crate) enum FileChange {
     Write(BTreeMap<String, Content>),
     Replace(BTreeMap<String, Content>),
     Rename(BTreeMap<String, String>),
     Delete(Vec<String>),
     ConfigMap(BTreeMap<String, BTreeMap<String, Content>>),
     Allow(Vec<String>),
-    Config(String),
-    Upstream(Hosts),
-    Signal(String),
 }
 
 /// A query and who sends it.
@@ -169,6 +179,31 @@ pub(crate) struct Expected {
 }
 
 impl Scenario {
+    /// All files of scenarios with their names, in order.
+    pub(crate) fn all() -> Vec<(String, PathBuf)> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
+            .expect("tests/scenarios is there")
+            .map(|entry| entry.expect("readable").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+            .collect();
+        files.sort();
+        assert!(!files.is_empty(), "no scenarios in {}", directory.display());
+        let name = |path: &Path| path.file_stem().expect("a file").to_string_lossy().into_owned();
+        files.into_iter().map(|path| (name(&path), path)).collect()
+    }
+
+    /// The directories that are those of clusters at some time.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &String> {
+        let later = self.steps.iter().filter_map(|step| step.config.as_ref());
+        let configs: Vec<&String> = std::iter::once(&self.config).chain(later).collect();
+        let named = move |name: &String| {
+            let source = format!("{{manifests: {name}}}");
+            configs.iter().any(|config| config.contains(&source))
+        };
+        self.files.keys().filter(move |name| named(name))
+    }
+
     /// Reads a file.
     pub(crate) fn load(path: &Path) -> Result<(Self, Vec<Step>), String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
@@ -291,18 +326,21 @@ impl RawStep {
     }
 
     fn change(self) -> Vec<Change> {
-        let changes = [
-            self.write.map(Change::Write),
-            self.replace.map(Change::Replace),
-            self.rename.map(Change::Rename),
-            self.delete.map(Change::Delete),
-            self.config_map.map(Change::ConfigMap),
-            self.allow.map(Change::Allow),
+        let files = [
+            self.write.map(FileChange::Write),
+            self.replace.map(FileChange::Replace),
+            self.rename.map(FileChange::Rename),
+            self.delete.map(FileChange::Delete),
+            self.config_map.map(FileChange::ConfigMap),
+            self.allow.map(FileChange::Allow),
+        ];
+        let others = [
             self.config.map(Change::Config),
             self.upstream.map(Change::Upstream),
             self.signal.map(Change::Signal),
         ];
-        changes.into_iter().flatten().collect()
+        let files = files.map(|change| change.map(Change::Files));
+        files.into_iter().chain(others).flatten().collect()
     }
 }
 

@@ -38,6 +38,18 @@ fn found(name: &str, text: Option<&str>) -> (ObjectId, Found) {
     (id, Found::of(id, &ConfigMap { metadata, data, ..ConfigMap::default() }))
 }
 
+/// The object that holds this ballot, renewed by an annotation.
+fn renewed(name: &str, ballot: &Ballot, renewal: &str) -> Found {
+    let (id, _) = found(name, None);
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        annotations: Some(BTreeMap::from([(RENEWAL.to_owned(), renewal.to_owned())])),
+        ..ObjectMeta::default()
+    };
+    let data = Some(BTreeMap::from([(KEY.to_owned(), ballot.encode().unwrap().text)]));
+    Found::of(id, &ConfigMap { metadata, data, ..ConfigMap::default() })
+}
+
 fn written(name: &str, ballot: &Ballot) -> Found {
     found(name, Some(&ballot.encode().unwrap().text)).1
 }
@@ -66,6 +78,20 @@ fn ballots_of_all_clusters_are_joined_until_a_cluster_goes() {
     a.tell();
     drop(b);
     assert_eq!(heard(&office), (["a/one 2".to_owned()].into(), 0));
+}
+
+/// Of the same run, and later than what the object holds; else by that.
+#[test]
+fn an_annotation_renews_a_ballot() {
+    let office = Arc::new(Office::default());
+    let mut urn = urn(&office, "a");
+    for (renewal, heard_as) in
+        [("7/9", "a/one 9"), ("7/1", "a/one 2"), ("8/9", "a/one 2"), ("none", "a/one 2")]
+    {
+        urn.apply(Change::Apply(renewed("x", &ballot("a", 2), renewal)));
+        urn.tell();
+        assert_eq!(heard(&office), ([heard_as.to_owned()].into(), 0), "{renewal}");
+    }
 }
 
 /// Whoever can write in one cluster has that cluster's vote, and no other.

@@ -9,14 +9,14 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{KEY, LABEL, Office};
+use super::{KEY, LABEL, Office, RENEWAL};
 use crate::cluster::ApiSettings;
 use crate::cluster::feed::{Batch, LinkSender};
 use crate::cluster::kube::{Board, Connection, Follow, Narrowed, Outlet, whole_seconds};
 use crate::cluster::link::{Kind, Link};
 use crate::cluster::narrow::{ObjectId, Rules, Scope};
 use crate::cluster::state::Change;
-use crate::health::votes::{Ballot, Heard};
+use crate::health::votes::{Ballot, Heard, Renewal};
 use crate::model::{Label, Report};
 use crate::telemetry::WatchClock;
 
@@ -91,12 +91,19 @@ impl Found {
     pub(super) fn of(id: ObjectId, object: &ConfigMap) -> Self {
         let text = object.data.as_ref().and_then(|data| data.get(KEY));
         let read = match text.map(|text| Ballot::decode(text)) {
-            Some(Ok(ballot)) => Ok(Arc::new(ballot)),
+            Some(Ok(ballot)) => Ok(renewed(object, Arc::new(ballot))),
             Some(Err(error)) => Err(error.to_string().into()),
             None => Err(format!("it has no data.{KEY}").into()),
         };
         Self { id, name: object.metadata.name.clone().unwrap_or_default().into(), read }
     }
+}
+
+/// A ballot as its annotation renews it. One that is none renews nothing.
+fn renewed(object: &ConfigMap, ballot: Arc<Ballot>) -> Arc<Ballot> {
+    let annotations = object.metadata.annotations.as_ref();
+    let renewal = annotations.and_then(|all| all.get(RENEWAL)?.parse().ok());
+    renewal.map_or_else(|| ballot.clone(), |renewal: Renewal| renewal.of(&ballot))
 }
 
 /// The ballots of one cluster.

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::cluster::{AddressScope, ApiSettings, Export, Namespaces};
 use crate::model::Label;
+use crate::telemetry::Telemetry;
 
 fn start(directory: &Path) -> (Feed, Arc<Notify>) {
     let wake = Arc::new(Notify::new());
@@ -30,6 +31,7 @@ fn start(directory: &Path) -> (Feed, Arc<Notify>) {
         remembered: Arc::default(),
         pool: Arc::default(),
         ballots: Arc::default(),
+        tasks: Telemetry::new("example.com").tasks().clone(),
     };
     (spawn(settings, shared), wake)
 }

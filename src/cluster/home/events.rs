@@ -1,7 +1,8 @@
 //! Kubernetes Events (`events.k8s.io/v1`) in the home cluster.
 //!
 //! Nobody waits for them, and there are never many: what cannot be written at once waits in a short
-//! queue, what does not fit in there is counted and left out. The log tells all of it too.
+//! queue, what does not fit in there is counted and left out. The log tells all of it too. Of all
+//! instances that see a change the first writes the Event; the others find its name taken.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,16 +14,17 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::{Api, Client, Error};
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::instance::{Instance, reference};
+use super::name::{Named, Names};
 use super::{Registered, SecretName};
 use crate::cluster::kube::{describe, fault_of};
 use crate::cluster::link::Fault;
-use crate::model::Label;
+use crate::model::{DomainName, Label};
 use crate::telemetry::EventCounts;
 
 /// Something that people are to be told of.
@@ -30,6 +32,9 @@ use crate::telemetry::EventCounts;
 pub struct Notice {
     /// The cluster that it is about, if it is one.
     pub cluster: Option<Label>,
+    /// What went from which state to which, without the reason: instances that tell of the same say
+    /// the same.
+    pub what: String,
     /// In one word, which machines may look for: at most 128 letters.
     pub reason: &'static str,
     /// Whether to look at it.
@@ -70,6 +75,9 @@ const PACE: Duration = Duration::from_secs(1);
 /// How long writing one may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The status for a name that is there already (`AlreadyExists`).
+const TAKEN: u16 = 409;
+
 /// The API refuses a longer `note`.
 const LONGEST_NOTE: usize = 1024;
 
@@ -79,7 +87,7 @@ const CONTROLLER: &str = "meridian.dev/meridian";
 /// Where notices are put.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
-    sender: mpsc::Sender<Notice>,
+    sender: mpsc::Sender<(Timestamp, Notice)>,
     counts: Arc<EventCounts>,
     /// Whether it has been told that some were left out.
     told: Arc<AtomicBool>,
@@ -89,18 +97,37 @@ pub(super) struct Outbox {
 #[derive(Clone)]
 pub(super) struct Poster {
     /// Of whichever client is the newest.
-    notices: Arc<Mutex<mpsc::Receiver<Notice>>>,
+    queue: Arc<Mutex<Queue>>,
     counts: Arc<EventCounts>,
     registered: watch::Receiver<Option<Arc<Registered>>>,
     instance: Arc<Instance>,
 }
 
-/// An outbox, and who empties it; clusters of `registered` have Secrets to write beside.
-pub(super) fn channel(registered: watch::Receiver<Option<Arc<Registered>>>) -> (Outbox, Poster) {
+/// What waits to be written, and the names of what was.
+struct Queue {
+    notices: mpsc::Receiver<(Timestamp, Notice)>,
+    names: Names,
+}
+
+/// What became of an Event that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// It is there.
+    Here,
+    /// Another instance had written it.
+    Elsewhere,
+}
+
+/// An outbox, and who empties it; clusters of `registered` have Secrets to write beside. `apex` is
+/// the zone of the federation.
+pub(super) fn channel(
+    apex: DomainName,
+    registered: watch::Receiver<Option<Arc<Registered>>>,
+) -> (Outbox, Poster) {
     let (sender, notices) = mpsc::channel(WAITING);
     let counts = Arc::new(EventCounts::default());
     let poster = Poster {
-        notices: Arc::new(Mutex::new(notices)),
+        queue: Arc::new(Mutex::new(Queue { notices, names: Names::new(apex) })),
         counts: counts.clone(),
         registered,
         instance: Arc::new(Instance::from_environment()),
@@ -110,7 +137,7 @@ pub(super) fn channel(registered: watch::Receiver<Option<Arc<Registered>>>) -> (
 
 impl Outbox {
     pub(super) fn post(&self, notice: Notice) {
-        if self.sender.try_send(notice).is_err() {
+        if self.sender.try_send((Timestamp::now(), notice)).is_err() {
             self.counts.dropped();
             if !self.told.swap(true, Relaxed) {
                 warn!("changes come faster than Events are written; some have only a line here");
@@ -158,15 +185,19 @@ impl Allowance {
 impl Poster {
     /// Writes by `client` for ever; tells `renew` where its credentials are refused.
     pub(super) async fn run(self, client: Client, renew: Arc<Notify>) {
-        let mut notices = self.notices.lock().await;
+        let mut queue = self.queue.lock().await;
+        let Queue { notices, names } = &mut *queue;
         let mut failing = false;
         let mut allowance = Allowance::full(Instant::now());
-        while let Some(notice) = notices.recv().await {
+        while let Some((at, notice)) = notices.recv().await {
             sleep(allowance.take(Instant::now())).await;
-            let event = self.event(&notice, client.default_namespace());
-            match write(&client, &event).await {
-                Ok(()) => {
-                    self.counts.written();
+            let event = self.event(&notice, at, client.default_namespace());
+            match write(&client, event, &notice.what, names).await {
+                Ok(written) => {
+                    match written {
+                        Written::Here => self.counts.written(),
+                        Written::Elsewhere => self.counts.shared(),
+                    }
                     if std::mem::take(&mut failing) {
                         info!("Events are written again");
                     }
@@ -184,9 +215,9 @@ impl Poster {
         }
     }
 
-    /// The Event of a notice: beside the Secret that registers the cluster that it is about, else
+    /// The Event of what was seen at `at`, but for its name: beside the Secret that registers the cluster that it is about, else
     /// beside this pod, else beside its namespace, by default `home`.
-    fn event(&self, notice: &Notice, home: &str) -> Event {
+    fn event(&self, notice: &Notice, at: Timestamp, home: &str) -> Event {
         let secret = notice.cluster.as_ref().and_then(|name| {
             let registered = self.registered.borrow();
             let clusters = registered.iter().flat_map(|registered| &registered.clusters);
@@ -197,15 +228,12 @@ impl Poster {
             (None, Some(pod)) => (pod, None),
             (None, None) => (namespace(self.instance.namespace.as_deref().unwrap_or(home)), None),
         };
-        let now = Timestamp::now();
-        let about = regarding.name.as_deref().unwrap_or(CONTROLLER);
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{about}.{:x}", now.as_nanosecond())),
                 namespace: regarding.namespace.clone(),
                 ..ObjectMeta::default()
             },
-            event_time: Some(MicroTime(now)),
+            event_time: Some(MicroTime(at)),
             action: Some("Judge".to_owned()),
             reason: Some(notice.reason.to_owned()),
             type_: Some(notice.severity.to_string()),
@@ -219,11 +247,38 @@ impl Poster {
     }
 }
 
-async fn write(client: &Client, event: &Event) -> Result<(), (Fault, String)> {
+/// Writes an Event about `what`, unless another instance has.
+async fn write(
+    client: &Client,
+    mut event: Event,
+    what: &str,
+    names: &mut Names,
+) -> Result<Written, (Fault, String)> {
+    let at = event.event_time.as_ref().map_or_else(Timestamp::now, |time| time.0);
+    let Named { name, earlier } = names.next(what, at);
+    if let Some(earlier) = earlier {
+        event.metadata.name = Some(earlier);
+        // Asks whether the name is taken, by the right that we have.
+        let asking = PostParams { dry_run: true, ..PostParams::default() };
+        if create(client, &event, &asking).await == Ok(Written::Elsewhere) {
+            names.was_earlier(what);
+            return Ok(Written::Elsewhere);
+        }
+    }
+    event.metadata.name = Some(name);
+    create(client, &event, &PostParams::default()).await
+}
+
+async fn create(
+    client: &Client,
+    event: &Event,
+    parameters: &PostParams,
+) -> Result<Written, (Fault, String)> {
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    match timeout(LIMIT, api.create(&PostParams::default(), event)).await {
-        Ok(Ok(_)) => Ok(()),
+    match timeout(LIMIT, api.create(parameters, event)).await {
+        Ok(Ok(_)) => Ok(Written::Here),
+        Ok(Err(Error::Api(status))) if status.code == TAKEN => Ok(Written::Elsewhere),
         Ok(Err(error)) => Err((fault_of(&error), describe(&error))),
         Err(_) => Err((Fault::Unreachable, format!("no answer within {} s", LIMIT.as_secs()))),
     }

@@ -14,7 +14,7 @@ use super::{Registration, SecretName};
 use crate::cluster::ApiSource;
 use crate::cluster::kube::refuse_foreign;
 use crate::cluster::narrow::ObjectId;
-use crate::model::{CheckMode, ClusterChecks, Coordinates, Label, Member};
+use crate::model::{Check, ClusterChecks, Coordinates, Label, Member};
 
 /// A Secret, narrowed.
 pub(super) struct Narrow {
@@ -77,11 +77,7 @@ pub(super) fn registration(
     let bytes = kubeconfig.ok_or("it has neither data.kubeconfig nor data.value")?;
     let text = std::str::from_utf8(&bytes.0).map_err(|_| "its kubeconfig is not UTF-8")?;
     refuse_foreign(&Kubeconfig::from_yaml(text)?)?;
-    let mode = annotation("checks").map(|text| {
-        let mode: Result<CheckMode, _> = text.parse();
-        mode.map_err(|error| Unusable(format!("meridian.dev/checks {error}")))
-    });
-    let checks = ClusterChecks { mode: mode.transpose()?, ..ClusterChecks::default() };
+    let checks = checks(annotation("checks"), annotation("check"))?;
     let member = Member {
         name,
         region,
@@ -93,6 +89,30 @@ pub(super) fn registration(
         checks,
     };
     Ok(Registration { member, source: ApiSource::Inline(text.into()), secret: secret_name })
+}
+
+/// As `checks` of a cluster in the configuration, with the timing in the text of the check. Who may
+/// write the Secret has Meridian speak to any host, as any server may stand in the kubeconfig; so
+/// the limits are those of the configuration, not those of a Service.
+fn checks(mode: Option<&str>, check: Option<&str>) -> Result<ClusterChecks, Unusable> {
+    let mode = mode.map(|text| option("checks", text)).transpose()?;
+    let mut checks = ClusterChecks { mode, ..ClusterChecks::default() };
+    match check {
+        None => {}
+        Some("off") => {
+            return Err(
+                "meridian.dev/check 'off' is for Services: write meridian.dev/checks 'off' \
+                        to have none of the cluster's shards checked"
+                    .into(),
+            );
+        }
+        Some(text) if text.len() > Check::LONGEST_TEXT => {
+            let most = Check::LONGEST_TEXT;
+            return Err(format!("meridian.dev/check is longer than {most} octets").into());
+        }
+        Some(text) => checks.set(option("check", text)?),
+    }
+    Ok(checks)
 }
 
 /// As `staleGrace` of a cluster in the configuration.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::secret::registration;
 use super::*;
-use crate::model::{CheckMode, Coordinates, Drain, Forced};
+use crate::model::{Check, CheckMode, Coordinates, Drain, Forced};
 
 const KUBECONFIG: &str = "{clusters: [{name: c, cluster: {server: 'https://192.0.2.1'}}], \
                           users: [], contexts: [], current-context: c}";
@@ -62,6 +62,29 @@ fn annotations_place_a_cluster() {
     let apart = read(&[("latitude", "52.5"), ("longitude", "13.4"), ("name", "other")]).unwrap();
     assert_eq!(apart.member.location, Coordinates::new(52.5, 13.4).ok());
     assert_eq!(apart.member.name.as_str(), "other");
+}
+
+#[test]
+fn annotations_set_the_checks_of_a_cluster() {
+    let said = read(&[
+        ("checks", "suspect"),
+        ("check", "http:80/healthz method=POST address=192.0.2.9 interval=500ms fall=5"),
+    ]);
+    let checks = said.unwrap().member.checks;
+    assert_eq!(checks.mode, Some(CheckMode::Suspect));
+    let check: Check = "http:80/healthz method=POST address=192.0.2.9".parse().unwrap();
+    assert_eq!(checks.check.as_deref(), Some(&check), "the timing stands beside it");
+    assert_eq!(checks.timing.interval, Some(Duration::from_millis(500)));
+    assert_eq!((checks.timing.timeout, checks.timing.fall.map(|n| n.get())), (None, Some(5)));
+    for (text, told) in [
+        ("https:443/ colour=red", "meridian.dev/check 'https:443/ colour=red' is no check: colour"),
+        ("tcp:0", "meridian.dev/check 'tcp:0' is no check: port"),
+        ("off", "write meridian.dev/checks 'off'"),
+        (&format!("http/{}", "x".repeat(1000)), "is longer than 1000 octets"),
+    ] {
+        let why = read(&[("check", text)]).unwrap_err().0;
+        assert!(why.contains(told), "{why}");
+    }
 }
 
 #[test]

@@ -61,6 +61,13 @@ pub(super) fn refuses_streaming(error: &watcher::Error) -> bool {
     matches!(status.code, 400 | 422)
 }
 
+/// Whether the server breaks off a stream that should send all objects for a fault of its own, as it
+/// does where it cannot stream them: "the required storage feature RequestWatchProgress is
+/// disabled", over etcd 3.4.23.
+pub(super) fn cannot_stream(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 500)
+}
+
 /// A watcher's error for people.
 pub(super) fn describe_watch(error: &watcher::Error) -> String {
     use watcher::Error::*;
@@ -130,5 +137,9 @@ mod tests {
         assert_eq!(describe(&api(403)), "status 403: why");
         assert!(refuses_streaming(&watcher::Error::WatchStartFailed(api(422))));
         assert!(!refuses_streaming(&watcher::Error::WatchStartFailed(api(403))));
+        let event =
+            |code| watcher::Error::WatchError(Box::new(Status { code, ..Status::default() }));
+        assert!(cannot_stream(&event(500)));
+        assert!(!cannot_stream(&event(410)) && !cannot_stream(&event(429)));
     }
 }

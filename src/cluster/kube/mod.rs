@@ -13,12 +13,14 @@
 //! | `exports` | finds the version of ServiceExport that the server has |
 //! | `probe` | asks `/readyz` |
 //! | `fault` | tells errors apart |
+//! | `guarded` | keeps an object that cannot be read from spoiling a list |
 //! | `board` | where all of these say how they fare |
 
 mod board;
 mod client;
 mod exports;
 mod fault;
+mod guarded;
 mod observe;
 mod probe;
 mod watch;
@@ -27,7 +29,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, DefaultBackoff};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -39,6 +40,7 @@ use tracing::{Instrument, info, warn};
 pub(super) use board::Board;
 pub(super) use client::{Connection, connect, refuse_foreign, server};
 pub(super) use fault::{describe, of as fault_of};
+use guarded::Guarded;
 pub(super) use watch::{Follow, Narrowed, Outlet};
 
 use super::ballots::Reader;
@@ -206,7 +208,7 @@ impl Session {
     ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let api: Api<DeserializeGuard<K>> = Api::all(self.connection.client.clone());
+        let api: Api<Guarded<K>> = Api::all(self.connection.client.clone());
         let rules = self.rules.clone();
         let narrow = move |object| narrowed(&rules, object, scope, narrow);
         self.start(kind, scope, wrap).run(api, narrow).await;
@@ -239,7 +241,7 @@ pub(super) fn whole_seconds(duration: Duration) -> u32 {
 /// Narrows an object that may not have been readable.
 fn narrowed<K, T>(
     rules: &Rules,
-    DeserializeGuard(object): DeserializeGuard<K>,
+    Guarded(object): Guarded<K>,
     scope: Scope,
     narrow: fn(&Rules, &K) -> Result<T, Unnamed>,
 ) -> Narrowed<T> {
@@ -251,7 +253,7 @@ fn narrowed<K, T>(
         },
         Err(invalid) => {
             let id = rules.id_of(&invalid.metadata, scope).ok();
-            Narrowed::Skipped { id, reason: invalid.error }
+            Narrowed::Skipped { id, reason: invalid.reason }
         }
     }
 }

@@ -197,7 +197,7 @@ impl<T, E> Follow<T, E> {
                     }
                     ahead = rest;
                 }
-                Err(error) if lists == Lists::Streamed && fault::refuses_streaming(&error) => {
+                Err(error) if lists == Lists::Streamed && refuses_list(&error, progress) => {
                     return Leave::Restart(Lists::Paged);
                 }
                 Err(error) => {
@@ -315,6 +315,13 @@ enum Next<I> {
     Quiet,
     /// The end, which a watcher has not.
     Ended,
+}
+
+/// Whether an error means that all objects cannot be had as the beginning of a watch. What comes in
+/// the midst of them may pass, but listing them makes progress either way.
+fn refuses_list(error: &watcher::Error, progress: Progress) -> bool {
+    fault::refuses_streaming(error)
+        || (progress != Progress::Complete && fault::cannot_stream(error))
 }
 
 async fn next<I>(

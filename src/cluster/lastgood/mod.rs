@@ -84,7 +84,7 @@ pub struct Wanted<'a> {
 const MAGIC: [u8; 8] = *b"MERIDIAN";
 
 /// Of the format of what follows the header. A file of another version is set aside.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Magic, version, length and checksum.
 const HEADER: usize = 8 + 4 + 8 + 4;

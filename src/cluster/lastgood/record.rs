@@ -21,8 +21,8 @@ use options::{Drain, Force, Options};
 use super::{KnownCluster, KnownView, LastGood, Registry};
 use crate::cluster::narrow::Rules;
 use crate::model::{
-    self, Buckets, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label, Member,
-    Ports, Protocol, ServiceKey, ShardEntry, Topology,
+    self, Buckets, Check, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label,
+    Member, Ports, Protocol, ServiceKey, ShardEntry, Topology,
 };
 
 /// What the types of the model refuse.
@@ -64,6 +64,8 @@ struct Registration<'a> {
     stale_grace: Option<Duration>,
     /// Which of its shards are checked, in the form of the annotation.
     checks: Option<&'a str>,
+    /// How and when, in the form of the annotation.
+    check: Option<Cow<'a, str>>,
 }
 
 /// One cluster, in front of its shards.
@@ -189,8 +191,8 @@ impl<'a> Registration<'a> {
             drain: Drain::of(member.drain),
             force: member.force.as_deref().map(Force::of),
             stale_grace: member.stale_grace,
-            // A Secret sets no more of them apart.
             checks: member.checks.mode.map(CheckMode::as_str),
+            check: member.checks.as_set().map(|check| check.to_string().into()),
         }
     }
 }
@@ -296,6 +298,11 @@ impl Registration<'_> {
     fn read(&self) -> Result<KnownCluster, Invalid> {
         let at = |(latitude, longitude)| Coordinates::new(latitude, longitude);
         let zones: Result<_, _> = self.zones.iter().map(|zone| Label::parse(zone)).collect();
+        let mode = self.checks.map(str::parse).transpose()?;
+        let mut checks = ClusterChecks { mode, ..ClusterChecks::default() };
+        if let Some(check) = &self.check {
+            checks.set(check.parse::<Check>()?);
+        }
         let member = Member {
             name: Label::parse(self.name)?,
             region: self.region.map(Label::parse).transpose()?,
@@ -304,10 +311,7 @@ impl Registration<'_> {
             drain: self.drain.read(),
             force: self.force.as_ref().map(|force| Arc::new(force.read())),
             stale_grace: self.stale_grace,
-            checks: ClusterChecks {
-                mode: self.checks.map(str::parse).transpose()?,
-                ..ClusterChecks::default()
-            },
+            checks,
         };
         Ok(KnownCluster { member, source: self.source.to_owned() })
     }

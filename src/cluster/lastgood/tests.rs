@@ -185,6 +185,9 @@ fn only_clusters_of_the_same_name_and_source_get_their_view() {
 fn registered_clusters_come_back_with_their_views() {
     let home = TempDir::new().unwrap();
     let path = home.path().join("state");
+    let mode = Some(CheckMode::Always);
+    let mut checks = ClusterChecks { mode, ..ClusterChecks::default() };
+    checks.set("https:443/z host=a.example contains='all is well' interval=9s".parse().unwrap());
     let member = |name: &str| Member {
         name: label(name),
         region: Some(label("r")),
@@ -193,10 +196,7 @@ fn registered_clusters_come_back_with_their_views() {
         drain: if name == "b" { Drain::Planned } else { Drain::No },
         force: (name == "b").then(|| Arc::new(force(1))),
         stale_grace: Some(Duration::from_millis(90_500)),
-        checks: ClusterChecks {
-            mode: (name == "b").then_some(CheckMode::Always),
-            ..ClusterChecks::default()
-        },
+        checks: if name == "b" { checks.clone() } else { ClusterChecks::default() },
     };
     let cluster = |name: &str| KnownCluster {
         member: member(name),

@@ -34,14 +34,7 @@ pub(super) fn settings(
     let default = Settings::default();
     let path = "health.checks";
     let check = raw.check.as_ref().map(|raw| check(path, raw, notes)).transpose();
-    let given = Given {
-        path,
-        interval: raw.interval.as_ref(),
-        timeout: raw.timeout.as_ref(),
-        rise: raw.rise.as_ref(),
-        fall: raw.fall.as_ref(),
-    };
-    let timing = given.timing(notes);
+    let timing = timing(path, raw, notes);
     let jitter = raw.jitter.as_ref();
     let jitter = number(notes, "health.checks.jitter", jitter, default.jitter, &JITTER, |n| {
         u8::try_from(n).ok()
@@ -79,18 +72,12 @@ fn usual_concurrency() -> NonZeroUsize {
 /// Checks what a cluster sets apart; `path` is that of its `checks`.
 pub(super) fn of_cluster(
     path: &str,
-    raw: &raw::ClusterChecks,
+    raw: &raw::Checks,
     notes: &mut Notes,
 ) -> Result<ClusterChecks, Refused> {
     let check = raw.check.as_ref().map(|raw| check(path, raw, notes)).transpose();
-    let given = Given {
-        path,
-        interval: raw.interval.as_ref(),
-        timeout: raw.timeout.as_ref(),
-        rise: raw.rise.as_ref(),
-        fall: raw.fall.as_ref(),
-    };
-    let timing = given.timing(notes);
+    let timing = timing(path, raw, notes);
+    refuse_shared(path, raw, notes)?;
     Ok(ClusterChecks { mode: raw.mode.map(mode), check: check?, timing: timing? })
 }
 
@@ -102,35 +89,35 @@ fn mode(raw: raw::CheckMode) -> CheckMode {
     }
 }
 
-/// Timing as it is written below `path`.
-struct Given<'a> {
-    path: &'a str,
-    interval: Option<&'a raw::Text>,
-    timeout: Option<&'a raw::Text>,
-    rise: Option<&'a raw::Number>,
-    fall: Option<&'a raw::Number>,
+/// Timing as it is written in `raw`, the section `path`.
+fn timing(path: &str, raw: &raw::Checks, notes: &mut Notes) -> Result<CheckTiming, Refused> {
+    let path = |key: &str| format!("{path}.{key}");
+    let mut time = |key, raw: &Option<raw::Text>| {
+        // The default is never used, as only what is written is read.
+        let least = CheckTiming::LEAST;
+        let raw = raw.as_ref();
+        raw.map(|raw| duration(notes, &path(key), Some(raw), least, least)).transpose()
+    };
+    let interval = time("interval", &raw.interval);
+    let timeout = time("timeout", &raw.timeout);
+    let mut count = |key, raw: &Option<raw::Number>| {
+        let convert = |n| u32::try_from(n).ok().and_then(NonZeroU32::new);
+        let read = |raw| number(notes, &path(key), Some(raw), NonZeroU32::MIN, &IN_A_ROW, convert);
+        raw.as_ref().map(read).transpose()
+    };
+    let rise = count("rise", &raw.rise);
+    let fall = count("fall", &raw.fall);
+    Ok(CheckTiming { interval: interval?, timeout: timeout?, rise: rise?, fall: fall? })
 }
 
-impl Given<'_> {
-    fn timing(&self, notes: &mut Notes) -> Result<CheckTiming, Refused> {
-        let path = |key: &str| format!("{}.{key}", self.path);
-        let mut time = |key, raw: Option<&raw::Text>| {
-            // The default is never used, as only what is written is read.
-            let least = CheckTiming::LEAST;
-            raw.map(|raw| duration(notes, &path(key), Some(raw), least, least)).transpose()
-        };
-        let interval = time("interval", self.interval);
-        let timeout = time("timeout", self.timeout);
-        let mut count = |key, raw: Option<&raw::Number>| {
-            let convert = |n| u32::try_from(n).ok().and_then(NonZeroU32::new);
-            let read =
-                |raw| number(notes, &path(key), Some(raw), NonZeroU32::MIN, &IN_A_ROW, convert);
-            raw.map(read).transpose()
-        };
-        let rise = count("rise", self.rise);
-        let fall = count("fall", self.fall);
-        Ok(CheckTiming { interval: interval?, timeout: timeout?, rise: rise?, fall: fall? })
-    }
+/// Refuses what no cluster has for itself, as the checks of all have it in common.
+fn refuse_shared(path: &str, raw: &raw::Checks, notes: &mut Notes) -> Result<(), Refused> {
+    let place = |key: &str| format!("{path}.{key}");
+    let number = |key, raw: &Option<raw::Number>| raw.as_ref().map(|raw| at(place(key), raw));
+    let file = raw.authorities.first().map(|raw| at(place("authorities"), raw));
+    let given = [number("jitter", &raw.jitter), number("concurrency", &raw.concurrency), file];
+    let reason = "is the same for all clusters: write it in health.checks";
+    all::<(), ()>(given.into_iter().flatten().map(|at| Err(notes.mistake(&at, reason))))
 }
 
 /// A check in either form. `path` is that of the section, which has the timing.

@@ -3,15 +3,14 @@
 //! Two messages of one field each are read and written here rather than by a code generator.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 
 use h2::RecvStream;
 use hyper::body::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::deadline::{Deadline, Fault};
+use super::connection::{Connection, Way, driven};
+use super::deadline::Fault;
 use super::http::{USER_AGENT, authority};
-use super::{tcp, tls};
+use super::tls::Protocol;
 use crate::model::GrpcCheck;
 
 /// Where a gRPC server answers for its health.
@@ -26,31 +25,20 @@ const MAX_MESSAGE: usize = 1 << 10;
 /// Before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Asks `address` by `check`.
-pub(super) async fn ask(
-    check: &GrpcCheck,
-    address: SocketAddr,
-    deadline: Deadline,
-    configs: &tls::Configs,
-) -> Result<(), Fault> {
-    let stream = tcp::connect(address, deadline).await?;
-    let Some(tls) = &check.tls else {
-        return deadline.limit("no whole reply", exchange(check, address, stream)).await;
-    };
-    let stream = (stream, address);
-    let host = check.host.as_ref();
-    let session = configs.handshake(tls, host, tls::Protocol::Grpc, stream, deadline).await?;
-    deadline.limit("no whole reply", exchange(check, address, session)).await
+/// Asks by `check`.
+pub(super) async fn ask(check: &GrpcCheck, mut way: Way<'_>) -> Result<(), Fault> {
+    let connection = way.open(check.tls.as_ref(), check.host.as_ref(), Protocol::Grpc).await?;
+    way.deadline.limit("no whole reply", exchange(check, way.address, connection)).await
 }
 
 async fn exchange(
     check: &GrpcCheck,
     address: SocketAddr,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    connection: Connection,
 ) -> Result<(), Fault> {
     let mut builder = h2::client::Builder::new();
     builder.max_header_list_size(MAX_HEAD).enable_push(false);
-    let handshake = builder.handshake::<_, Bytes>(stream);
+    let handshake = builder.handshake::<_, Bytes>(connection);
     let (mut sender, connection) = handshake.await.map_err(|error| Fault::of(&error))?;
     let request = request(check, address)?;
     let reply = async {
@@ -59,16 +47,7 @@ async fn exchange(
         stream.send_data(message(&check.service), true).map_err(fault)?;
         judge(check, reply.await.map_err(fault)?).await
     };
-    // It moves the octets, and what ends it is told to the reply as well.
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        reply = reply => reply,
-        never = async {
-            let _ = connection.as_mut().await;
-            std::future::pending().await
-        } => never,
-    }
+    driven(reply, connection).await
 }
 
 fn request(check: &GrpcCheck, address: SocketAddr) -> Result<http::Request<()>, Fault> {

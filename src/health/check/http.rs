@@ -1,16 +1,15 @@
 //! Checks by HTTP/1.1, over TLS or not.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::deadline::{Deadline, Fault};
-use super::{tcp, tls};
+use super::connection::{Connection, Way, driven};
+use super::deadline::Fault;
+use super::tls::Protocol;
 use crate::model::{BodyCheck, DomainName, HttpCheck};
 
 /// Octets of a body that are looked at: what a page of health says fits many times.
@@ -25,46 +24,27 @@ pub(super) const USER_AGENT: &str = concat!("meridian/", env!("CARGO_PKG_VERSION
 /// Where a reply tells the load of the target, 0 to 1.
 const LOAD: &str = "x-load";
 
-/// Asks `address` by `check`; the load that a good reply tells of.
-pub(super) async fn ask(
-    check: &HttpCheck,
-    address: SocketAddr,
-    deadline: Deadline,
-    configs: &tls::Configs,
-) -> Result<Option<f64>, Fault> {
-    let stream = tcp::connect(address, deadline).await?;
-    let Some(tls) = &check.tls else {
-        return deadline.limit("no whole reply", exchange(check, address, stream)).await;
-    };
-    let stream = (stream, address);
-    let host = check.host.as_ref();
-    let session = configs.handshake(tls, host, tls::Protocol::Http, stream, deadline).await?;
-    deadline.limit("no whole reply", exchange(check, address, session)).await
+/// Asks by `check`; the load that a good reply tells of.
+pub(super) async fn ask(check: &HttpCheck, mut way: Way<'_>) -> Result<Option<f64>, Fault> {
+    let connection = way.open(check.tls.as_ref(), check.host.as_ref(), Protocol::Http).await?;
+    way.deadline.limit("no whole reply", exchange(check, way.address, connection)).await
 }
 
 /// One request and its reply, over a connection that both then close.
 async fn exchange(
     check: &HttpCheck,
     address: SocketAddr,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    connection: Connection,
 ) -> Result<Option<f64>, Fault> {
-    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream));
+    let io = TokioIo::new(connection);
+    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io);
     let (mut sender, connection) = handshake.await.map_err(|error| Fault::of(&error))?;
     let request = request(check, address)?;
     let reply = async {
         let reply = sender.send_request(request).await.map_err(|error| Fault::of(&error))?;
         judge(check, reply).await
     };
-    // It moves the octets. When it has ended, what came in is still there to be read.
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        reply = reply => reply,
-        never = async {
-            let _ = connection.as_mut().await;
-            std::future::pending().await
-        } => never,
-    }
+    driven(reply, connection).await
 }
 
 fn request(check: &HttpCheck, address: SocketAddr) -> Result<http::Request<Empty<Bytes>>, Fault> {

@@ -10,10 +10,12 @@
 //! Why a check is needed at all: an API server that cannot be reached says nothing of the services
 //! behind it, and one that can be says nothing of the way to them.
 
+mod connection;
 mod deadline;
 mod dns;
 mod grpc;
 mod http;
+mod sessions;
 mod settings;
 mod tcp;
 mod tls;
@@ -23,8 +25,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use tokio_rustls::rustls::pki_types::ServerName;
+
 use crate::model::{CheckKind, Member, Shard, is_metadata_service, one_line};
+use connection::Way;
 use deadline::{Deadline, Fault};
+use sessions::Sessions;
 pub use settings::{Settings, Timing};
 
 /// One thing to check, however many shards have it in common.
@@ -94,6 +100,26 @@ pub fn targets(shard: &Shard, settings: &Settings, member: &Member) -> Vec<Targe
     asked.take(MOST_TARGETS).map(target).collect()
 }
 
+/// What a check leaves behind for the next one of the same target: nothing but a TLS session, and
+/// that only of what is asked over TLS.
+#[derive(Debug, Default)]
+pub struct Memory(Option<Sessions>);
+
+impl Memory {
+    /// Whether there is nothing to keep.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The sessions of the target called `name` at `address`, and of no other.
+    fn sessions(&mut self, name: &ServerName<'static>, address: SocketAddr) -> &mut Sessions {
+        let fresh = || Sessions::new(name.clone(), address);
+        let sessions = self.0.take().filter(|sessions| sessions.are_of(name, address));
+        self.0.insert(sessions.unwrap_or_else(fresh))
+    }
+}
+
 /// Performs checks, a bounded number at a time.
 #[derive(Debug)]
 pub struct Prober {
@@ -111,30 +137,30 @@ impl Prober {
         }
     }
 
-    /// Checks `target` once, as soon as it is its turn; its time-out counts from there. May be
-    /// dropped at any time.
-    pub async fn probe(&self, target: &Target) -> Report {
+    /// Checks `target` once, as soon as it is its turn; its time-out counts from there. `memory` is
+    /// what the check before left behind, and then what this one does. May be dropped at any time.
+    pub async fn probe(&self, target: &Target, memory: &mut Memory) -> Report {
         // Never closed, so that there always is a permit in the end.
         let _permit = self.permits.acquire().await.ok();
-        match self.ask(target).await {
-            Ok(load) => Report { outcome: Probed::Passed, load },
-            Err(Fault::Target(why)) => Report { outcome: Probed::Failed(told(&why)), load: None },
-            Err(Fault::Ours(why)) => Report { outcome: Probed::Unable(told(&why)), load: None },
-        }
+        let outcome = match self.ask(target, memory).await {
+            Ok(load) => return Report { outcome: Probed::Passed, load },
+            Err(Fault::Target(why)) => Probed::Failed(told(&why)),
+            Err(Fault::Ours(why)) => Probed::Unable(told(&why)),
+        };
+        // Whatever was wrong, the next check sees the certificate.
+        *memory = Memory::default();
+        Report { outcome, load: None }
     }
 
     /// The load that a good answer tells of. What takes kilobytes is made when it begins, so that
     /// thousands of checks that wait for their turn take little.
-    async fn ask(&self, target: &Target) -> Result<Option<f64>, Fault> {
+    async fn ask(&self, target: &Target, memory: &mut Memory) -> Result<Option<f64>, Fault> {
         let (address, deadline) = (target.address, Deadline::after(target.timing.timeout));
+        let way = Way { address, deadline, configs: &self.tls, memory };
         let without_load = match &*target.kind {
             CheckKind::Tcp => tcp::connect(address, deadline).await.map(drop),
-            CheckKind::Http(check) => {
-                return Box::pin(http::ask(check, address, deadline, &self.tls)).await;
-            }
-            CheckKind::Grpc(check) => {
-                Box::pin(grpc::ask(check, address, deadline, &self.tls)).await
-            }
+            CheckKind::Http(check) => return Box::pin(http::ask(check, way)).await,
+            CheckKind::Grpc(check) => Box::pin(grpc::ask(check, way)).await,
             CheckKind::Dns(check) => Box::pin(dns::ask(check, address, deadline)).await,
         };
         without_load.map(|()| None)

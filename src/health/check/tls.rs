@@ -1,12 +1,11 @@
 //! TLS of checks.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
@@ -15,10 +14,12 @@ use tokio_rustls::rustls::crypto::{
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    self, CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, HandshakeKind,
+    RootCertStore, SignatureScheme, SupportedCipherSuite,
 };
 
-use super::deadline::{Deadline, Fault};
+use super::connection::Way;
+use super::deadline::Fault;
 use crate::model::{DomainName, TlsCheck, Verify};
 
 /// What is spoken over TLS.
@@ -61,8 +62,8 @@ impl Configs {
         check: &TlsCheck,
         host: Option<&DomainName>,
         protocol: Protocol,
-        (stream, address): (TcpStream, SocketAddr),
-        deadline: Deadline,
+        stream: TcpStream,
+        way: &mut Way<'_>,
     ) -> Result<TlsStream<TcpStream>, Fault> {
         let made = self.made.get_or_init(|| make(&self.authorities)).as_ref();
         let made = made.map_err(|why| Fault::Ours(why.clone()))?;
@@ -80,11 +81,20 @@ impl Configs {
                 let bare = name.strip_suffix('.').unwrap_or(&name).to_owned();
                 ServerName::try_from(bare).map_err(|error| Fault::of(&error))?
             }
-            None => ServerName::IpAddress(address.ip().into()),
+            None => ServerName::IpAddress(way.address.ip().into()),
         };
-        let connector = TlsConnector::from(config.clone());
+        let sessions = way.memory.sessions(&name, way.address);
+        // Each target has sessions of its own. Beside these, all that a configuration holds is
+        // shared, so that a copy costs little.
+        let mut config = ClientConfig::clone(config);
+        config.resumption = sessions.resumption(Instant::now());
+        let connector = TlsConnector::from(Arc::new(config));
         let session = async { connector.connect(name, stream).await.map_err(|e| explained(&e)) };
-        deadline.limit("no TLS session", session).await
+        let session = way.deadline.limit("no TLS session", session).await?;
+        if session.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed) {
+            sessions.verified(Instant::now());
+        }
+        Ok(session)
     }
 }
 
@@ -106,6 +116,10 @@ fn explained(error: &std::io::Error) -> Fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             format!("the certificate has expired: {why}")
         }
+        // Of the library below, whose error cannot be named here.
+        why if why.to_string().contains("CaUsedAsEndEntity") => {
+            "the certificate is one of an authority, such as one that signed itself".to_owned()
+        }
         _ => format!("the certificate is not valid: {why}"),
     })
 }
@@ -124,7 +138,7 @@ fn make(authorities: &[CertificateDer<'static>]) -> Result<Made, String> {
                    health.checks.authorities lists none";
         return Err(why.to_owned());
     }
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let builder = || {
         ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -137,10 +151,18 @@ fn make(authorities: &[CertificateDer<'static>]) -> Result<Made, String> {
     Ok(Made { verifying: by_protocol(verifying), trusting: by_protocol(trusting) })
 }
 
-fn by_protocol(mut config: ClientConfig) -> ByProtocol {
-    // A session that is taken up again shows no certificate: one that has expired meanwhile would
-    // go unnoticed.
-    config.resumption = Resumption::disabled();
+/// The usual algorithms, but of ciphers first the one that costs least: nothing is secret here, and
+/// most of a check is its handshake. Its SHA-256, by which all keys are derived, takes a fraction of
+/// the SHA-384 of the usual first one where the processor has instructions for it.
+fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    let dear =
+        |suite: &SupportedCipherSuite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider.cipher_suites.sort_by_key(dear);
+    provider
+}
+
+fn by_protocol(config: ClientConfig) -> ByProtocol {
     let with = |protocol: &[u8]| {
         let mut config = config.clone();
         config.alpn_protocols = vec![protocol.to_vec()];

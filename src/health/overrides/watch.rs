@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
@@ -57,6 +58,12 @@ impl Loader {
         let mut loader = Self { file: None, seen: None, read: None, current: Arc::default() };
         loader.configure(file);
         loader
+    }
+
+    /// A loader that goes on from what is in force of a file, and reads it at its second look.
+    #[must_use]
+    pub fn resume(file: Option<PathBuf>, current: Arc<Overrides>) -> Self {
+        Self { file, seen: None, read: None, current }
     }
 
     /// Goes over to another file, or to none. Where it cannot be used, the rules of the one before
@@ -114,12 +121,16 @@ impl Loader {
 
 /// Keeps `overrides` up to date with the file that `files` names, and wakes whoever publishes. Ends
 /// when no one is left who changes `files`.
+///
+/// # Errors
+/// Where reading the file has panicked, which only a defect brings about; what is published stays in
+/// force.
 pub async fn run(
     mut loader: Loader,
     mut files: watch::Receiver<Option<PathBuf>>,
     overrides: watch::Sender<Arc<Overrides>>,
     wake: Arc<Notify>,
-) {
+) -> Result<(), JoinError> {
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -127,7 +138,7 @@ pub async fn run(
             _ = poll.tick() => None,
             changed = files.changed() => match changed {
                 Ok(()) => Some(files.borrow_and_update().clone()),
-                Err(_) => return,
+                Err(_) => return Ok(()),
             },
         };
         let looked = tokio::task::spawn_blocking(move || match other {
@@ -140,17 +151,8 @@ pub async fn run(
                 (loader, new)
             }
         });
-        let new = match looked.await {
-            Ok((back, new)) => {
-                loader = back;
-                new
-            }
-            Err(error) => {
-                // Only a defect brings a panic here; what is published stays in force.
-                error!(%error, "reading overrides failed");
-                return;
-            }
-        };
+        let new;
+        (loader, new) = looked.await?;
         if new {
             overrides.send_replace(loader.current().clone());
             wake.notify_one();

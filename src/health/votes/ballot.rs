@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{InvalidLabel, Label, ServiceKey};
+use crate::model::{InvalidLabel, Label, ServiceKey, one_line};
 
 /// What one instance sees failing of all clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +88,51 @@ pub struct Ballot {
     pub sights: Arc<Sights>,
 }
 
+/// A renewal of a ballot that is otherwise as it was, so that a long one need not be carried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// As in the ballot: a renewal of another run is none of it.
+    pub run: u64,
+    /// As in the ballot.
+    pub renewal: u64,
+}
+
+impl Renewal {
+    /// The most octets that its text has: two numbers of 20 digits, and what is between them.
+    pub const LONGEST: u64 = 41;
+
+    /// The ballot with this renewal, unless it has a later one.
+    #[must_use]
+    pub fn of(&self, ballot: &Arc<Ballot>) -> Arc<Ballot> {
+        match self.run == ballot.run && self.renewal > ballot.renewal {
+            true => Arc::new(Ballot { renewal: self.renewal, ..(**ballot).clone() }),
+            false => ballot.clone(),
+        }
+    }
+}
+
+/// As [`FromStr`] reads it.
+impl fmt::Display for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.run, self.renewal)
+    }
+}
+
+impl FromStr for Renewal {
+    type Err = InvalidRenewal;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRenewal> {
+        let (run, renewal) = text.split_once('/').ok_or(InvalidRenewal)?;
+        let number = |text: &str| text.parse().map_err(|_| InvalidRenewal);
+        Ok(Self { run: number(run)?, renewal: number(renewal)? })
+    }
+}
+
+/// A text that is no [`Renewal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no renewal of a ballot, RUN/RENEWAL")]
+pub struct InvalidRenewal;
+
 /// The longest text of a ballot, octets: it fits an object of the Kubernetes API (1 MiB for a
 /// ConfigMap) with room for what the object has beside it.
 pub const MAX_TEXT: usize = 768 * 1024;
@@ -152,6 +198,9 @@ pub enum BallotError {
     /// A cluster with a name that none can have.
     #[error("it names what is no cluster: {0}")]
     Cluster(InvalidLabel),
+    /// An instance with a name that none can have.
+    #[error("it names what is no instance: {0}")]
+    Instance(InvalidLabel),
     /// A shard with a name that no service can have.
     #[error("it names what is no service: '{0}' is not NAMESPACE/NAME")]
     Service(String),
@@ -214,7 +263,7 @@ impl Ballot {
         }
         Ok(Self {
             voter: label(&text.voter)?,
-            instance: text.instance,
+            instance: Label::parse(&text.instance).map_err(BallotError::Instance)?.as_str().into(),
             run: text.run,
             renewal: text.renewal,
             sights: Arc::new(Sights { judged, clusters, shards }),
@@ -274,7 +323,8 @@ impl Sight {
 
 impl From<&TextSight<'_>> for Sight {
     fn from(text: &TextSight<'_>) -> Self {
-        Self { since: text.since, why: shortened(&text.why).into() }
+        // It stands in logs and pages of others.
+        Self { since: text.since, why: shortened(&one_line(&text.why, MAX_WHY)).into() }
     }
 }
 
@@ -353,6 +403,14 @@ mod tests {
         assert!(
             told(&good.replace("namespace/", "")).contains("'service-0' is not NAMESPACE/NAME")
         );
+        let instance = good.replace("meridian-0", "me\\nridian");
+        assert!(told(&instance).contains("what is no instance"), "it stands in logs");
+        let lines = good.replace("1700000000}", r#"1700000000,"why":"a\nb"}"#);
+        let read = Ballot::decode(&lines).expect("a ballot");
+        let Seeing::Failing(seen) = read.sights.shard(&label("us"), &key(0)) else {
+            panic!("it is listed")
+        };
+        assert_eq!(&*seen.why, "a b", "and so do reasons");
         let more = good.replacen('{', r#"{"later":[],"#, 1);
         assert!(Ballot::decode(&more).is_ok(), "what a later one adds is passed over");
     }
@@ -397,9 +455,9 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             judged in prop::collection::btree_set(name(), 0..4),
-            clusters in prop::collection::btree_map(name(), ".{0,20}", 0..4),
+            clusters in prop::collection::btree_map(name(), "[ -~ä]{0,20}", 0..4),
             shards in prop::collection::btree_map(
-                name(), prop::collection::btree_map((name(), name()), ".{0,20}", 1..4), 0..4,
+                name(), prop::collection::btree_map((name(), name()), "[ -~ä]{0,20}", 1..4), 0..4,
             ),
         ) {
             let sights = Sights {

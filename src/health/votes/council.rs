@@ -1,11 +1,12 @@
 //! From what each instance sees to what is agreed. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ballot::{Ballot, Seeing, Sight, Sights};
+use crate::health::Witness;
 use crate::model::{Label, ServiceKey};
 
 /// How many of the voting clusters must see something failing for it to be taken out.
@@ -31,6 +32,8 @@ pub enum Electorate {
     Voters {
         /// The one for which this instance votes.
         own: Label,
+        /// This instance, by which others know it.
+        instance: Label,
         /// All of them.
         all: BTreeSet<Label>,
         /// How many of them it takes.
@@ -110,8 +113,8 @@ pub struct Findings {
 pub struct Tally {
     /// Whether they are enough.
     pub agreed: bool,
-    /// The voters that see it failing; empty where the instance decides for itself.
-    pub seen_by: Arc<[Label]>,
+    /// The voters that see it failing, one vote each; empty where the instance decides for itself.
+    pub seen_by: Arc<[Witness]>,
     /// Unix time, seconds, when the first of them saw it.
     pub since: u64,
     /// What is seen, for people.
@@ -127,8 +130,8 @@ impl Findings {
     }
 }
 
-/// What one voting cluster sees: its instances that are heard.
-type Voter<'b> = (&'b Label, Vec<&'b Sights>);
+/// What one voting cluster sees: its instances that are heard, each by name.
+type Voter<'b> = (&'b Label, Vec<(&'b str, &'b Sights)>);
 
 impl Council {
     /// Takes in all ballots that can be read at `now`. One that is gone, or that cannot be read for
@@ -179,15 +182,17 @@ impl Council {
         lease: Duration,
         now: Instant,
     ) -> Decision {
-        let (name, all) = match electorate {
+        let (name, instance, all) = match electorate {
             Electorate::Unknown => return Decision::Frozen,
             Electorate::Alone => return Decision::Taken(alone(own)),
-            Electorate::Voters { own, all, .. } => (own, all),
+            Electorate::Voters { own, instance, all, .. } => (own, instance, all),
         };
-        let mut voters: BTreeMap<&Label, Vec<&Sights>> = BTreeMap::new();
-        let others = self.alive(lease, now).map(|ballot| (&ballot.voter, &*ballot.sights));
-        for (voter, sights) in others.chain([(name, own)]).filter(|(v, _)| all.contains(*v)) {
-            voters.entry(voter).or_default().push(sights);
+        let mut voters: BTreeMap<&Label, Vec<(&str, &Sights)>> = BTreeMap::new();
+        let others = self.alive(lease, now);
+        let others = others.map(|b| (&b.voter, (&*b.instance, &*b.sights)));
+        let own = (name, (instance.as_str(), own));
+        for (voter, seen) in others.chain([own]).filter(|(voter, _)| all.contains(*voter)) {
+            voters.entry(voter).or_default().push(seen);
         }
         if voters.len() < majority(all.len()) {
             return Decision::Frozen;
@@ -199,7 +204,7 @@ impl Council {
 
 /// The findings of one who decides for itself.
 fn alone(own: &Sights) -> Findings {
-    let nobody: Arc<[Label]> = Arc::default();
+    let nobody: Arc<[Witness]> = Arc::default();
     let tally = |sight: &Sight| Tally {
         agreed: true,
         seen_by: nobody.clone(),
@@ -216,8 +221,8 @@ fn alone(own: &Sights) -> Findings {
 }
 
 fn count(voters: &[Voter<'_>], needed: usize) -> Findings {
-    let mut poll = Poll { needed, seen_by: BTreeSet::new() };
-    let sights = || voters.iter().flat_map(|(_, instances)| instances.iter());
+    let mut poll = Poll { needed, seen_by: HashMap::new() };
+    let sights = || voters.iter().flat_map(|(_, instances)| instances.iter().map(|(_, s)| *s));
     let mut findings = Findings::default();
     for cluster in sights().flat_map(|sights| sights.clusters.keys()).collect::<BTreeSet<_>>() {
         if let Some(tally) = poll.tally(voters, |sights| sights.cluster(cluster)) {
@@ -241,52 +246,71 @@ fn count(voters: &[Voter<'_>], needed: usize) -> Findings {
     findings
 }
 
-/// Counts votes; the same voters are kept once.
+/// The places of those who see something failing: of a voter, and of an instance of it.
+type Seers = Vec<(usize, usize)>;
+
+/// Counts votes; the same witnesses are kept once, however many shards they see failing.
 struct Poll {
     needed: usize,
-    seen_by: BTreeSet<Arc<[Label]>>,
+    seen_by: HashMap<Seers, Arc<[Witness]>>,
 }
 
 impl Poll {
-    /// The votes on one thing; `None` where nobody sees it failing.
+    /// The votes on one thing; `None` where no voter sees it failing.
     fn tally<'b>(
         &mut self,
         voters: &[Voter<'b>],
         see: impl Fn(&'b Sights) -> Seeing<'b>,
     ) -> Option<Tally> {
-        let votes = voters.iter().filter_map(|(name, instances)| {
-            Some((*name, vote(instances.iter().map(|sights| see(sights)))?))
-        });
-        let votes: Vec<(&Label, &Sight)> = votes.collect();
-        let first = votes.iter().map(|(_, sight)| sight).min_by_key(|sight| sight.since)?;
+        let (mut votes, mut seers) = (Vec::new(), Seers::new());
+        for (place, (_, instances)) in voters.iter().enumerate() {
+            let seen = instances.iter().map(|(_, sights)| see(sights));
+            votes.extend(vote(place, seen, &mut seers));
+        }
+        let first = votes.iter().min_by_key(|sight| sight.since)?;
         // Not every instance tells why.
-        let told = votes.iter().map(|(_, sight)| &sight.why).find(|why| !why.is_empty());
-        let names: Arc<[Label]> = votes.iter().map(|(name, _)| (*name).clone()).collect();
-        let seen_by = match self.seen_by.get(&names) {
-            Some(known) => known.clone(),
-            None => {
-                self.seen_by.insert(names.clone());
-                names
-            }
-        };
+        let told = votes.iter().map(|sight| &sight.why).find(|why| !why.is_empty());
         Some(Tally {
             agreed: votes.len() >= self.needed,
-            seen_by,
             since: first.since,
             why: told.unwrap_or(&first.why).clone(),
+            seen_by: self.witnesses(voters, seers),
         })
+    }
+
+    /// Those in these places, by name.
+    fn witnesses(&mut self, voters: &[Voter<'_>], seers: Seers) -> Arc<[Witness]> {
+        let known = self.seen_by.entry(seers);
+        let known = known.or_insert_with_key(|seers| {
+            let of_one_voter = seers.chunk_by(|(a, _), (b, _)| a == b);
+            let witness = |seers: &[(usize, usize)]| {
+                let (name, instances) = &voters[seers[0].0];
+                Witness::new((*name).clone(), seers.iter().map(|(_, place)| instances[*place].0))
+            };
+            of_one_voter.map(witness).collect()
+        });
+        known.clone()
     }
 }
 
-/// The vote of a cluster by what its instances see: that it fails, where one sees that and none
-/// sees it well. One that has just started has seen nothing, and is not asked.
-fn vote<'b>(instances: impl Iterator<Item = Seeing<'b>>) -> Option<&'b Sight> {
-    let mut vote = None;
-    for seeing in instances {
+/// The vote of the cluster at `place` by what its instances see: that it fails, where one sees that
+/// and none sees it well; those who do are added to `seers`. One that has just started has seen
+/// nothing, and is not asked.
+fn vote<'b>(
+    place: usize,
+    instances: impl Iterator<Item = Seeing<'b>>,
+    seers: &mut Seers,
+) -> Option<&'b Sight> {
+    let (mut vote, others) = (None, seers.len());
+    for (instance, seeing) in instances.enumerate() {
         match seeing {
-            Seeing::Well => return None,
+            Seeing::Well => {
+                seers.truncate(others);
+                return None;
+            }
             Seeing::Nothing => {}
             Seeing::Failing(sight) => {
+                seers.push((place, instance));
                 vote = vote.filter(|known: &&Sight| known.since <= sight.since).or(Some(sight));
             }
         }

@@ -11,6 +11,7 @@
 mod ballot;
 mod council;
 mod damper;
+mod leavings;
 mod panel;
 mod status;
 
@@ -19,9 +20,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use ballot::{Ballot, BallotError, Encoded, MAX_TEXT, Seeing, Sight, Sights};
+pub use ballot::{
+    Ballot, BallotError, Encoded, InvalidRenewal, MAX_TEXT, Renewal, Seeing, Sight, Sights,
+};
 pub use council::{Council, Decision, Electorate, Findings, Quorum, Tally};
 pub use damper::{Damper, Damping, Seen};
+pub use leavings::{LEFT_BEHIND, Leavings};
 pub use panel::{Mode, Panel, Rules, Shown, Touched};
 pub use status::{Settings, Status, Voting};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::ballot::{Ballot, Sights};
 use super::council::{Council, Decision, Electorate, Findings, Tally};
 use super::damper::{Damper, Damping, Seen};
-use crate::health::{Failure, Now};
+use crate::health::{Failure, Lacking, Now, Suspicion};
 use crate::model::{Label, ServiceKey};
 
 /// By what is decided.
@@ -33,10 +33,13 @@ pub enum Mode {
     Frozen,
     /// Every cluster is seen failing, so the fault is taken for ours: nothing is out by checks.
     FailStatic,
+    /// Not, and before every cluster was seen failing: nothing is out by checks, and that stays.
+    #[serde(rename = "frozen")]
+    FrozenStatic,
 }
 
 impl Mode {
-    /// Every mode.
+    /// Every mode with a word of its own.
     pub const ALL: [Self; 3] = [Self::Deciding, Self::Frozen, Self::FailStatic];
 
     /// The mode as a word, in metrics.
@@ -44,9 +47,26 @@ impl Mode {
     pub fn label(self) -> &'static str {
         match self {
             Self::Deciding => "deciding",
-            Self::Frozen => "frozen",
+            Self::Frozen | Self::FrozenStatic => "frozen",
             Self::FailStatic => "fail_static",
         }
+    }
+
+    /// Whether nothing is decided for want of voters.
+    #[must_use]
+    pub fn is_frozen(self) -> bool {
+        matches!(self, Self::Frozen | Self::FrozenStatic)
+    }
+
+    /// Whether what every cluster suffers is taken for a fault of ours.
+    #[must_use]
+    pub fn is_fail_static(self) -> bool {
+        matches!(self, Self::FailStatic | Self::FrozenStatic)
+    }
+
+    /// What it is where too few voters are heard from now on: what was decided stays.
+    fn frozen(self) -> Self {
+        if self.is_fail_static() { Self::FrozenStatic } else { Self::Frozen }
     }
 }
 
@@ -81,6 +101,8 @@ pub struct Shown {
     pub failing: Option<Arc<Failure>>,
     /// Whether that may change soon, or has just changed.
     pub unsettled: bool,
+    /// By whom it is seen failing, where it is not out for that.
+    pub suspicion: Option<Suspicion>,
 }
 
 /// What may be shown differently.
@@ -138,7 +160,7 @@ impl Panel {
     /// would have to fail for the fault to be ours.
     pub fn decide(&mut self, own: &Sights, all: &BTreeSet<Label>, now: Now) -> Touched {
         let Rules { electorate, lease, damping } = &self.rules;
-        let mut mode = Mode::Frozen;
+        let mut mode = self.mode.frozen();
         let mut touched = Touched::default();
         if let Decision::Taken(findings) = self.council.decide(own, electorate, *lease, now.instant)
         {
@@ -192,6 +214,7 @@ impl Panel {
     pub fn shard(&mut self, cluster: &Label, key: &ServiceKey, now: Now) -> Shown {
         let damping = &self.rules.damping;
         let tally = self.findings.shard(cluster, key);
+        let suspicion = tally.map(|tally| self.suspicion(tally));
         let suspected = tally.is_some();
         let ill = tally.is_some_and(|tally| tally.agreed) && self.mode == Mode::Deciding;
         let held = self.shards.get_mut(cluster).and_then(|shards| shards.get_mut(key));
@@ -200,14 +223,16 @@ impl Panel {
             None if ill => {
                 self.shards.entry(cluster.clone()).or_default().entry(key.clone()).or_default()
             }
-            None => return Shown { failing: None, unsettled: suspected },
+            None => return Shown { failing: None, unsettled: suspected, suspicion },
         };
         if self.mode == Mode::Deciding {
             held.see(tally, damping, now);
         }
         let down = held.damper.is_down();
+        let failing = held.failure.clone().filter(|_| !self.mode.is_fail_static());
         let shown = Shown {
-            failing: held.failure.clone().filter(|_| self.mode != Mode::FailStatic),
+            suspicion: suspicion.filter(|_| failing.is_none()),
+            failing,
             unsettled: suspected != down || held.damper.is_recovering(damping, now.instant),
         };
         let deadline = held.damper.deadline(damping, now.instant);
@@ -249,6 +274,26 @@ impl Panel {
     /// The clusters that as a whole are seen failing, where that is agreed.
     pub fn clusters(&self) -> impl Iterator<Item = (&Label, &Arc<Failure>)> {
         self.clusters.iter().filter_map(|(name, held)| Some((name, held.failure.as_ref()?)))
+    }
+
+    /// The clusters that as a whole are seen failing by someone, but not out for it.
+    pub fn suspected_clusters(&self) -> impl Iterator<Item = (&Label, Suspicion)> {
+        let seen = self.findings.clusters.iter();
+        let others = seen.filter(|(name, _)| self.cluster(name).is_none());
+        others.map(|(name, tally)| (name, self.suspicion(tally)))
+    }
+
+    /// What is told of something that is seen failing and not out.
+    fn suspicion(&self, tally: &Tally) -> Suspicion {
+        let needed = self.rules.electorate.needed().unwrap_or(usize::MAX);
+        let lacking = match (self.mode, tally.agreed) {
+            (Mode::Frozen | Mode::FrozenStatic, _) => Lacking::Hearing,
+            (Mode::FailStatic, true) => Lacking::Fault,
+            (Mode::Deciding, true) => Lacking::LeastTime,
+            (_, false) => Lacking::Votes { counted: tally.seen_by.len(), needed },
+        };
+        let Tally { since, why, seen_by, .. } = tally;
+        Suspicion { since: *since, why: why.clone(), seen_by: seen_by.clone(), lacking }
     }
 
     /// Whether anything in a cluster is seen failing by anyone, or was.

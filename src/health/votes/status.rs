@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Electorate, Mode, Quorum};
-use crate::health::Failure;
+use crate::health::{Failure, Suspicion};
 use crate::model::{Label, Report};
 
 /// How an instance takes part in votes.
@@ -39,7 +39,12 @@ impl Settings {
     #[must_use]
     pub fn electorate(&self, registered: Option<BTreeSet<Label>>) -> Electorate {
         match self.voters.clone().or(registered) {
-            Some(all) => Electorate::Voters { own: self.cluster.clone(), all, quorum: self.quorum },
+            Some(all) => Electorate::Voters {
+                own: self.cluster.clone(),
+                instance: self.instance.clone(),
+                all,
+                quorum: self.quorum,
+            },
             None => Electorate::Unknown,
         }
     }
@@ -59,6 +64,11 @@ pub struct Status {
     /// Clusters of which every checked shard is agreed to fail.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failing_clusters: BTreeMap<Label, Arc<Failure>>,
+    /// Clusters of which every checked shard is seen to fail by someone, but not agreed to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub suspected_clusters: BTreeMap<Label, Suspicion>,
+    /// Shards that are seen failing by someone and are not out for it, or not yet.
+    pub suspects: usize,
     /// Ballots that cannot be read or written.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub faults: BTreeSet<Report>,

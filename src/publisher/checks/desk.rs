@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::roster::{Level, LocalSeen, ProbeId, Roster, ShardName};
-use super::{Assignment, Verdicts};
+use super::roster::{Level, Local, LocalSeen, ProbeId, Roster, ShardName};
+use super::{Assignment, Attendance, Verdicts};
 use crate::health::check::{Report as Probe, Target};
 use crate::health::votes::{
-    Ballot, Electorate, Mode, Panel, Rules, Settings, Sights, Status, Touched, Voting,
+    Ballot, Electorate, Mode, Panel, Rules, Seeing, Settings, Sights, Status, Touched, Voting,
 };
-use crate::health::{self, Checked, Checks, LoadLimit, Now, Opinion};
+use crate::health::{self, Checked, Checks, Lacking, LoadLimit, Now, Opinion, Suspicion, Witness};
 use crate::model::{CheckMode, Label, ServiceKey};
 use crate::snapshot::Membership;
 
@@ -23,8 +23,12 @@ pub(super) struct Desk {
     roster: Roster,
     panel: Panel,
     load: LoadLimit,
+    /// This instance, where it votes.
+    own: Arc<[Witness]>,
     sights: Arc<Sights>,
     verdicts: Verdicts,
+    /// Shards that are seen failing and are not out for it.
+    suspects: usize,
     /// Of this run: others see by it that we have begun anew.
     run: u64,
     renewal: u64,
@@ -40,8 +44,10 @@ impl Desk {
             roster: Roster::default(),
             panel: Panel::new(rules(&health::Settings::default(), None)),
             load: LoadLimit::default(),
+            own: Arc::default(),
             sights: Arc::default(),
             verdicts: Verdicts::default(),
+            suspects: 0,
             run,
             renewal: 0,
             stale: false,
@@ -55,6 +61,9 @@ impl Desk {
             .then(|| federation.members.iter().map(|member| member.name.clone()).collect());
         self.panel.set_rules(rules(&federation.health, registered));
         self.load = federation.health.load;
+        let votes = federation.health.votes.iter();
+        let own = votes.map(|v| Witness::new(v.cluster.clone(), [v.instance.as_str()]));
+        self.own = own.collect();
         self.assignment = Some(assignment);
         self.follow();
         self.stale = true;
@@ -143,10 +152,19 @@ impl Desk {
         touched.extend(self.panel.due(now.instant));
         for (cluster, key) in touched {
             let opinion = self.opinion(&cluster, &key, now);
-            self.verdicts.opinions.set(&key, &cluster, opinion);
+            let suspected = |opinion: Option<&Opinion>| {
+                usize::from(opinion.is_some_and(|opinion| opinion.suspicion.is_some()))
+            };
+            let opinions = &mut self.verdicts.opinions;
+            self.suspects -= suspected(opinions.get(&key, &cluster));
+            self.suspects += suspected(opinion.as_ref());
+            opinions.set(&key, &cluster, opinion);
         }
         self.verdicts.clusters = Arc::new(self.clusters());
         self.verdicts.mode = self.panel.mode();
+        if self.panel.mode() != mode {
+            self.verdicts.attendance = self.attendance(now.instant);
+        }
     }
 
     /// The shards of which the roster says something else than before; those that are there no more
@@ -185,7 +203,7 @@ impl Desk {
     pub(super) fn ballot(&self) -> Option<Ballot> {
         let settings = self.voting()?;
         let sights = match self.panel.mode() {
-            Mode::Frozen => Arc::default(),
+            Mode::Frozen | Mode::FrozenStatic => Arc::default(),
             Mode::Deciding | Mode::FailStatic => self.sights.clone(),
         };
         Some(Ballot {
@@ -223,8 +241,20 @@ impl Desk {
                 .clusters()
                 .map(|(name, failure)| (name.clone(), failure.clone()))
                 .collect(),
+            suspected_clusters: self
+                .panel
+                .suspected_clusters()
+                .map(|(name, suspicion)| (name.clone(), suspicion))
+                .collect(),
+            suspects: self.suspects,
             faults: BTreeSet::new(),
         }
+    }
+
+    /// Who votes, and who is heard.
+    fn attendance(&self, now: Instant) -> Option<Attendance> {
+        let voting = self.voters(self.voting()?, now);
+        Some(Attendance { heard: voting.heard, voters: voting.voters.len() })
     }
 
     fn voters(&self, settings: &Settings, now: Instant) -> Voting {
@@ -277,7 +307,9 @@ impl Desk {
             self.panel.pass(cluster, key, now);
             return None;
         };
-        let shown = self.panel.shard(cluster, key, now);
+        let mut shown = self.panel.shard(cluster, key, now);
+        let suspicion = shown.suspicion.take().or_else(|| self.doubt(cluster, key, local));
+        let suspicion = suspicion.filter(|_| shown.failing.is_none()).map(Arc::new);
         let before = self.verdicts.opinions.get(key, cluster);
         let doubted = local.wavering || matches!(local.seen, LocalSeen::Failing(_));
         let unsettled = shown.unsettled || (doubted && shown.failing.is_none());
@@ -287,8 +319,28 @@ impl Desk {
             (None, LocalSeen::Well | LocalSeen::Failing(_)) => Checked::Passing,
         };
         let load = local.load.map(|load| self.load.read(before.and_then(|b| b.load), load));
-        let opinion = Opinion { check, load, unsettled };
+        let opinion = Opinion { check, load, unsettled, suspicion };
         (opinion != Opinion::default()).then_some(opinion)
+    }
+
+    /// What this instance alone sees failing of a shard, where its voice does not count.
+    fn doubt(&self, cluster: &Label, key: &ServiceKey, local: &Local) -> Option<Suspicion> {
+        let (sight, lacking) = match (&local.seen, &local.doubt) {
+            (LocalSeen::Failing(sight), _) => {
+                let voted = matches!(self.sights.shard(cluster, key), Seeing::Failing(_));
+                let lacking = match self.panel.mode().is_frozen() {
+                    true => Lacking::Hearing,
+                    // What is not voted is taken for a fault of ours.
+                    false if !voted => Lacking::Fault,
+                    false => Lacking::Accord,
+                };
+                (sight, lacking)
+            }
+            (_, Some(doubt)) => (&doubt.sight, doubt.lacking),
+            (_, None) => return None,
+        };
+        let (since, why, seen_by) = (sight.since, sight.why.clone(), self.own.clone());
+        Some(Suspicion { since, why, seen_by, lacking })
     }
 
     /// What is said of each cluster as a whole.
@@ -308,6 +360,7 @@ impl Desk {
     }
 
     /// How it is decided.
+    #[cfg(test)]
     pub(super) fn mode(&self) -> Mode {
         self.panel.mode()
     }

@@ -1,7 +1,8 @@
 //! Ballots in a shared directory, for federations without a Kubernetes home.
 //!
-//! One file an instance, `CLUSTER.INSTANCE.json`, replaced at one stroke. Files are found by
-//! polling: notifications are silent on network mounts, which is what such a directory is on.
+//! One file an instance, `CLUSTER.INSTANCE.json`, replaced at one stroke; beside it, where only the
+//! renewal is another than there, `CLUSTER.INSTANCE.renewal`, so that a long ballot is not written
+//! again and again. Files are found by polling: notifications are silent on network mounts, which is what such a directory is on.
 //! Whether a ballot counts is the council's to say: a file that is there proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +15,18 @@ use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use tokio::time;
+use tracing::info;
 
-use crate::health::votes::{Ballot, BallotBox, BallotError, Heard, MAX_TEXT};
-use crate::model::{Label, Report};
+use crate::health::votes::{Ballot, BallotBox, BallotError, Heard, Leavings, MAX_TEXT, Renewal};
+use crate::model::Report;
+use crate::tasks::Ended;
 
 /// How often the directory is looked at: as often as that of manifests is too much for a network
 /// mount, and a vote that comes half a second late matters little beside three failures.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A file that has not changed for so long was left behind by an instance that is gone; those of
-/// our own cluster are removed, as every pod has another name.
-const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+/// What a file beside a ballot is called that tells of its renewals.
+const RENEWAL: &str = "renewal";
 
 /// What is known of a directory. Its methods block on the file system.
 #[derive(Debug)]
@@ -33,6 +35,9 @@ struct Directory {
     files: BTreeMap<PathBuf, Known>,
     /// What was last written.
     written: Option<Arc<Ballot>>,
+    /// The file as that left it.
+    left: Option<Stamp>,
+    leavings: Leavings,
     write_fault: Option<Report>,
 }
 
@@ -40,10 +45,10 @@ struct Directory {
 #[derive(Debug)]
 struct Known {
     stamp: Stamp,
-    since: Instant,
     /// What it holds, or last held that could be read.
     ballot: Option<Arc<Ballot>>,
     fault: Option<Report>,
+    renewal: Option<(Stamp, Renewal)>,
 }
 
 /// What tells one state of a file from another without reading it.
@@ -58,6 +63,10 @@ impl From<&Metadata> for Stamp {
     fn from(data: &Metadata) -> Self {
         Self { inode: data.ino(), size: data.len(), modified: (data.mtime(), data.mtime_nsec()) }
     }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().as_ref().map(Stamp::from)
 }
 
 /// Why a ballot cannot be read or written; the next look tries again.
@@ -79,15 +88,16 @@ enum Fault {
 
 /// Carries ballots for ever. A directory that hangs or is away stops only the hearing: ballots
 /// that are not seen to be renewed cease to count.
-pub(super) async fn carry(path: PathBuf, mut ballots: BallotBox) {
-    let mut directory =
-        Directory { path, files: BTreeMap::new(), written: None, write_fault: None };
+pub(super) async fn carry(path: PathBuf, mut ballots: BallotBox) -> Ended {
+    let mut directory = Directory::new(path);
     let mut looks = time::interval(LOOK);
     looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = looks.tick() => {}
-            changed = ballots.own.changed() => if changed.is_err() { return },
+            changed = ballots.own.changed() => if changed.is_err() {
+                return Ended::Unneeded;
+            },
         }
         let own = ballots.own.borrow_and_update().clone();
         let look = spawn_blocking(move || {
@@ -101,7 +111,7 @@ pub(super) async fn carry(path: PathBuf, mut ballots: BallotBox) {
         (directory, heard) = match look.await {
             Ok(done) => done,
             // Only a panic, which the runtime has logged, or the runtime's end.
-            Err(_) => return,
+            Err(_) => return Ended::Broken("looking at the directory"),
         };
         ballots.heard.send_if_modified(|before| {
             let changed = *before != heard;
@@ -112,25 +122,51 @@ pub(super) async fn carry(path: PathBuf, mut ballots: BallotBox) {
 }
 
 impl Directory {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            files: BTreeMap::new(),
+            written: None,
+            left: None,
+            leavings: Leavings::default(),
+            write_fault: None,
+        }
+    }
+
     /// Writes a ballot of our own, unless that has been done.
     fn write(&mut self, own: Arc<Ballot>) {
         if self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &own)) {
             return;
         }
         let path = self.file(&own);
-        let written = own.encode().map_err(Fault::from).and_then(|encoded| {
-            // Hidden, and so read by nobody.
-            let staging = self.path.join(format!(".{}.{}.new", own.voter, own.instance));
-            fs::write(&staging, encoded.text)?;
-            Ok(fs::rename(&staging, &path)?)
-        });
+        let says = |ballot: &Ballot| (ballot.run, ballot.sights.clone());
+        let same = self.written.as_ref().is_some_and(|written| says(written) == says(&own));
+        // Unless it is as we left it, somebody has removed it or written another.
+        let written = match same && self.left.is_some() && self.left == stamp(&path) {
+            true => {
+                let renewal = Renewal { run: own.run, renewal: own.renewal };
+                self.replace(&own, &path.with_extension(RENEWAL), &renewal.to_string())
+            }
+            false => {
+                let encoded = own.encode().map_err(Fault::from);
+                encoded.and_then(|encoded| self.replace(&own, &path, &encoded.text))
+            }
+        };
         self.write_fault = match written {
             Ok(()) => {
-                self.written = Some(own);
+                (self.written, self.left) = (Some(own), stamp(&path));
                 None
             }
             Err(fault) => Some(report(&path, &format!("our ballot cannot be written: {fault}"))),
         };
+    }
+
+    /// Replaces a file at one stroke.
+    fn replace(&self, own: &Ballot, path: &Path, text: &str) -> Result<(), Fault> {
+        // Hidden, and so read by nobody.
+        let staging = self.path.join(format!(".{}.{}.new", own.voter, own.instance));
+        fs::write(&staging, text)?;
+        Ok(fs::rename(&staging, path)?)
     }
 
     fn file(&self, ballot: &Ballot) -> PathBuf {
@@ -144,7 +180,7 @@ impl Directory {
             Ok(found) => {
                 self.files.retain(|path, _| found.contains_key(path));
                 for (path, stamp) in found {
-                    self.read(path, stamp, now);
+                    self.read(path, stamp);
                 }
             }
             Err(error) => {
@@ -152,10 +188,10 @@ impl Directory {
                 faults.insert(report(&self.path, &reason));
             }
         }
-        self.sweep(now);
         faults.extend(self.files.values().filter_map(|known| known.fault.clone()));
-        let ballots = self.files.values().filter_map(|known| known.ballot.clone());
-        Heard { ballots: ballots.collect(), faults }
+        let ballots: Vec<_> = self.files.values().filter_map(Known::renewed).collect();
+        self.sweep(&ballots, now);
+        Heard { ballots, faults }
     }
 
     fn list(&self) -> io::Result<BTreeMap<PathBuf, Stamp>> {
@@ -174,9 +210,9 @@ impl Directory {
         Ok(found)
     }
 
-    fn read(&mut self, path: PathBuf, stamp: Stamp, now: Instant) {
+    fn read(&mut self, path: PathBuf, stamp: Stamp) {
         let before = self.files.remove(&path);
-        let known = match before {
+        let mut known = match before {
             Some(known) if known.stamp == stamp => known,
             before => {
                 let (ballot, fault) = match self.parse(&path) {
@@ -186,9 +222,10 @@ impl Directory {
                         Some(report(&path, &format!("this ballot does not count: {fault}"))),
                     ),
                 };
-                Known { stamp, since: now, ballot, fault }
+                Known { stamp, ballot, fault, renewal: None }
             }
         };
+        known.renewal = renewal(&path, known.renewal);
         self.files.insert(path, known);
     }
 
@@ -217,17 +254,40 @@ impl Directory {
     }
 
     /// Removes what gone instances of our own cluster have left behind.
-    fn sweep(&mut self, now: Instant) {
-        let Some(own) = self.written.as_ref().map(|own| own.voter.clone()) else { return };
-        let left = |voter: &Label, known: &Known| {
-            *voter == own && now.saturating_duration_since(known.since) > LEFT_BEHIND
-        };
-        for (path, known) in &self.files {
-            let voter = known.ballot.as_ref().map(|ballot| &ballot.voter);
-            if voter.is_some_and(|voter| left(voter, known)) {
-                // Where that fails it is tried again at the next look.
-                let _ = fs::remove_file(path);
-            }
+    fn sweep(&mut self, ballots: &[Arc<Ballot>], now: Instant) {
+        let Some(own) = self.written.clone() else { return };
+        for instance in self.leavings.look(&own, ballots, now) {
+            let path = self.path.join(format!("{}.{instance}.json", own.voter));
+            info!(file = %path.display(), "removing the ballot of an instance that is gone");
+            // Where that fails it is tried again much later; nobody counts it.
+            let _ = fs::remove_file(path.with_extension(RENEWAL));
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Known {
+    /// The ballot as it is renewed by what stands beside it.
+    fn renewed(&self) -> Option<Arc<Ballot>> {
+        let ballot = self.ballot.as_ref()?;
+        let renewal = self.renewal.as_ref().map(|(_, renewal)| renewal);
+        Some(renewal.map_or_else(|| ballot.clone(), |renewal| renewal.of(ballot)))
+    }
+}
+
+/// What stands beside the ballot at `path`, where anything does that can be read; `before` is what
+/// did at the last look.
+fn renewal(path: &Path, before: Option<(Stamp, Renewal)>) -> Option<(Stamp, Renewal)> {
+    let path = path.with_extension(RENEWAL);
+    let stamp = stamp(&path)?;
+    match before {
+        Some((known, renewal)) if known == stamp => Some((stamp, renewal)),
+        before => {
+            let mut text = String::new();
+            let read = fs::File::open(path)
+                .and_then(|file| file.take(Renewal::LONGEST).read_to_string(&mut text));
+            // One that cannot be read renews nothing.
+            read.ok().and_then(|_| Some((stamp, text.parse().ok()?))).or(before)
         }
     }
 }
@@ -241,7 +301,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::health::votes::{Sight, Sights};
+    use crate::health::votes::{LEFT_BEHIND, Sight, Sights};
+    use crate::model::Label;
 
     fn label(text: &str) -> Label {
         Label::parse(text).expect("a label")
@@ -255,8 +316,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> Directory {
-        let (path, files) = (path.to_owned(), BTreeMap::new());
-        Directory { path, files, written: None, write_fault: None }
+        Directory::new(path.to_owned())
     }
 
     fn reasons(heard: &Heard) -> Vec<&str> {
@@ -328,6 +388,47 @@ mod tests {
         twin.write(ballot("a", 2, 1));
         let heard = a.look(Instant::now());
         assert!(reasons(&heard)[0].contains("another instance writes it too"), "{heard:?}");
+    }
+
+    #[test]
+    fn a_renewal_alone_does_not_write_the_ballot_again() {
+        let shared = TempDir::new().expect("a directory");
+        let (mut a, mut b) = (open(shared.path()), open(shared.path()));
+        let now = Instant::now();
+        let text = || fs::read_to_string(shared.path().join("a.one.json")).expect("written");
+        a.write(ballot("a", 1, 1));
+        let first = text();
+        a.write(ballot("a", 1, 2));
+        assert_eq!(text(), first);
+        assert_eq!(b.look(now).ballots, [ballot("a", 1, 2)]);
+        a.write(ballot("a", 1, 3));
+        assert_eq!(b.look(now).ballots, [ballot("a", 1, 3)]);
+        // What it sees has changed.
+        let well = Arc::new(Ballot { sights: Arc::default(), ..(*ballot("a", 1, 4)).clone() });
+        a.write(well.clone());
+        assert_ne!(text(), first);
+        assert_eq!(b.look(now).ballots, [well.clone()]);
+        // Of another run it is not.
+        fs::write(shared.path().join("a.one.renewal"), "2/9").expect("writable");
+        assert_eq!(b.look(now).ballots, [well.clone()]);
+        fs::write(shared.path().join("a.one.renewal"), "none").expect("writable");
+        assert_eq!(b.look(now).ballots, [well]);
+    }
+
+    /// Such as one that ends late, after another process has begun in its place.
+    #[test]
+    fn a_ballot_that_was_written_over_or_removed_is_written_again() {
+        let shared = TempDir::new().expect("a directory");
+        let (mut a, mut before, mut b) =
+            (open(shared.path()), open(shared.path()), open(shared.path()));
+        let now = Instant::now();
+        a.write(ballot("a", 1, 1));
+        before.write(ballot("a", 7, 70));
+        a.write(ballot("a", 1, 2));
+        assert_eq!(b.look(now).ballots, [ballot("a", 1, 2)]);
+        fs::remove_file(shared.path().join("a.one.json")).expect("there");
+        a.write(ballot("a", 1, 3));
+        assert_eq!(b.look(now).ballots, [ballot("a", 1, 3)]);
     }
 
     #[test]

@@ -25,14 +25,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::health::votes::{Ballot, BallotBox, Heard, Mode, Status};
 use crate::health::{Checks as Said, Opinions};
 use crate::model::{ClusterView, Label};
 use crate::snapshot::Federation;
-use crate::telemetry::CheckMetrics;
-use runner::Runner;
+use crate::tasks::{Kept, keep};
+use crate::telemetry::{CheckMetrics, Task, TaskMetrics, Telemetry};
+use runner::{Channels, Runner};
 
 /// What is to be checked, if need be.
 #[derive(Clone, Debug)]
@@ -52,6 +52,15 @@ pub(super) struct Verdicts {
     pub(super) clusters: Arc<BTreeMap<Label, Said>>,
     /// How that was decided.
     pub(super) mode: Mode,
+    /// Who voted when it was last decided in another way than before; `None` where nobody else does.
+    pub(super) attendance: Option<Attendance>,
+}
+
+/// How many voters are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attendance {
+    pub(super) heard: usize,
+    pub(super) voters: usize,
 }
 
 /// The task that checks, as the publisher holds it; it ends with this.
@@ -59,21 +68,22 @@ pub(super) struct Verdicts {
 pub(super) struct Checks {
     assigned: watch::Sender<Option<Arc<Assignment>>>,
     verdicts: watch::Receiver<Verdicts>,
-    runner: Option<Runner>,
-    task: Option<JoinHandle<()>>,
+    /// What it is made of when it is started.
+    parts: Option<(Channels, CheckMetrics, TaskMetrics)>,
+    task: Option<Kept>,
 }
 
 impl Checks {
     /// Checks nothing until it is started. What is given beside it is for those that carry ballots,
     /// and for people.
-    pub(super) fn new(metrics: CheckMetrics) -> (Self, BallotBox, watch::Receiver<Status>) {
+    pub(super) fn new(telemetry: &Telemetry) -> (Self, BallotBox, watch::Receiver<Status>) {
         let (assigned, assigned_seen) = watch::channel(None);
         let (verdicts, verdicts_seen) = watch::channel(Verdicts::default());
         let (own, own_seen) = watch::channel(None::<Arc<Ballot>>);
         let (heard, heard_seen) = watch::channel(Heard::default());
         let (status, status_seen) = watch::channel(Status::default());
         let ballots = BallotBox { own: own_seen, heard };
-        let channels = runner::Channels {
+        let channels = Channels {
             assigned: assigned_seen,
             verdicts,
             own,
@@ -81,15 +91,19 @@ impl Checks {
             ballots: ballots.clone(),
             status,
         };
-        let runner = Runner::new(channels, metrics);
-        let checks = Self { assigned, verdicts: verdicts_seen, runner: Some(runner), task: None };
+        let parts = Some((channels, telemetry.checks().clone(), telemetry.tasks().clone()));
+        let checks = Self { assigned, verdicts: verdicts_seen, parts, task: None };
         (checks, ballots, status_seen)
     }
 
     /// Begins to check, within the current tokio runtime.
     pub(super) fn start(&mut self) {
-        if let Some(runner) = self.runner.take() {
-            self.task = Some(tokio::spawn(runner.run()));
+        if let Some((channels, metrics, tasks)) = self.parts.take() {
+            let of_runner = tasks.clone();
+            // Begun anew it knows nothing, as after a restart of the process.
+            let make =
+                move || Runner::new(channels.clone(), metrics.clone(), of_runner.clone()).run();
+            self.task = Some(keep(Task::Checks, &tasks, make));
         }
     }
 
@@ -112,16 +126,8 @@ impl Checks {
     /// Waits until something else follows than what was last asked for.
     pub(super) async fn changed(&mut self) {
         if self.verdicts.changed().await.is_err() {
-            // The task has died, which the runtime has logged: what it last said stays.
+            // Nothing is checked: what was last said stays.
             std::future::pending().await
-        }
-    }
-}
-
-impl Drop for Checks {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
         }
     }
 }

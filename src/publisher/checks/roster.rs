@@ -2,16 +2,21 @@
 //!
 //! A target that several shards have in common is probed once. What changes of a cluster's shards
 //! is found by the pointers of its buckets, so that one changed service does not walk them all.
+//! Where a shard is asked in another way than before, what was said of it stands until the new way
+//! has spoken.
+
+mod probes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::health::check::{self, Probed, Report, Target};
-use crate::health::gauge::{Gauge, Verdict};
+use crate::health::check::{self, Report, Target};
 use crate::health::votes::{Sight, Sights};
-use crate::health::{self, Checks, Exclusion};
-use crate::model::{BUCKETS, ClusterView, Label, Member, ServiceKey, bucket_of};
+use crate::health::{self, Checks, Exclusion, Lacking};
+use crate::model::{BUCKETS, ClusterView, Label, Member, ServiceKey, Shard, bucket_of};
 use crate::snapshot::Federation;
+pub(super) use probes::ProbeId;
+use probes::Probes;
 
 /// How closely the shards of a cluster are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,17 +30,6 @@ pub(super) enum Level {
     Probed,
 }
 
-/// A target that is probed; never used for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ProbeId(u64);
-
-impl ProbeId {
-    #[cfg(test)]
-    pub(super) fn for_test(number: u64) -> Self {
-        Self(number)
-    }
-}
-
 /// What the checks of this instance say of a shard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Local {
@@ -44,6 +38,16 @@ pub(super) struct Local {
     pub(super) wavering: bool,
     /// The highest that any of its targets told.
     pub(super) load: Option<f64>,
+    /// What fails of it, where it does not fail as a whole.
+    pub(super) doubt: Option<Doubt>,
+}
+
+/// A target that fails while its shard does not.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Doubt {
+    pub(super) sight: Sight,
+    /// What is lacking for the shard to fail.
+    pub(super) lacking: Lacking,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,30 +98,15 @@ struct Cluster {
 #[derive(Debug)]
 struct Entry {
     key: ServiceKey,
+    /// What its probes were made from.
+    shard: Shard,
     probes: Box<[ProbeId]>,
     local: Local,
+    /// What was said of it by other probes at the same addresses: it stands until these have
+    /// spoken.
+    held: Option<Local>,
     /// Whether it has been told of since it was made.
     told: bool,
-}
-
-#[derive(Debug, Default)]
-struct Probes {
-    by_target: HashMap<Arc<Target>, ProbeId>,
-    by_id: HashMap<ProbeId, Probe>,
-    last: u64,
-    /// Those that nobody has scheduled yet.
-    fresh: Vec<ProbeId>,
-}
-
-#[derive(Debug)]
-struct Probe {
-    target: Arc<Target>,
-    gauge: Gauge,
-    load: Option<f64>,
-    /// How many shards it speaks for.
-    uses: usize,
-    /// Where these are, or were.
-    places: Vec<Place>,
 }
 
 impl Roster {
@@ -139,19 +128,21 @@ impl Roster {
         }
         cluster.level = level;
         if all {
-            // By another check or timing, targets begin anew, and so may all that is known.
+            // By another check, targets begin anew, and so may all that is known.
             cluster.judged = false;
         }
         if level == Level::Left {
             return self.leave(number);
         }
         cluster.buckets.resize_with(BUCKETS, Vec::new);
-        for bucket in 0..BUCKETS {
-            let same = |(old, _): &(Arc<ClusterView>, _)| old.shards.same(&view.shards, bucket);
-            if all || !made_from.as_ref().is_some_and(same) {
-                let entries = self.entries((number, bucket), member, view, &federation.health);
-                self.replace((number, bucket), entries);
-            }
+        let known = made_from.filter(|_| !all);
+        let changed: Vec<usize> = match &known {
+            Some((old, _)) => old.shards.changed(&view.shards).collect(),
+            None => (0..BUCKETS).collect(),
+        };
+        for bucket in changed {
+            let entries = self.entries((number, bucket), member, view, &federation.health);
+            self.replace((number, bucket), entries);
         }
     }
 
@@ -207,17 +198,24 @@ impl Roster {
             };
             entries.push(Entry {
                 key: entry.key.clone(),
+                shard: entry.shard.clone(),
                 probes,
                 local: Local::default(),
+                held: None,
                 told: false,
             });
         }
         entries
     }
 
-    fn replace(&mut self, place: Place, entries: Vec<Entry>) {
+    fn replace(&mut self, place: Place, mut entries: Vec<Entry>) {
         let cluster = &mut self.clusters[place.0];
-        let old = std::mem::replace(&mut cluster.buckets[place.1], entries);
+        let old = std::mem::take(&mut cluster.buckets[place.1]);
+        for entry in &mut entries {
+            let before = old.iter().find(|before| before.key == entry.key);
+            entry.held = before.filter(|before| entry.inherits(before)).map(|b| b.local.clone());
+        }
+        cluster.buckets[place.1] = entries;
         let new = &cluster.buckets[place.1];
         cluster.checked = cluster.checked + new.len() - old.len();
         cluster.unknown += new.len();
@@ -233,32 +231,22 @@ impl Roster {
 
     /// The targets that have come since this was last asked.
     pub(super) fn fresh(&mut self) -> Vec<ProbeId> {
-        let fresh = std::mem::take(&mut self.probes.fresh);
-        fresh.into_iter().filter(|id| self.probes.by_id.contains_key(id)).collect()
+        self.probes.fresh()
     }
 
     /// A target; `None` where no shard has it any more.
     pub(super) fn target(&self, id: ProbeId) -> Option<&Arc<Target>> {
-        self.probes.by_id.get(&id).map(|probe| &probe.target)
+        self.probes.target(id)
     }
 
     /// How many targets there are.
     pub(super) fn targets(&self) -> usize {
-        self.probes.by_id.len()
+        self.probes.len()
     }
 
     /// Takes in how a check ended at `unix`, Unix time in seconds.
     pub(super) fn report(&mut self, id: ProbeId, report: &Report, unix: u64) {
-        let Some(probe) = self.probes.by_id.get_mut(&id) else { return };
-        let mut changed = probe.gauge.take(&report.outcome, &probe.target.timing, unix);
-        // What fails says nothing of its load.
-        if report.outcome == Probed::Passed && probe.load != report.load {
-            probe.load = report.load;
-            changed = true;
-        }
-        if changed {
-            self.dirty.extend(&probe.places);
-        }
+        self.dirty.extend(self.probes.report(id, report, unix));
     }
 
     /// Whether [`Self::settle`] has anything to do.
@@ -277,7 +265,7 @@ impl Roster {
                 None => continue,
             };
             for entry in &mut entries {
-                let local = self.probes.local(&entry.probes);
+                let local = entry.told_by(&self.probes);
                 if local != entry.local || !entry.told {
                     entry.told = true;
                     cluster.take(entry, local);
@@ -394,75 +382,31 @@ impl Cluster {
     }
 }
 
-impl Probes {
-    fn acquire(&mut self, target: Target, place: Place) -> ProbeId {
-        let id = match self.by_target.get(&target) {
-            Some(id) => *id,
-            None => {
-                self.last += 1;
-                let (id, target) = (ProbeId(self.last), Arc::new(target));
-                self.by_target.insert(target.clone(), id);
-                let gauge = Gauge::default();
-                let probe = Probe { target, gauge, load: None, uses: 0, places: Vec::new() };
-                self.by_id.insert(id, probe);
-                self.fresh.push(id);
-                id
-            }
-        };
-        if let Some(probe) = self.by_id.get_mut(&id) {
-            probe.uses += 1;
-            if !probe.places.contains(&place) {
-                probe.places.push(place);
-            }
-        }
-        id
+impl Entry {
+    /// Whether what was said of the shard at `before` holds for it until its probes have spoken: it
+    /// is asked in another way, but it is at the same addresses.
+    fn inherits(&self, before: &Self) -> bool {
+        let said = matches!(before.local.seen, LocalSeen::Well | LocalSeen::Failing(_));
+        said && !self.probes.is_empty() && self.shard.addresses == before.shard.addresses
     }
 
-    fn release(&mut self, id: ProbeId) {
-        let Some(probe) = self.by_id.get_mut(&id) else { return };
-        probe.uses -= 1;
-        if probe.uses == 0
-            && let Some(probe) = self.by_id.remove(&id)
-        {
-            self.by_target.remove(&probe.target);
-        }
-    }
-
-    /// What these targets say of their shard: it is well while any of them is. Nobody waits for
-    /// one that cannot be asked from here, while another can.
-    fn local(&self, ids: &[ProbeId]) -> Local {
-        let mut local = Local::default();
-        let (mut well, mut steady, mut wavers) = (false, false, false);
-        let (mut unknown, mut unable) = (false, false);
-        let mut last: Option<Sight> = None;
-        for probe in ids.iter().filter_map(|id| self.by_id.get(id)) {
-            let wavering = probe.gauge.is_wavering();
-            wavers |= wavering;
-            local.load = match (local.load, probe.load) {
-                (Some(a), Some(b)) => Some(a.max(b)),
-                (a, b) => a.or(b),
-            };
-            match probe.gauge.verdict() {
-                Verdict::Unknown if probe.gauge.is_unable() => unable = true,
-                Verdict::Unknown => unknown = true,
-                Verdict::Passing => {
-                    well = true;
-                    steady |= !wavering;
-                }
-                Verdict::Failing(failed) => {
-                    if last.as_ref().is_none_or(|last| last.since < failed.since) {
-                        last = Some(Sight { since: failed.since, why: failed.why.clone() });
-                    }
-                }
-            }
-        }
-        (local.seen, local.wavering) = match last {
-            _ if well => (LocalSeen::Well, !steady),
-            Some(last) if !unknown => (LocalSeen::Failing(last), wavers),
-            None if unable && !unknown => (LocalSeen::Unable, wavers),
-            _ => (LocalSeen::Nothing, wavers),
+    /// What is to be said of the shard now.
+    fn told_by(&mut self, probes: &Probes) -> Local {
+        let said = probes.say(&self.probes);
+        let Some(held) = &self.held else { return said.local };
+        let spoken = match (&held.seen, &said.local.seen) {
+            (_, LocalSeen::Failing(_)) => true,
+            // One pass is enough for what is not known to fail only.
+            (LocalSeen::Failing(_), LocalSeen::Well) => said.risen,
+            (LocalSeen::Failing(_), LocalSeen::Nothing | LocalSeen::Unable) => false,
+            (_, seen) => *seen != LocalSeen::Nothing,
         };
-        local
+        if spoken {
+            self.held = None;
+            return said.local;
+        }
+        let (seen, load) = (held.seen.clone(), said.local.load.or(held.load));
+        Local { seen, load, ..said.local }
     }
 }
 

@@ -7,26 +7,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{self, Interval, MissedTickBehavior};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::desk::Desk;
 use super::roster::ProbeId;
 use super::schedule::Schedule;
 use super::{Assignment, Verdicts, directory};
-use crate::health::check::{self, Prober, Report};
-use crate::health::votes::{Ballot, BallotBox, Heard, Mode, Settings, Status};
-use crate::model::BUCKETS;
+use crate::health::check::{self, Memory, Prober, Report};
+use crate::health::votes::{Ballot, BallotBox, Heard, Settings, Status};
 use crate::publisher::monitor::now;
-use crate::telemetry::CheckMetrics;
+use crate::tasks::{Ended, Kept, keep};
+use crate::telemetry::{CheckMetrics, Task, TaskMetrics};
 
 /// Outcomes and ballots that come within this time are taken together: short beside an interval
 /// of checks, long beside what it takes to count votes.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The ends of channels that the task holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Channels {
     pub(super) assigned: watch::Receiver<Option<Arc<Assignment>>>,
     pub(super) verdicts: watch::Sender<Verdicts>,
@@ -41,6 +41,7 @@ pub(super) struct Channels {
 pub(super) struct Runner {
     channels: Channels,
     metrics: CheckMetrics,
+    tasks: TaskMetrics,
     desk: Desk,
     schedule: Schedule,
     checks: check::Settings,
@@ -52,20 +53,22 @@ pub(super) struct Runner {
     gather: Duration,
     voting: Option<Settings>,
     heartbeat: Option<Interval>,
-    carrier: Option<AbortHandle>,
+    carrier: Option<Kept>,
 }
 
 /// Probes under way.
 #[derive(Debug, Default)]
 struct Probing {
-    tasks: JoinSet<Report>,
+    tasks: JoinSet<(Report, Memory)>,
     begun: HashMap<Id, (ProbeId, Instant)>,
+    /// What the last probe of a target left behind, where it left anything; gone with the target.
+    memories: HashMap<ProbeId, Memory>,
 }
 
 /// What happened.
 enum Event {
     Assigned,
-    Ended(Result<(Id, Report), JoinError>),
+    Ended(Result<(Id, (Report, Memory)), JoinError>),
     Heard,
     Heartbeat,
     /// Time has passed.
@@ -73,11 +76,12 @@ enum Event {
 }
 
 impl Runner {
-    pub(super) fn new(channels: Channels, metrics: CheckMetrics) -> Self {
+    pub(super) fn new(channels: Channels, metrics: CheckMetrics, tasks: TaskMetrics) -> Self {
         let checks = check::Settings::default();
         Self {
             channels,
             metrics,
+            tasks,
             // Another number each time, and no secret.
             desk: Desk::new(RandomState::new().hash_one(now().unix)),
             schedule: Schedule::new(Instant::now(), checks.jitter),
@@ -93,11 +97,11 @@ impl Runner {
     }
 
     /// Checks until nobody assigns anything any more.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Ended {
         // What was assigned before the start.
         self.channels.assigned.mark_changed();
         loop {
-            let Some(event) = self.next().await else { return };
+            let Some(event) = self.next().await else { return Ended::Unneeded };
             match event {
                 Event::Assigned => self.assign(),
                 Event::Ended(ended) => self.take(ended),
@@ -165,9 +169,8 @@ impl Runner {
 
     /// Begins to vote as it is configured now.
     fn vote(&mut self) {
-        if let Some(carrier) = self.carrier.take() {
-            carrier.abort();
-        }
+        // Two must not write the same file.
+        drop(self.carrier.take());
         self.heartbeat = self.voting.as_ref().map(|voting| {
             let mut heartbeat = time::interval(voting.heartbeat);
             heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -175,8 +178,9 @@ impl Runner {
         });
         let directory = self.voting.as_ref().and_then(|voting| voting.directory.clone());
         self.carrier = directory.map(|path| {
-            let carrying = directory::carry(path, self.channels.ballots.clone());
-            tokio::spawn(carrying).abort_handle()
+            let ballots = self.channels.ballots.clone();
+            let make = move || directory::carry(path.clone(), ballots.clone());
+            keep(Task::Ballots, &self.tasks, make)
         });
         self.publish();
     }
@@ -190,21 +194,26 @@ impl Runner {
         self.desk.hear(&heard.ballots, Instant::now());
     }
 
-    fn take(&mut self, ended: Result<(Id, Report), JoinError>) {
-        let (task, report) = match ended {
-            Ok((task, report)) => (task, Some(report)),
+    fn take(&mut self, ended: Result<(Id, (Report, Memory)), JoinError>) {
+        let (task, ended) = match ended {
+            Ok((task, ended)) => (task, Some(ended)),
             Err(error) => (error.id(), None),
         };
         let Some((id, begun)) = self.probes.begun.remove(&task) else { return };
-        match &report {
-            Some(report) => {
+        let memory = match ended {
+            Some((report, memory)) => {
                 self.metrics.count(&report.outcome);
-                self.desk.report(id, report, now());
+                self.desk.report(id, &report, now());
+                Some(memory).filter(|memory| !memory.is_empty())
             }
             // A panic, which the runtime has logged: it says nothing of the target.
-            None => self.metrics.unable.inc(),
-        }
+            None => {
+                self.metrics.unable.inc();
+                None
+            }
+        };
         if let Some(target) = self.desk.target(id) {
+            self.probes.memories.extend(memory.map(|memory| (id, memory)));
             self.schedule.again(id, target.timing.interval, begun, Instant::now());
         }
     }
@@ -218,9 +227,13 @@ impl Runner {
             .filter_map(|id| self.desk.target(id).map(|target| (id, target.timing.interval)));
         self.schedule.add(&timed.collect::<Vec<_>>(), now);
         while let Some(id) = self.schedule.pop(now) {
+            let mut memory = self.probes.memories.remove(&id).unwrap_or_default();
             let Some(target) = self.desk.target(id).cloned() else { continue };
             let prober = self.prober.clone();
-            let task = self.probes.tasks.spawn(async move { prober.probe(&target).await });
+            let task = self.probes.tasks.spawn(async move {
+                let report = prober.probe(&target, &mut memory).await;
+                (report, memory)
+            });
             self.probes.begun.insert(task.id(), (id, now));
         }
     }
@@ -236,16 +249,14 @@ impl Runner {
             return;
         }
         self.settle_at = None;
-        let before = self.desk.mode();
         self.desk.settle(moment);
         // However much there is to bring up to date, it takes a fifth of a core at most.
         self.gather = GATHER.max(moment.instant.elapsed() * 4);
-        self.tell_mode(before, moment.instant);
         let verdicts = self.desk.verdicts();
         self.channels.verdicts.send_if_modified(|told| {
             let same = told.clusters == verdicts.clusters
                 && told.mode == verdicts.mode
-                && (0..BUCKETS).all(|bucket| told.opinions.same(&verdicts.opinions, bucket));
+                && told.opinions.changed(&verdicts.opinions).next().is_none();
             if !same {
                 told.clone_from(verdicts);
             }
@@ -268,37 +279,5 @@ impl Runner {
         let status = Status { faults, ..self.desk.status(Instant::now()) };
         self.metrics.stand(&status);
         self.channels.status.send_replace(status);
-    }
-
-    /// Logs that it is decided in another way than before.
-    fn tell_mode(&self, before: Mode, now: Instant) {
-        let mode = self.desk.mode();
-        if mode == before {
-            return;
-        }
-        let voting = self.desk.status(now).voting;
-        let (heard, voters) = voting.map_or((1, 1), |voting| (voting.heard, voting.voters.len()));
-        match mode {
-            Mode::Deciding => info!(heard, voters, "checks decide what is served again"),
-            Mode::Frozen => warn!(
-                heard,
-                voters,
-                "fewer than a majority of the voters are heard: what checks have decided stays"
-            ),
-            Mode::FailStatic => warn!(
-                heard,
-                voters,
-                "the checks of every cluster fail, so the fault is taken for ours: nothing is \
-                 taken out by checks"
-            ),
-        }
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        if let Some(carrier) = &self.carrier {
-            carrier.abort();
-        }
     }
 }

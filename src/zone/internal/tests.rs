@@ -59,8 +59,9 @@ fn zone_with(settings: Settings, service: &str) -> (Zone, Vec<Report>) {
     let key = ServiceKey::new(&label(namespace), &label(service));
     let entry = ShardEntry::new(key, shard);
     let bucket = bucket_of(entry.hash);
-    let away = (ClusterId::new(1), &[entry][..]);
-    reports.extend(zone.rebuild_bucket(bucket, [away].into_iter()));
+    let away = [(ClusterId::new(1), &entry)].into_iter();
+    let found = zone.rebuild_bucket(bucket, |_| true, away);
+    reports.extend(found.into_iter().map(|(_, report)| report));
     (zone, reports)
 }
 

@@ -19,6 +19,8 @@ pub(super) const AUTHORITY: &str = include_str!("tls/ca.pem");
 pub(crate) const GOOD: &str = include_str!("tls/good.pem");
 /// One that ended in 2020, as seen by a clock that is right.
 pub(crate) const EXPIRED: &str = include_str!("tls/expired.pem");
+/// One that begins in 2119: to a clock that is behind the issuer's a new one looks so.
+pub(crate) const EARLY: &str = include_str!("tls/early.pem");
 const KEY: &str = include_str!("tls/server.key");
 
 /// The settings of a server with `certificate`.
@@ -63,6 +65,17 @@ impl Request {
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| decode(value)).next()
+    }
+
+    /// The namespace in its path.
+    pub(super) fn namespace(&self) -> String {
+        let mut parts = self.path.split('/').skip_while(|part| *part != "namespaces");
+        parts.nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// The last part of its path.
+    pub(super) fn name(&self) -> String {
+        self.path.rsplit('/').next().unwrap_or_default().to_owned()
     }
 
     /// A header, by its name in lower case.
@@ -181,12 +194,15 @@ impl Connection {
         let why = "too old resource version";
         match gone {
             Gone::Status => self.status(410, why, None),
-            Gone::Event => {
-                self.begin_chunks()?;
-                self.chunk(&format!("{}\n", json!({"type": "ERROR", "object": of(410, why)})))?;
-                self.end_chunks()
-            }
+            Gone::Event => self.error(410, why),
         }
+    }
+
+    /// A stream that holds an error only.
+    pub(super) fn error(&mut self, code: u16, why: &str) -> io::Result<()> {
+        self.begin_chunks()?;
+        self.chunk(&format!("{}\n", json!({"type": "ERROR", "object": of(code, why)})))?;
+        self.end_chunks()
     }
 
     /// Begins a response of unknown length.

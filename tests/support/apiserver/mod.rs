@@ -6,6 +6,7 @@
 
 pub(crate) mod http;
 mod store;
+mod write;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -27,6 +28,8 @@ pub(crate) enum Streaming {
     Supported,
     /// 422, as where the feature is off.
     Refused,
+    /// It opens the stream and ends it with an error, as over an old etcd.
+    Incapable,
     /// It sends what it has and never says that it is all, as before Kubernetes 1.27.
     Unknown,
 }
@@ -283,7 +286,7 @@ impl From<std::io::Error> for Broken {
 
 fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Result<(), Broken> {
     // What is changed has a name behind its kind.
-    let parts = usize::from(request.method == "PATCH");
+    let parts = usize::from(matches!(&*request.method, "PATCH" | "DELETE"));
     let plural = request.path.rsplit('/').nth(parts).unwrap_or_default();
     let (refusal, exports) = {
         let mut state = shared.state();
@@ -318,7 +321,8 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
     }
     match &*request.method {
         "POST" => return create(connection, request, plural, shared),
-        "PATCH" => return apply(connection, request, plural, shared),
+        "PATCH" => return write::patch(connection, request, plural, shared),
+        "DELETE" => return write::remove(connection, request, plural, shared),
         _ => {}
     }
     match (plural, request.parameter("watch").as_deref()) {
@@ -326,21 +330,6 @@ fn answer(connection: &mut Connection, request: &Request, shared: &Shared) -> Re
         (_, Some("true")) => watch(connection, request, plural, shared),
         _ => list(connection, request, plural, shared),
     }
-}
-
-/// Makes or replaces the object that a request holds: server-side apply by its only manager.
-fn apply(
-    connection: &mut Connection,
-    request: &Request,
-    plural: &str,
-    shared: &Shared,
-) -> Result<(), Broken> {
-    let of_apply = request.header("content-type").is_some_and(|is| is.contains("apply-patch"));
-    assert!(of_apply && request.parameter("fieldManager").is_some(), "only apply is known");
-    let object: Value = serde_json::from_slice(&request.body).expect("an object");
-    shared.state().store.put(plural, object.clone());
-    shared.changed.notify_all();
-    Ok(connection.written(&object)?)
 }
 
 /// Creates the object that a request holds, in the namespace of its path.
@@ -362,7 +351,9 @@ fn create(
         drop(state);
         return Ok(connection.status(409, "it exists", None)?);
     }
-    state.store.put(plural, object.clone());
+    if request.parameter("dryRun").is_none() {
+        state.store.put(plural, object.clone());
+    }
     drop(state);
     shared.changed.notify_all();
     Ok(connection.written(&object)?)
@@ -407,6 +398,11 @@ fn watch(
         drop(state);
         let why = "sendInitialEvents: Forbidden: the WatchList feature gate is off";
         return Ok(connection.status(422, why, None)?);
+    }
+    if asks_all && state.streaming == Streaming::Incapable {
+        drop(state);
+        let why = "the required storage feature RequestWatchProgress is disabled";
+        return Ok(connection.error(500, why)?);
     }
     let from = request.parameter("resourceVersion").unwrap_or_default();
     // Zero and nothing mean "from what there is", with all of it first.

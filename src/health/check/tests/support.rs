@@ -12,9 +12,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
+use tokio_rustls::rustls::{ALL_VERSIONS, HandshakeKind, ServerConfig, SupportedProtocolVersion};
 
-use crate::health::check::{Probed, Prober, Report, Settings, Target, Timing};
+use crate::health::check::{Memory, Probed, Prober, Report, Settings, Target, Timing};
 use crate::model::{Check, CheckTiming};
 
 /// Far longer than a good answer takes here, so that none is missed on a busy machine.
@@ -47,7 +47,12 @@ pub(super) fn trusting(pem: &str) -> Prober {
 
 /// How a check of `address` goes by a prober that trusts [`AUTHORITY`].
 pub(super) async fn probe(check: &str, address: SocketAddr, timeout: Duration) -> Report {
-    trusting(AUTHORITY).probe(&target(check, address, timeout)).await
+    once(&trusting(AUTHORITY), &target(check, address, timeout)).await
+}
+
+/// How a check goes that is the first of its target.
+pub(super) async fn once(prober: &Prober, target: &Target) -> Report {
+    prober.probe(target, &mut Memory::default()).await
 }
 
 /// Why it failed.
@@ -97,7 +102,15 @@ pub(super) async fn https(
     then: Then,
     certificate: &str,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls(certificate)));
+    secured(then, tls(certificate)).await
+}
+
+/// The same as TLS is spoken by `config`.
+pub(super) async fn secured(
+    then: Then,
+    config: ServerConfig,
+) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = listener().await;
     let address = listener.local_addr().expect("bound");
     let (heads, read) = mpsc::unbounded_channel();
@@ -121,10 +134,18 @@ pub(super) async fn https(
 }
 
 pub(super) fn tls(certificate: &str) -> ServerConfig {
+    tls_of(certificate, ALL_VERSIONS)
+}
+
+/// By some versions of the protocol alone.
+pub(super) fn tls_of(
+    certificate: &str,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")];
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).expect("PEM");
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("the provider's own")
         .with_no_client_auth()
         .with_single_cert(chain, key)

@@ -5,7 +5,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::support::*;
-use crate::health::check::{Probed, Prober, Settings};
+use crate::health::check::{Memory, Probed, Prober, Settings};
 
 #[tokio::test]
 async fn accepted_or_refused() {
@@ -64,12 +64,12 @@ async fn no_more_at_a_time_than_allowed() {
     // The first asks for a page and gets none; the second may not begin.
     let first = tokio::spawn({
         let prober = prober.clone();
-        async move { prober.probe(&target("http/", address, PATIENT)).await }
+        async move { once(&prober, &target("http/", address, PATIENT)).await }
     });
     let (held, _) = listener.accept().await.expect("the first");
     let second = tokio::spawn({
         let prober = prober.clone();
-        async move { prober.probe(&target("tcp", address, PATIENT)).await }
+        async move { once(&prober, &target("tcp", address, PATIENT)).await }
     });
     tokio::task::yield_now().await;
     assert!(!second.is_finished());
@@ -83,6 +83,6 @@ async fn no_more_at_a_time_than_allowed() {
 async fn what_waits_takes_little() {
     let prober = Prober::new(&Settings::default());
     let target = target("https/", closed().await, BRIEF);
-    let size = size_of_val(&prober.probe(&target));
+    let size = size_of_val(&prober.probe(&target, &mut Memory::default()));
     assert!(size < 1024, "{size} octets");
 }

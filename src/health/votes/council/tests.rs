@@ -20,7 +20,7 @@ fn sight(since: u64) -> Sight {
 
 fn electorate(own: &str, all: &[&str], quorum: Quorum) -> Electorate {
     let all = all.iter().map(|name| label(name)).collect();
-    Electorate::Voters { own: label(own), all, quorum }
+    Electorate::Voters { own: label(own), instance: label("0"), all, quorum }
 }
 
 /// What one sees that has looked at the cluster `x`.
@@ -54,7 +54,12 @@ fn verdict(decision: &Decision) -> Option<(Vec<&str>, bool)> {
         Decision::Frozen => None,
         Decision::Taken(findings) => Some(findings.shard(&label("x"), &key()).map_or_else(
             || (Vec::new(), false),
-            |tally| (tally.seen_by.iter().map(Label::as_str).collect(), tally.agreed),
+            |tally| {
+                (
+                    tally.seen_by.iter().map(|witness| witness.cluster.as_str()).collect(),
+                    tally.agreed,
+                )
+            },
         )),
     }
 }
@@ -171,6 +176,26 @@ fn whole_clusters_count_for_each_of_their_shards() {
     let others = [("b", "1", whole.clone()), ("c", "1", whole)];
     let decision = heard(&others, now).decide(&sights(false), &three, LEASE, now);
     assert_eq!(verdict(&decision), Some((vec!["b", "c"], true)), "none lists the shard");
+}
+
+#[test]
+fn witnesses_are_named_and_shared() {
+    let now = Instant::now();
+    let three = electorate("a", &["a", "b", "c"], Quorum::Majority);
+    let other = ServiceKey::new(&label("n"), &label("api"));
+    let mut both = sights(true);
+    both.shards.entry(label("x")).or_default().insert(other.clone(), sight(9));
+    let many = ["5", "3", "1", "2", "4"].map(|instance| ("b", instance, both.clone()));
+    let doubtful = [("c", "1", both.clone()), ("c", "2", sights(false))];
+    let others: Vec<_> = many.into_iter().chain(doubtful).collect();
+    let Decision::Taken(findings) = heard(&others, now).decide(&both, &three, LEASE, now) else {
+        panic!("three are heard")
+    };
+    let (x, key) = (label("x"), key());
+    let seen_by = |key: &ServiceKey| findings.shard(&x, key).expect("seen").seen_by.clone();
+    let told: Vec<_> = seen_by(&key).iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["a: 0", "b: 1, 2, 3 and 2 more"], "c does not agree with itself");
+    assert!(Arc::ptr_eq(&seen_by(&key), &seen_by(&other)), "once for all shards");
 }
 
 const VOTERS: [&str; 5] = ["a", "b", "c", "d", "e"];

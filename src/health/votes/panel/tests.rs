@@ -170,7 +170,7 @@ fn one_that_is_held_back_does_not_make_it_our_fault() {
 
 fn three() -> Electorate {
     let all = ["a", "b", "c"].iter().map(|name| label(name)).collect();
-    Electorate::Voters { own: label("a"), all, quorum: Quorum::Majority }
+    Electorate::Voters { own: label("a"), instance: label("1"), all, quorum: Quorum::Majority }
 }
 
 #[test]
@@ -202,6 +202,64 @@ fn one_voice_makes_a_shard_unsettled_only() {
     assert!(bench.shown[&(label("x"), key(0))].unsettled);
     bench.after(1, &WELL);
     assert!(!bench.shown[&(label("x"), key(0))].unsettled);
+}
+
+/// Those who see it are told by name, and what is lacking for it to be out.
+#[test]
+fn a_suspicion_is_told_until_it_is_a_verdict() {
+    let mut bench = Bench::new(three());
+    let told = |bench: &Bench| {
+        let shown = &bench.shown[&(label("x"), key(0))];
+        shown.suspicion.as_ref().map(|suspicion| {
+            let names = suspicion.seen_by.iter().map(ToString::to_string).collect::<Vec<_>>();
+            (names.join("; "), suspicion.lacking)
+        })
+    };
+    for renewal in [1, 2] {
+        bench.hear("b", renewal, &WELL);
+    }
+    bench.after(1, &ONE);
+    let lacking = Lacking::Votes { counted: 1, needed: 2 };
+    assert_eq!(told(&bench), Some(("a: 1".to_owned(), lacking)));
+    bench.hear("b", 3, &ONE);
+    assert_eq!(bench.after(1, &ONE), ["x s0"]);
+    assert_eq!(told(&bench), None, "it is out");
+    let failure = bench.shown[&(label("x"), key(0))].failing.clone().expect("out");
+    assert_eq!(failure.to_string(), "its checks fail: refused (seen by a: 1; b: 1)");
+    bench.hear("b", 4, &WELL);
+    bench.after(1, &WELL);
+    bench.hear("b", 5, &ONE);
+    bench.after(1, &ONE);
+    assert_eq!(told(&bench), Some(("a: 1; b: 1".to_owned(), Lacking::LeastTime)));
+    bench.hear("b", 6, &WHOLE);
+    bench.after(1, &ONE);
+    let whole: Vec<_> = bench.panel.suspected_clusters().collect();
+    assert_eq!((whole.len(), whole[0].1.lacking), (1, lacking));
+    bench.hear("b", 7, &EVERYTHING);
+    bench.after(1, &EVERYTHING);
+    assert_eq!(told(&bench), Some(("a: 1; b: 1".to_owned(), Lacking::Fault)));
+    bench.after(20, &EVERYTHING);
+    assert_eq!(told(&bench), Some(("a: 1; b: 1".to_owned(), Lacking::Hearing)));
+}
+
+/// What was decided stays, also that nothing is taken out.
+#[test]
+fn one_that_is_cut_off_while_all_fails_takes_nothing_out() {
+    let mut bench = Bench::new(three());
+    for renewal in [1, 2] {
+        bench.hear("b", renewal, &WHOLE);
+    }
+    assert_eq!(bench.after(1, &WHOLE), ["x s0", "x s1"]);
+    bench.hear("b", 3, &EVERYTHING);
+    assert_eq!(bench.after(1, &EVERYTHING), [""; 0]);
+    assert_eq!(bench.panel.mode(), Mode::FailStatic);
+    assert_eq!(bench.after(100, &EVERYTHING), [""; 0]);
+    assert_eq!(bench.panel.mode(), Mode::FrozenStatic);
+    for renewal in [4, 5] {
+        bench.hear("b", renewal, &WHOLE);
+    }
+    assert_eq!(bench.after(1, &WHOLE), ["x s0", "x s1"]);
+    assert_eq!(bench.panel.mode(), Mode::Deciding);
 }
 
 /// What happens, and how many seconds later.
@@ -275,8 +333,8 @@ proptest! {
                     .filter(|(at, _)| now - at < LEASE.as_secs()).map(|(_, f)| *f).collect();
                 let heard = alive.len() + 1;
                 let frozen = !alone && heard < 2;
-                prop_assert_eq!(frozen, bench.panel.mode() == Mode::Frozen);
-                if frozen && before.1 == Mode::Frozen {
+                prop_assert_eq!(frozen, bench.panel.mode().is_frozen());
+                if frozen {
                     prop_assert_eq!(&failing, &before.0, "frozen, and yet it changed");
                 }
                 for name in failing.iter().filter(|name| !before.0.contains(name)) {
@@ -296,7 +354,7 @@ proptest! {
                 for name in before.0.iter().filter(|name| !failing.contains(name)) {
                     rose.insert(name.clone(), now);
                 }
-                if bench.panel.mode() == Mode::FailStatic {
+                if bench.panel.mode().is_fail_static() {
                     prop_assert!(failing.is_empty(), "fail static");
                 }
             }
@@ -340,8 +398,8 @@ proptest! {
             2 => Quorum::Majority,
             _ => Quorum::Count(NonZeroU16::new(count).expect("not zero")),
         };
-        let Electorate::Voters { own: name, all, .. } = three() else { unreachable!() };
-        let mut bench = Bench::new(Electorate::Voters { own: name, all, quorum });
+        let Electorate::Voters { own: name, instance, all, .. } = three() else { unreachable!() };
+        let mut bench = Bench::new(Electorate::Voters { own: name, instance, all, quorum });
         prop_assert_eq!(bench.after(1, &own), Vec::<String>::new());
     }
 }

@@ -206,7 +206,8 @@ fn others_may_vote_a_cluster_out_that_is_not_checked_from_here() {
     bench.hear("asia", &["x"]);
     assert_eq!(bench.out(), ["x a", "x b"]);
     let Checked::Failing(failure) = bench.opinion("x", "a").check else { panic!("it is out") };
-    assert_eq!(*failure.seen_by, names(&["asia", "eu"]));
+    let seen_by: Vec<_> = failure.seen_by.iter().map(ToString::to_string).collect();
+    assert_eq!(seen_by, ["asia: 1", "eu: 1"]);
     assert_eq!(bench.desk.fresh().len(), 0, "it is not checked for that");
     // A new shard of the cluster follows.
     let mut next = (*bench.views[0]).clone();
@@ -286,4 +287,56 @@ fn nothing_is_decided_while_it_is_not_known_who_votes() {
     bench.assign(&[false, false]);
     bench.end(|address| !address.starts_with("192.0.1."));
     assert_eq!((bench.out(), bench.desk.mode()), (vec![], Mode::Frozen));
+}
+
+/// Every shard that someone sees failing and that is not out is told of, and counted.
+#[test]
+fn suspicions_are_told_and_counted() {
+    let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    let told = |bench: &Bench, name: &str| {
+        bench.opinion("x", name).suspicion.map(|suspicion| {
+            let seen_by: Vec<_> = suspicion.seen_by.iter().map(ToString::to_string).collect();
+            (seen_by.join("; "), suspicion.lacking)
+        })
+    };
+    let count = |bench: &Bench| bench.desk.status(bench.start).suspects;
+    let own = || "us: 1".to_owned();
+    bench.end(|_| true);
+    assert_eq!(count(&bench), 0);
+    bench.end(|address| address != "192.0.1.1");
+    assert_eq!(told(&bench, "a"), Some((own(), Lacking::Hearing)), "nobody is heard yet");
+    bench.hear("eu", &[]);
+    let one = Lacking::Votes { counted: 1, needed: 2 };
+    assert_eq!((told(&bench, "a"), count(&bench)), (Some((own(), one)), 1));
+    bench.hear("eu", &["x"]);
+    assert_eq!((bench.out(), told(&bench, "a")), (vec!["x a".to_owned()], None));
+    assert_eq!(told(&bench, "b"), Some(("eu: 1".to_owned(), one)));
+    let status = bench.desk.status(bench.start);
+    assert_eq!((status.suspects, status.suspected_clusters.len()), (1, 1));
+    bench.hear("eu", &[]);
+    bench.end(|_| false);
+    assert_eq!(told(&bench, "a"), Some((own(), Lacking::Fault)), "everything fails from here");
+    assert_eq!(count(&bench), 4);
+    bench.end(|_| true);
+    assert_eq!(count(&bench), 0);
+    bench.end(|address| !address.starts_with("192.0.1."));
+    bench.views[0] = view(vec![]);
+    bench.assign(&[false, false]);
+    assert_eq!(count(&bench), 0, "they are there no more");
+}
+
+#[test]
+fn a_shard_that_failed_stays_out_when_it_is_checked_otherwise() {
+    let mut bench = Bench::new(checked(CheckMode::Always), &[false, false]);
+    bench.end(|address| address != "192.0.1.1");
+    assert_eq!(bench.out(), ["x a"]);
+    let mut health = checked(CheckMode::Always);
+    health.checks.check = Arc::new("http:80/healthz".parse().expect("a check"));
+    bench.federation = federation(&["x", "y"], health);
+    bench.assign(&[false, false]);
+    assert_eq!(bench.out(), ["x a"], "nothing is known by the new check");
+    bench.later(100);
+    assert_eq!(bench.out(), ["x a"]);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), [""; 0]);
 }

@@ -29,7 +29,7 @@ impl Bench {
 
     /// Has every target at `address` end so often in a row.
     fn end(&mut self, address: &str, report: &Report, times: usize) {
-        let at = |probe: &Probe| probe.target.address.ip().to_string() == address;
+        let at = |probe: &probes::Probe| probe.target.address.ip().to_string() == address;
         let probes = self.roster.probes.by_id.iter().filter(|(_, probe)| at(probe));
         let ids: Vec<_> = probes.map(|(id, _)| *id).collect();
         assert!(!ids.is_empty(), "no target at {address}");
@@ -62,7 +62,8 @@ fn a_target_is_probed_once_however_many_shards_have_it() {
     assert_eq!(bench.roster.fresh().len(), 2);
     assert_eq!(bench.changed(), ["a", "b", "c"]);
     bench.end("192.0.2.1", &failed(), 3);
-    assert_eq!(bench.changed(), [""; 0], "the other target may pass yet");
+    assert_eq!(bench.changed(), ["a", "b", "c"]);
+    assert_eq!(bench.local("a").seen, LocalSeen::Nothing, "the other target may pass yet");
     bench.end("192.0.2.2", &passed(), 1);
     assert_eq!(bench.changed(), ["a", "b", "c"]);
     assert_eq!(bench.local("a").seen, LocalSeen::Well, "one target is enough");
@@ -216,7 +217,87 @@ fn a_shard_that_cannot_be_checked_from_here_counts_as_not_checked() {
     assert_eq!(bench.roster.checks(&label("x")), Checks::Failing);
 }
 
-/// What begins anew is not seen well: others of the same cluster may know better.
+/// The cluster by other settings of its checks.
+fn reload(bench: &mut Bench, change: impl FnOnce(&mut health::check::Settings)) {
+    let mut settings = checked(CheckMode::Always);
+    change(&mut settings.checks);
+    bench.federation = federation(&["x"], settings);
+    bench.follow(Level::Probed);
+}
+
+fn http(settings: &mut health::check::Settings) {
+    settings.check = Arc::new("http:80/healthz".parse().expect("a check"));
+}
+
+#[test]
+fn what_is_known_outlives_another_timing() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
+    bench.end("192.0.2.1", &passed(), 1);
+    bench.end("192.0.2.2", &failed(), 3);
+    bench.changed();
+    let sights = bench.roster.sights();
+    assert_eq!((sights.judged.len(), sights.len()), (1, 1));
+    bench.roster.fresh();
+    reload(&mut bench, |checks| {
+        checks.timing.interval *= 2;
+        checks.timing.timeout *= 2;
+        checks.timing.rise = 3.try_into().expect("not zero");
+    });
+    bench.changed();
+    assert_eq!(bench.roster.sights(), sights, "all is known as before");
+    assert_eq!((bench.roster.fresh().len(), bench.roster.targets()), (2, 2), "at other times");
+    bench.end("192.0.2.2", &passed(), 2);
+    bench.changed();
+    assert!(matches!(bench.local("b").seen, LocalSeen::Failing(_)), "by the new threshold");
+    bench.end("192.0.2.2", &passed(), 1);
+    bench.changed();
+    assert_eq!(bench.local("b").seen, LocalSeen::Well);
+}
+
+/// A reload brings no dead shard back and takes no living one out before the new check has spoken.
+#[test]
+fn what_was_said_stands_until_another_check_has_spoken() {
+    let mut bench = Bench::new(view(vec![
+        shard("a", &["192.0.2.1"]),
+        shard("b", &["192.0.2.2"]),
+        // Asked together with the others by the new check alone.
+        shard("c", &["192.0.2.1", "192.0.2.2"]),
+    ]));
+    bench.end("192.0.2.1", &passed(), 1);
+    bench.end("192.0.2.2", &failed(), 3);
+    bench.changed();
+    let before = bench.roster.sights();
+    reload(&mut bench, http);
+    bench.changed();
+    assert_eq!(bench.roster.targets(), 2);
+    assert_eq!(bench.roster.sights(), before);
+    // Fewer failures than count, fewer passes than let it rise, and faults of ours.
+    bench.end("192.0.2.1", &failed(), 2);
+    bench.end("192.0.2.2", &passed(), 1);
+    bench.end("192.0.2.2", &unable(), 2);
+    bench.changed();
+    assert_eq!((&bench.local("a").seen, bench.roster.sights().len()), (&LocalSeen::Well, 1));
+    assert!(bench.local("a").doubt.is_some());
+    // Another reload in between changes nothing.
+    reload(&mut bench, |checks| {
+        http(checks);
+        checks.jitter += 1;
+    });
+    bench.changed();
+    assert_eq!((&bench.local("a").seen, bench.roster.sights().len()), (&LocalSeen::Well, 1));
+    bench.end("192.0.2.1", &failed(), 1);
+    bench.end("192.0.2.2", &passed(), 1);
+    bench.changed();
+    assert!(matches!(bench.local("a").seen, LocalSeen::Failing(_)));
+    assert_eq!(bench.local("b").seen, LocalSeen::Well);
+    // At another address nothing is known.
+    bench.view = view(vec![shard("a", &["192.0.2.9"])]);
+    bench.follow(Level::Probed);
+    bench.changed();
+    assert_eq!(bench.local("a").seen, LocalSeen::Nothing);
+}
+
+/// What has nothing to stand for it is not seen well: others of the same cluster may know better.
 #[test]
 fn a_reload_that_begins_checks_anew_judges_anew() {
     let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1"]), shard("b", &["192.0.2.2"])]));
@@ -225,18 +306,26 @@ fn a_reload_that_begins_checks_anew_judges_anew() {
         bench.roster.sights().judged.len()
     };
     bench.end("192.0.2.1", &passed(), 1);
-    bench.end("192.0.2.2", &failed(), 3);
-    assert_eq!(judged(&mut bench), 1);
-    bench.federation = federation(&["x"], checked(CheckMode::Always));
-    bench.follow(Level::Probed);
-    assert_eq!(judged(&mut bench), 1, "all is known as before");
-    let mut settings = checked(CheckMode::Always);
-    settings.checks.timing.interval *= 2;
-    bench.federation = federation(&["x"], settings);
-    bench.follow(Level::Probed);
     assert_eq!(judged(&mut bench), 0);
-    bench.end("192.0.2.1", &passed(), 1);
-    assert_eq!(judged(&mut bench), 0, "the other may still fail");
+    reload(&mut bench, http);
+    assert_eq!(judged(&mut bench), 0, "the other may fail");
     bench.end("192.0.2.2", &failed(), 3);
-    assert_eq!(judged(&mut bench), 1);
+    assert_eq!(judged(&mut bench), 1, "what was said of the first still stands");
+}
+
+#[test]
+fn what_fails_of_a_shard_that_does_not_is_told() {
+    let mut bench = Bench::new(view(vec![shard("a", &["192.0.2.1", "192.0.2.2"])]));
+    let told = |bench: &mut Bench| {
+        bench.changed();
+        bench.local("a").doubt.as_ref().map(|doubt| (doubt.sight.since, doubt.lacking))
+    };
+    bench.end("192.0.2.1", &passed(), 1);
+    assert_eq!(told(&mut bench), None);
+    bench.end("192.0.2.2", &failed(), 1);
+    assert_eq!(told(&mut bench), Some((0, Lacking::Failures { needed: 3 })));
+    bench.end("192.0.2.2", &failed(), 2);
+    assert_eq!(told(&mut bench), Some((0, Lacking::OtherTargets)));
+    bench.end("192.0.2.1", &failed(), 3);
+    assert_eq!(told(&mut bench), None, "it fails as a whole");
 }
