@@ -44,8 +44,8 @@ mod tests {
     async fn a_panic_is_told_wherever_it_was() {
         for work in [Work::AtOnce, Work::InBackground] {
             assert!(matches!(work.run(|| 7).await, Ok(7)));
-            let told: Result<(), _> = work.run(|| panic!("no {}", "way")).await;
-            let Err(Panicked(why)) = told else { panic!("it returned") };
+            let done: Result<u8, _> = work.run(|| panic!("no {}", "way")).await;
+            let Err(Panicked(why)) = done else { panic!("it returned") };
             assert!(why.contains("no way"), "{why}");
         }
     }
