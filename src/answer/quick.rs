@@ -152,16 +152,20 @@ impl<'s> Way<'s> {
     }
 }
 
-/// Clusters in the order of an answer, ids below 64.
+/// The most clusters of an answer: those with ids below 64.
+const MOST: usize = 64;
+
+/// Clusters in the order of an answer.
 struct Chosen {
-    ids: [u8; 64],
+    /// The last place is never read: what is not taken may be written there.
+    ids: [u8; MOST + 1],
     count: usize,
 }
 
 impl Default for Chosen {
     #[inline]
     fn default() -> Self {
-        Self { ids: [0; 64], count: 0 }
+        Self { ids: [0; MOST + 1], count: 0 }
     }
 }
 
@@ -187,7 +191,7 @@ impl Chosen {
             let taken = id < 64 && eligible >> (id % 64) & 1 != 0;
             equals |= taken && !ranked.starts_group();
             // Written always and counted where it is taken, so that nothing has to be foretold.
-            self.ids[count % 64] = id as u8;
+            self.ids[count.min(MOST)] = id as u8;
             count += usize::from(taken);
         }
         self.count = count;
@@ -215,7 +219,7 @@ impl Chosen {
         }
         if members != 0 {
             // No cluster is added twice, so there are never more than 64.
-            self.ids[self.count % 64] = members.trailing_zeros() as u8;
+            self.ids[self.count.min(MOST)] = members.trailing_zeros() as u8;
             self.count += 1;
         }
     }
@@ -236,7 +240,7 @@ impl Chosen {
 
     #[inline]
     fn ids(&self) -> &[u8] {
-        &self.ids[..self.count.min(64)]
+        &self.ids[..self.count.min(MOST)]
     }
 }
 

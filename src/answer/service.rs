@@ -164,10 +164,10 @@ impl<'s> Answer<'s, '_, '_> {
         let answered = match stand_in {
             WhenNoneHealthy::Nothing => self.chain(name, path).map(|_| false)?,
             WhenNoneHealthy::All => {
-                let wanted = self.wanted(name, |family| !service.addressed(family).is_empty());
-                let base = wanted.base(service);
-                let live = self.snapshot.live(name.position);
-                let eligible = Eligible::all(base, self.snapshot, live, path.level);
+                let (snapshot, live) = (self.snapshot, self.snapshot.live(name.position));
+                let all = |base| Eligible::all(base, snapshot, live, path.level);
+                let wanted = self.wanted(name, |family| !all(service.addressed(family)).is_empty());
+                let eligible = all(wanted.base(service));
                 self.data(name, path, wanted, &eligible, ttl)?
             }
             WhenNoneHealthy::Name(target) => {

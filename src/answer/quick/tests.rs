@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 
 use super::super::{Answered, Client, MAX_MESSAGE, Transport, thorough};
 use super::{Ahead, quick, warm};
@@ -269,6 +269,42 @@ fn short(
     run(answer, snapshot, query, client, turn)
 }
 
+/// Octets of a query that went wrong on the way.
+#[derive(Clone, Debug)]
+enum Slip {
+    Flip(Index, u8),
+    Cut(Index),
+    Insert(Index, u8),
+    Append(Vec<u8>),
+}
+
+impl Slip {
+    fn make(&self, query: &mut Vec<u8>) {
+        match self {
+            Self::Flip(at, bits) => {
+                let at = at.index(query.len());
+                query[at] ^= bits;
+            }
+            Self::Cut(at) => query.truncate(1 + at.index(query.len())),
+            Self::Insert(at, octet) => query.insert(at.index(query.len()), *octet),
+            Self::Append(octets) => query.extend(octets),
+        }
+    }
+}
+
+fn slips() -> impl Strategy<Value = Vec<Slip>> {
+    let flip = (any::<Index>(), any::<u8>()).prop_map(|(at, bits)| Slip::Flip(at, bits));
+    // In the header and the lengths of labels small differences matter most.
+    let bit = (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Slip::Flip(at, 1 << bit));
+    let cut = any::<Index>().prop_map(Slip::Cut);
+    let insert = (any::<Index>(), select(vec![0_u8, 1, 3, 0xc0]))
+        .prop_map(|(at, octet)| Slip::Insert(at, octet));
+    let record = b"\0\0\x29\x04\xd0\0\0\0\0\0\x0b\0\x08\0\x07\0\x01\x18\0\xc6\x12\x07".to_vec();
+    let append = select(vec![record, vec![0], b"\0\0\x01\0\x01\0\0\0\0\0\0".to_vec()]);
+    let slip = prop_oneof![flip, bit, cut, insert, append.prop_map(Slip::Append)];
+    proptest::option::weighted(0.4, vec(slip, 1..4)).prop_map(Option::unwrap_or_default)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -276,11 +312,12 @@ proptest! {
     fn both_ways_answer_alike(
         shards in vec(shard(), 0..12),
         setting in setting(),
-        asked in vec((query(), any::<u32>(), any::<bool>()), 1..40),
+        asked in vec((query(), slips(), any::<u32>(), any::<bool>()), 1..40),
     ) {
         let snapshot = snapshot(shards, setting);
         let mut ahead = Ahead::default();
-        for (query, turn, tcp) in asked {
+        for (mut query, slips, turn, tcp) in asked {
+            slips.iter().for_each(|slip| slip.make(&mut query));
             let transport = if tcp { Transport::Tcp } else { Transport::Udp };
             for address in ["203.0.113.9", "198.18.3.4", "2001:db8:1::53"] {
                 let address: IpAddr = address.parse().expect("an address");
@@ -342,4 +379,30 @@ fn the_short_way_is_taken_where_it_can_be() {
         let answered = short(&mut ahead, &snapshot, &query, client, 0).is_some();
         assert_eq!(answered, taken, "{text} {qtype}");
     }
+}
+
+/// Sixty-four, which is all that the short way can hold, in front of more.
+#[test]
+fn clusters_behind_the_last_that_is_taken_change_nothing() {
+    let mut fixture = Fixture::new().network("198.18.0.0/16", (0.0, 0.0));
+    for index in 0..70_u8 {
+        let point = Some((f64::from(index), f64::from(index) / 2.0));
+        fixture = fixture.cluster(&format!("c{index}"), "eu", &[], point);
+    }
+    for index in 0..64 {
+        let mut addresses = vec![format!("192.0.2.{}", index + 1)];
+        if index == 5 {
+            addresses.push("192.0.2.200".to_owned());
+        }
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        fixture = fixture.shard(index, "ns/web", &addresses, 1, ServiceOptions::default());
+    }
+    fixture.zone.max_addresses = NonZeroU16::MAX;
+    // Before the table of just these clusters is compiled, that of all is in force.
+    let snapshot = build(None, fixture.inputs());
+    let client = Client { address: [198, 18, 3, 4].into(), transport: Transport::Tcp };
+    let query = plain("web.ns.fed.svc.example.com", 1);
+    let quick = short(&mut Ahead::default(), &snapshot, &query, client, 0);
+    assert!(quick.is_some());
+    assert_eq!(quick, run(thorough, &snapshot, &query, client, 0));
 }
