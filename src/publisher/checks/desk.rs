@@ -359,6 +359,7 @@ impl Desk {
                     true => Lacking::Hearing,
                     // What is not voted is taken for a fault of ours.
                     false if !voted => Lacking::Fault,
+                    false if !self.panel.rules().electorate.has_own() => Lacking::Vote,
                     false => Lacking::Accord,
                 };
                 (sight, lacking)

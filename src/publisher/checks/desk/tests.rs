@@ -401,3 +401,18 @@ fn what_was_voted_holds_until_one_begun_anew_has_heard_the_others() {
     bench.hear("eu", &[]);
     assert_eq!(bench.out(), [""; 0]);
 }
+
+#[test]
+fn one_whose_cluster_does_not_vote_says_so() {
+    let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    let mut votes = bench.federation.health.votes.clone().expect("it votes");
+    votes.voters = Some(names(&["eu", "asia"]).into_iter().collect());
+    let health = health::Settings { votes: Some(votes), ..checked(CheckMode::Always) };
+    bench.federation = federation(&["x", "y"], health);
+    bench.assign(&[false, false]);
+    bench.hear("eu", &[]);
+    bench.hear("asia", &[]);
+    bench.end(|address| address != "192.0.1.1");
+    let suspicion = bench.opinion("x", "a").suspicion.expect("it is seen");
+    assert_eq!(suspicion.lacking, Lacking::Vote);
+}
