@@ -181,7 +181,8 @@ impl Urn {
             // Else two objects may hold what passes for one ballot that is renewed with every look.
             let right = super::write::name(&ballot.instance);
             if *name != *right {
-                let reason = format!("the ballot of {ballot} that it holds counts in '{right}' only");
+                let reason =
+                    format!("the ballot of {ballot} that it holds counts in '{right}' only");
                 return Err(reason.into());
             }
             Ok(ballot)
