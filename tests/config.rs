@@ -489,6 +489,13 @@ clusters: []
             minimal("", "health: {checks: {check: {dns: {port: 53}}}}"),
             "health.checks.check: name is missing",
         ),
+        (
+            swap(
+                "zones: [us-central1-a]\n",
+                "zones: [us-central1-a]\n    checks: {authorities: []}\n",
+            ),
+            "clusters[0].checks.authorities: is the same for all clusters",
+        ),
         (swap("name: myfederation", "name: svc"), "federation.name: 'svc' is reserved"),
         (swap("name: myfederation", "name: '*'"), "federation.name: '*' is no DNS label"),
         (swap("name: myfederation", "name: a.b"), "federation.name: 'a.b' is no DNS label"),

@@ -249,7 +249,7 @@ fn a_majority_takes_a_shard_out_and_lets_it_back_in() {
         let witness = |cluster| json!({"cluster": cluster, "instances": ["one"]});
         let told = &state(server)["checks"]["failingClusters"]["x"]["seenBy"];
         assert_eq!(*told, json!([witness("a"), witness("b")]));
-        assert!(server.log().contains(seen_by), "{}", server.log());
+        until("it is logged", server, || server.log().contains(seen_by));
         until("it is suspect no more", server, || server.metric("meridian_suspect_shards") == 0.0);
         assert_eq!(server.metric(r#"meridian_shards{cluster="x",state="checks_fail"}"#), 1.0);
     }
@@ -391,11 +391,12 @@ fn all_load_balancers_lost_at_once_stay_served() {
     until("the fault is ours", &server, || mode(&server) == "failStatic");
     until("all are served", &server, || answer(&server).len() == 2);
     until("it is told", &server, || server.metric("meridian_fail_static") == 1.0);
-    assert!(server.log().contains("so the fault is taken for ours"), "{}", server.log());
+    let logged = |text| until(text, &server, || server.log().contains(text));
+    logged("so the fault is taken for ours");
     balancers[0].recover();
     until("y is out", &server, || answer(&server) == ["127.0.7.1"]);
     until("it is over", &server, || server.metric("meridian_fail_static") == 0.0);
-    assert!(server.log().contains("not every cluster looks lost any more"), "{}", server.log());
+    logged("not every cluster looks lost any more");
 }
 
 /// Whatever a reload changes of a check: what was out stays out until the new one has spoken.

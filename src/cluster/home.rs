@@ -105,8 +105,9 @@ pub struct Home {
     pub link: watch::Receiver<Link>,
     /// When what is registered was last known to be current.
     pub clock: Arc<WatchClock>,
-    outbox: Outbox,
+    /// Before the outbox: without that it would end by itself, which counts as a failure.
     _task: Kept,
+    outbox: Outbox,
 }
 
 impl Home {

@@ -408,8 +408,7 @@ pub(super) struct Checks {
     pub fall: Option<Number>,
     pub jitter: Option<Number>,
     pub concurrency: Option<Number>,
-    #[serde(default)]
-    pub authorities: Vec<Text>,
+    pub authorities: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -91,6 +91,8 @@ pub enum Lacking {
     },
     /// Another instance of the same cluster sees it well, so that the cluster does not vote.
     Accord,
+    /// The cluster of this instance is none of those that vote.
+    Vote,
     /// It has just come back, and stays for the least time.
     LeastTime,
     /// Too few voters are heard to decide anything.
@@ -108,6 +110,7 @@ impl fmt::Display for Lacking {
                 write!(f, "of {needed} votes that it takes there are {counted}")
             }
             Self::Accord => f.write_str("another instance of the same cluster sees it well"),
+            Self::Vote => f.write_str("this cluster is none of those that vote"),
             Self::LeastTime => f.write_str("it has just come back and stays for a while"),
             Self::Hearing => f.write_str("too few voters are heard to decide"),
             Self::Fault => f.write_str("every cluster fails, so the fault is taken for ours"),

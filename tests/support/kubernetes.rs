@@ -32,7 +32,7 @@ pub(crate) fn config(federation: &str, clusters: &str, rest: &str) -> String {
          listen: {{dns: [$DNS], http: $HTTP}}\n\
          startup: {{grace: 1s}}\n\
          shutdown: {{drain: 0s}}\n\
-         health: {{grace: 1h}}\n\
+         health: {{grace: 1h, checks: {{mode: off}}}}\n\
          kubernetes: {{probe: {{period: 200ms, timeout: 2s}}, watchTimeout: 2s}}\n\
          clusters:{}\n{clusters}{rest}",
         if clusters.is_empty() { " []" } else { "" }

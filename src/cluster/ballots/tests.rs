@@ -17,6 +17,9 @@ fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
 }
 
+/// The object of the instance that all ballots here are of.
+const ONE: &str = "meridian-ballot-one";
+
 fn ballot(voter: &str, renewal: u64) -> Ballot {
     let (voter, instance) = (label(voter), "one".into());
     Ballot { voter, instance, run: 7, renewal, sights: Arc::default() }
@@ -69,12 +72,12 @@ fn heard(office: &Office) -> (BTreeSet<String>, usize) {
 fn ballots_of_all_clusters_are_joined_until_a_cluster_goes() {
     let office = Arc::new(Office::default());
     let (mut a, mut b) = (urn(&office, "a"), urn(&office, "b"));
-    a.apply(Change::Apply(written("x", &ballot("a", 1))));
+    a.apply(Change::Apply(written(ONE, &ballot("a", 1))));
     a.tell();
-    b.apply(Change::Apply(written("y", &ballot("b", 4))));
+    b.apply(Change::Apply(written(ONE, &ballot("b", 4))));
     b.tell();
     assert_eq!(heard(&office), (["a/one 1".to_owned(), "b/one 4".to_owned()].into(), 0));
-    a.apply(Change::Apply(written("x", &ballot("a", 2))));
+    a.apply(Change::Apply(written(ONE, &ballot("a", 2))));
     a.tell();
     drop(b);
     assert_eq!(heard(&office), (["a/one 2".to_owned()].into(), 0));
@@ -88,7 +91,7 @@ fn an_annotation_renews_a_ballot() {
     for (renewal, heard_as) in
         [("7/9", "a/one 9"), ("7/1", "a/one 2"), ("8/9", "a/one 2"), ("none", "a/one 2")]
     {
-        urn.apply(Change::Apply(renewed("x", &ballot("a", 2), renewal)));
+        urn.apply(Change::Apply(renewed(ONE, &ballot("a", 2), renewal)));
         urn.tell();
         assert_eq!(heard(&office), ([heard_as.to_owned()].into(), 0), "{renewal}");
     }
@@ -110,20 +113,35 @@ fn nobody_votes_for_another_cluster() {
     assert_eq!(told, expected);
 }
 
+/// Two that say something else would pass for one that is renewed again and again.
+#[test]
+fn a_ballot_counts_in_the_object_of_its_instance_only() {
+    let office = Arc::new(Office::default());
+    let mut urn = urn(&office, "a");
+    urn.apply(Change::Apply(written("copy", &ballot("a", 9))));
+    urn.apply(Change::Apply(written(ONE, &ballot("a", 1))));
+    urn.tell();
+    assert_eq!(heard(&office), (["a/one 1".to_owned()].into(), 1));
+    let faults = office.heard.subscribe().borrow().faults.clone();
+    let reasons: Vec<_> = faults.iter().map(|fault| &*fault.reason).collect();
+    let reason = "the ballot of a/one that it holds counts in 'meridian-ballot-one' only";
+    assert_eq!(reasons, [reason]);
+}
+
 #[test]
 fn a_list_replaces_what_was_known_when_it_is_complete() {
     let office = Arc::new(Office::default());
     let mut urn = urn(&office, "a");
     let other = Ballot { instance: "two".into(), ..ballot("a", 1) };
-    urn.apply(Change::Apply(written("x", &ballot("a", 1))));
+    urn.apply(Change::Apply(written(ONE, &ballot("a", 1))));
     urn.apply(Change::Init);
-    urn.apply(Change::InitApply(written("y", &other)));
+    urn.apply(Change::InitApply(written("meridian-ballot-two", &other)));
     urn.tell();
     assert_eq!(heard(&office).0.len(), 2, "the list is not complete");
     urn.apply(Change::InitDone);
     urn.tell();
     assert_eq!(heard(&office).0, ["a/two 1".to_owned()].into());
-    urn.apply(Change::Delete(found("y", None).0));
+    urn.apply(Change::Delete(found("meridian-ballot-two", None).0));
     urn.tell();
     assert_eq!(heard(&office), (BTreeSet::new(), 0));
 }

@@ -169,14 +169,23 @@ impl Urn {
 
     fn put(&mut self, Found { id, name, read }: Found) {
         let cluster = &self.cluster;
-        let read = read.and_then(|ballot| match ballot.voter == *cluster {
-            true => Ok(ballot),
-            false => Err(format!(
-                "it votes for '{}' and does not count: who writes here votes for '{cluster}'; \
-                 health.votes.cluster must be the name by which others know the home cluster",
-                ballot.voter
-            )
-            .into()),
+        let read = read.and_then(|ballot| {
+            if ballot.voter != *cluster {
+                return Err(format!(
+                    "it votes for '{}' and does not count: who writes here votes for '{cluster}'; \
+                     health.votes.cluster must be the name by which others know the home cluster",
+                    ballot.voter
+                )
+                .into());
+            }
+            // Else two objects may hold what passes for one ballot that is renewed with every look.
+            let right = super::write::name(&ballot.instance);
+            if *name != *right {
+                let reason =
+                    format!("the ballot of {ballot} that it holds counts in '{right}' only");
+                return Err(reason.into());
+            }
+            Ok(ballot)
         });
         let report = |reason| {
             let subject = format!("ballot {name} in cluster {cluster}").into();

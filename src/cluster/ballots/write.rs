@@ -97,7 +97,7 @@ pub(in crate::cluster) async fn write(
 }
 
 /// What the object of an instance is called.
-fn name(instance: &str) -> String {
+pub(super) fn name(instance: &str) -> String {
     format!("meridian-ballot-{instance}")
 }
 

@@ -43,7 +43,8 @@ pub(super) fn settings(
     let concurrency = number(notes, path, concurrency, usual_concurrency(), &CONCURRENCY, |n| {
         usize::try_from(n).ok().and_then(NonZeroUsize::new)
     });
-    let authorities = authorities(&raw.authorities, directory, notes);
+    let files = raw.authorities.as_ref().map_or(&[][..], |files| &files.value);
+    let authorities = authorities(files, directory, notes);
     let timing = Timing::default().with(timing?);
     if let Some(raw) = &raw.timeout
         && timing.timeout > timing.interval
@@ -114,8 +115,8 @@ fn timing(path: &str, raw: &raw::Checks, notes: &mut Notes) -> Result<CheckTimin
 fn refuse_shared(path: &str, raw: &raw::Checks, notes: &mut Notes) -> Result<(), Refused> {
     let place = |key: &str| format!("{path}.{key}");
     let number = |key, raw: &Option<raw::Number>| raw.as_ref().map(|raw| at(place(key), raw));
-    let file = raw.authorities.first().map(|raw| at(place("authorities"), raw));
-    let given = [number("jitter", &raw.jitter), number("concurrency", &raw.concurrency), file];
+    let files = raw.authorities.as_ref().map(|raw| at(place("authorities"), raw));
+    let given = [number("jitter", &raw.jitter), number("concurrency", &raw.concurrency), files];
     let reason = "is the same for all clusters: write it in health.checks";
     all::<(), ()>(given.into_iter().flatten().map(|at| Err(notes.mistake(&at, reason))))
 }

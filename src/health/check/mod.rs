@@ -22,9 +22,9 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
-
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::model::{CheckKind, Member, Shard, is_metadata_service, one_line};
@@ -112,6 +112,16 @@ impl Memory {
         self.0.is_none()
     }
 
+    /// Notes that a check begins.
+    fn begin(&mut self) {
+        self.0.iter_mut().for_each(Sessions::begin);
+    }
+
+    /// Notes that it has not passed.
+    fn failed(&mut self) {
+        self.0.iter_mut().for_each(|sessions| sessions.failed(Instant::now()));
+    }
+
     /// The sessions of the target called `name` at `address`, and of no other.
     fn sessions(&mut self, name: &ServerName<'static>, address: SocketAddr) -> &mut Sessions {
         let fresh = || Sessions::new(name.clone(), address);
@@ -142,13 +152,14 @@ impl Prober {
     pub async fn probe(&self, target: &Target, memory: &mut Memory) -> Report {
         // Never closed, so that there always is a permit in the end.
         let _permit = self.permits.acquire().await.ok();
+        memory.begin();
         let outcome = match self.ask(target, memory).await {
             Ok(load) => return Report { outcome: Probed::Passed, load },
             Err(Fault::Target(why)) => Probed::Failed(told(&why)),
             Err(Fault::Ours(why)) => Probed::Unable(told(&why)),
         };
         // Whatever was wrong, the next check sees the certificate.
-        *memory = Memory::default();
+        memory.failed();
         Report { outcome, load: None }
     }
 

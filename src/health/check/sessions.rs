@@ -3,7 +3,7 @@
 //! *Owns*: what one check keeps for the next, and for how long. *Guarantees*: a session is taken up
 //! by the target that it is of and by nobody else; one ticket is kept of each target; the
 //! certificate is seen again after [`LONGEST`] at most, and at once after a check that did not
-//! pass. *Does not*: verify anything.
+//! pass; a target that fails when a session is taken up is left alone with them for as long. *Does not*: verify anything.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -29,12 +29,17 @@ pub(super) struct Sessions {
     store: Arc<Store>,
     /// When the certificate must be seen again.
     pub(super) until: Option<Instant>,
+    /// Whether the check under way may have taken one up.
+    offered: bool,
+    /// Until when none is taken up at all.
+    pub(super) barred: Option<Instant>,
 }
 
 impl Sessions {
     /// None yet, of the target called `name` at `address`.
     pub(super) fn new(name: ServerName<'static>, address: SocketAddr) -> Self {
-        Self { of: (name, address), store: Arc::default(), until: None }
+        let (store, of) = (Arc::default(), (name, address));
+        Self { of, store, until: None, offered: false, barred: None }
     }
 
     /// Whether they are of this target.
@@ -42,11 +47,30 @@ impl Sessions {
         self.of.0 == *name && self.of.1 == address
     }
 
+    /// Notes that a check begins.
+    pub(super) fn begin(&mut self) {
+        self.offered = false;
+    }
+
+    /// Notes that the check has not passed: the next one sees the certificate. Where this one may
+    /// have taken up a session, that may be what the target cannot do, and so none is for
+    /// [`LONGEST`]: else every second check would fail, and it would never come back.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.store.held().forget();
+        if self.offered {
+            self.barred = Some(now + LONGEST);
+        }
+    }
+
     /// What a handshake at `now` may take up and is to leave behind.
     pub(super) fn resumption(&mut self, now: Instant) -> Resumption {
+        if self.barred.is_some_and(|until| now < until) {
+            return Resumption::disabled();
+        }
         if self.until.is_none_or(|until| until <= now) {
             self.store.held().forget();
         }
+        self.offered = self.store.held().has_any();
         Resumption::store(self.store.clone())
     }
 
@@ -74,6 +98,10 @@ struct Held {
 }
 
 impl Held {
+    fn has_any(&self) -> bool {
+        self.tls12.is_some() || self.ticket.is_some()
+    }
+
     fn forget(&mut self) {
         (self.tls12, self.ticket) = (None, None);
     }

@@ -44,6 +44,16 @@ pub enum Electorate {
 }
 
 impl Electorate {
+    /// Whether what this instance sees counts at all.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        match self {
+            Self::Alone => true,
+            Self::Unknown => false,
+            Self::Voters { own, all, .. } => all.contains(own),
+        }
+    }
+
     /// How many votes it takes; `None` where that is not known.
     #[must_use]
     pub fn needed(&self) -> Option<usize> {

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::roster::{Level, Local, LocalSeen, ProbeId, Roster, ShardName};
+use super::standing::{Progress, Standing};
 use super::{Assignment, Attendance, Verdicts};
 use crate::health::check::{Report as Probe, Target};
 use crate::health::votes::{
@@ -29,6 +30,8 @@ pub(super) struct Desk {
     own: Arc<[Witness]>,
     sights: Arc<Sights>,
     verdicts: Verdicts,
+    /// What was told before, while that still holds.
+    standing: Option<Standing>,
     /// Shards that are seen failing and are not out for it.
     suspects: usize,
     /// Of this run: others see by it that we have begun anew.
@@ -39,8 +42,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// A desk that knows nothing; `run` is another number in each run of the program.
-    pub(super) fn new(run: u64) -> Self {
+    /// A desk that knows nothing but what was told before it, at `now`; `run` is another number in
+    /// each run of the program.
+    pub(super) fn new(run: u64, told: Verdicts, now: Instant) -> Self {
         Self {
             assignment: None,
             roster: Roster::default(),
@@ -49,6 +53,7 @@ impl Desk {
             own: Arc::default(),
             sights: Arc::default(),
             verdicts: Verdicts::default(),
+            standing: Standing::new(told, now),
             suspects: 0,
             run,
             renewal: 0,
@@ -93,7 +98,12 @@ impl Desk {
 
     /// Targets that have come and are to be checked.
     pub(super) fn fresh(&mut self) -> Vec<ProbeId> {
-        self.roster.fresh()
+        let fresh = self.roster.fresh();
+        if let Some(standing) = &mut self.standing {
+            let targets = fresh.iter().filter_map(|id| self.roster.target(*id));
+            targets.for_each(|target| standing.wait_for(&target.timing));
+        }
+        fresh
     }
 
     /// A target; `None` where it is not to be checked any more.
@@ -168,6 +178,12 @@ impl Desk {
         if self.panel.mode() != mode {
             self.verdicts.attendance = self.attendance(now.instant);
         }
+        let progress = Progress {
+            judged: self.roster.is_judged(),
+            frozen: self.panel.mode().is_frozen(),
+            lease: self.lease(),
+        };
+        self.standing.take_if(|standing| standing.is_over(progress, now.instant));
     }
 
     /// The shards of which the roster says something else than before; those that are there no more
@@ -195,9 +211,14 @@ impl Desk {
             && view.shards.find(key.hash()).any(|entry| entry.key == *key)
     }
 
-    /// What follows.
+    /// What follows: after a new beginning what was told before, until as much is known.
     pub(super) fn verdicts(&self) -> &Verdicts {
-        &self.verdicts
+        self.standing.as_ref().map_or(&self.verdicts, Standing::told)
+    }
+
+    /// How long a ballot of others counts, where they vote.
+    fn lease(&self) -> Option<Duration> {
+        self.voting().map(|settings| settings.lease)
     }
 
     /// What this instance publishes, where others want to know. While it hears too few of them it
@@ -225,7 +246,8 @@ impl Desk {
 
     /// When time alone may next change anything; later than `now`.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.panel.deadline(now)
+        let standing = self.standing.as_ref().and_then(|s| s.deadline(self.lease(), now));
+        self.panel.deadline(now).into_iter().chain(standing).min()
     }
 
     /// How this instance takes part in votes.
@@ -239,7 +261,7 @@ impl Desk {
             mode: self.panel.mode(),
             targets: self.roster.targets(),
             voting: self.voting().map(|settings| self.voters(settings, now)),
-            failing_clusters: self.failing(),
+            failing_clusters: (*self.verdicts().failing).clone(),
             suspected_clusters: self
                 .panel
                 .suspected_clusters()
@@ -337,6 +359,7 @@ impl Desk {
                     true => Lacking::Hearing,
                     // What is not voted is taken for a fault of ours.
                     false if !voted => Lacking::Fault,
+                    false if !self.panel.rules().electorate.has_own() => Lacking::Vote,
                     false => Lacking::Accord,
                 };
                 (sight, lacking)

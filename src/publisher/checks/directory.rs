@@ -44,8 +44,9 @@ struct Directory {
 /// A file as of the last look.
 #[derive(Debug)]
 struct Known {
-    stamp: Stamp,
-    /// What it holds, or last held that could be read.
+    /// Of what was read; `None` where that did not work out, so that the next look tries again.
+    stamp: Option<Stamp>,
+    /// What it holds; with a fault what was last heard of it, which nothing renews.
     ballot: Option<Arc<Ballot>>,
     fault: Option<Report>,
     renewal: Option<(Stamp, Renewal)>,
@@ -213,19 +214,26 @@ impl Directory {
     fn read(&mut self, path: PathBuf, stamp: Stamp) {
         let before = self.files.remove(&path);
         let mut known = match before {
-            Some(known) if known.stamp == stamp => known,
-            before => {
-                let (ballot, fault) = match self.parse(&path) {
-                    Ok(ballot) => (Some(Arc::new(ballot)), None),
-                    Err(fault) => (
-                        before.and_then(|known| known.ballot),
-                        Some(report(&path, &format!("this ballot does not count: {fault}"))),
-                    ),
-                };
-                Known { stamp, ballot, fault, renewal: None }
-            }
+            Some(known) if known.stamp == Some(stamp) => known,
+            before => match self.parse(&path) {
+                Ok(ballot) => {
+                    let ballot = Some(Arc::new(ballot));
+                    Known { stamp: Some(stamp), ballot, fault: None, renewal: None }
+                }
+                Err(fault) => {
+                    let stamp = (!matches!(fault, Fault::Io(_))).then_some(stamp);
+                    let told = report(&path, &format!("this ballot does not count: {fault}"));
+                    // Its count must stay: another would look like a renewal.
+                    let ballot = before.and_then(|known| known.renewed());
+                    Known { stamp, ballot, fault: Some(told), renewal: None }
+                }
+            },
         };
-        known.renewal = renewal(&path, known.renewal);
+        known.renewal = match known.fault {
+            None => renewal(&path, known.renewal),
+            // What is renewed is the new content, not what it held before.
+            Some(_) => None,
+        };
         self.files.insert(path, known);
     }
 
@@ -413,6 +421,51 @@ mod tests {
         assert_eq!(b.look(now).ballots, std::slice::from_ref(&well));
         fs::write(shared.path().join("a.one.renewal"), "none").expect("writable");
         assert_eq!(b.look(now).ballots, [well]);
+    }
+
+    /// Else its voter's last words would count for as long as it goes on renewing others.
+    #[test]
+    fn a_ballot_that_cannot_be_read_any_more_is_renewed_by_nothing() {
+        let shared = TempDir::new().expect("a directory");
+        let (mut a, mut b) = (open(shared.path()), open(shared.path()));
+        let now = Instant::now();
+        let path = shared.path().join("a.one.json");
+        a.write(ballot("a", 1, 1));
+        a.write(ballot("a", 1, 2));
+        assert_eq!(b.look(now).ballots, [ballot("a", 1, 2)]);
+        fs::write(&path, "{").expect("writable");
+        for renewal in 3..6 {
+            fs::write(path.with_extension(RENEWAL), format!("1/{renewal}")).expect("writable");
+            let heard = b.look(now);
+            assert_eq!((heard.faults.len(), heard.ballots), (1, vec![ballot("a", 1, 2)]));
+        }
+        a.write(ballot("a", 1, 6));
+        a.write(ballot("a", 1, 7));
+        let heard = b.look(now);
+        assert_eq!((heard.faults.len(), heard.ballots), (0, vec![ballot("a", 1, 7)]));
+    }
+
+    /// The fault may have been of the way to the file, which tells nothing of itself.
+    #[test]
+    fn what_could_not_be_read_is_read_again_though_nothing_has_changed() {
+        let shared = TempDir::new().expect("a directory");
+        let mut b = open(shared.path());
+        let path = shared.path().join("a.one.json");
+        let text = ballot("a", 1, 1).encode().expect("plain").text;
+        let moment = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let fill = |octets: &[u8]| {
+            // In place, so that the stamp is the same.
+            fs::write(&path, octets).expect("writable");
+            let file = fs::File::options().write(true).open(&path).expect("there");
+            file.set_modified(moment).expect("ours");
+            stamp(&path).expect("there")
+        };
+        let broken = fill(&vec![0xff; text.len()]);
+        let heard = b.look(Instant::now());
+        assert_eq!((heard.faults.len(), heard.ballots), (1, vec![]), "no UTF-8 is a fault of I/O");
+        assert_eq!(fill(text.as_bytes()), broken);
+        let heard = b.look(Instant::now());
+        assert_eq!((heard.faults.len(), heard.ballots), (0, vec![ballot("a", 1, 1)]));
     }
 
     /// Such as one that ends late, after another process has begun in its place.

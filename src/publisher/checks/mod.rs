@@ -10,6 +10,7 @@
 //! | `roster` | which targets speak for which shards, and what they say |
 //! | `schedule` | when each is checked |
 //! | `desk` | what is seen, joined with what is voted |
+//! | `standing` | what holds while a task that was begun anew knows too little |
 //! | `runner` | the task: probes, ballots, time |
 //! | `directory` | ballots in a shared directory |
 
@@ -18,6 +19,7 @@ mod directory;
 mod roster;
 mod runner;
 mod schedule;
+mod standing;
 #[cfg(test)]
 mod testing;
 
@@ -102,7 +104,7 @@ impl Checks {
     pub(super) fn start(&mut self) {
         if let Some((channels, metrics, tasks)) = self.parts.take() {
             let of_runner = tasks.clone();
-            // Begun anew it knows nothing, as after a restart of the process.
+            // Begun anew it knows nothing but what was told, which holds until it knows as much.
             let make =
                 move || Runner::new(channels.clone(), metrics.clone(), of_runner.clone()).run();
             self.task = Some(keep(Task::Checks, &tasks, make));

@@ -307,6 +307,12 @@ impl Roster {
         self.cluster(cluster).is_some_and(|c| c.level == Level::Probed && c.speakers() > 0)
     }
 
+    /// Whether something is known, or has been, of every shard that is checked.
+    pub(super) fn is_judged(&self) -> bool {
+        let mut probed = self.clusters.iter().filter(|c| c.level == Level::Probed);
+        probed.all(|cluster| cluster.judged || cluster.unknown == 0)
+    }
+
     /// What this instance sees of all clusters.
     pub(super) fn sights(&self) -> Sights {
         let mut sights = Sights::default();

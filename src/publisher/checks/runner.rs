@@ -78,12 +78,13 @@ enum Event {
 impl Runner {
     pub(super) fn new(channels: Channels, metrics: CheckMetrics, tasks: TaskMetrics) -> Self {
         let checks = check::Settings::default();
+        let told = channels.verdicts.borrow().clone();
         Self {
             channels,
             metrics,
             tasks,
             // Another number each time, and no secret.
-            desk: Desk::new(RandomState::new().hash_one(now().unix)),
+            desk: Desk::new(RandomState::new().hash_one(now().unix), told, Instant::now()),
             schedule: Schedule::new(Instant::now(), checks.jitter),
             prober: Arc::new(Prober::new(&checks)),
             checks,

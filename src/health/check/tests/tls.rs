@@ -134,6 +134,40 @@ async fn after_a_failure_the_certificate_is_seen() {
     assert_eq!(repeated.passes().await, "new");
 }
 
+/// Whatever it failed for, sessions may be what the target cannot do; were the next but one to take
+/// up another, it would never pass twice in a row.
+#[tokio::test]
+async fn after_a_failure_with_a_session_none_is_taken_up_for_a_while() {
+    for version in ALL_VERSIONS {
+        let mut repeated = Repeated::of(tls_of(GOOD, &[version])).await;
+        let good = repeated.target.clone();
+        let ill = target("https/ host=shop.example.com contains=ill", good.address, PATIENT);
+        for (session, next) in [("new", "resumed"), ("resumed", "new")] {
+            repeated.target = good.clone();
+            if session == "resumed" {
+                assert_eq!(repeated.passes().await, "new", "{version:?}");
+            }
+            repeated.target = ill.clone();
+            failure(repeated.prober.probe(&repeated.target, &mut repeated.memory).await);
+            assert!(repeated.heads.recv().await.expect("a session").starts_with(session));
+            repeated.heads.recv().await.expect("a request");
+            repeated.target = good.clone();
+            assert_eq!(repeated.passes().await, "new", "{version:?}");
+            assert_eq!(repeated.passes().await, next, "{version:?}");
+            // What is kept so far is of no account for the second round.
+            if next == "resumed" {
+                repeated.memory = Memory::default();
+            }
+        }
+        assert_eq!(repeated.passes().await, "new", "{version:?}");
+        let sessions = repeated.memory.0.as_mut().expect("sessions");
+        assert!(sessions.barred.is_some_and(|until| until <= Instant::now() + LONGEST));
+        sessions.barred = Some(Instant::now());
+        assert_eq!(repeated.passes().await, "new", "{version:?}");
+        assert_eq!(repeated.passes().await, "resumed", "{version:?}");
+    }
+}
+
 /// A session says that the target was the one it was made with.
 #[tokio::test]
 async fn no_other_target_takes_up_a_session() {

@@ -26,7 +26,8 @@ impl Bench {
             let address = |host| format!("192.0.{net}.{host}");
             view(vec![shard("a", &[&address(1)]), shard("b", &[&address(2)])])
         });
-        let (desk, views, start) = (Desk::new(7), views.to_vec(), Instant::now());
+        let (start, views) = (Instant::now(), views.to_vec());
+        let desk = Desk::new(7, Verdicts::default(), start);
         let mut bench = Self { desk, federation, views, start, seconds: 0, renewal: 0 };
         bench.assign(lost);
         bench
@@ -43,6 +44,15 @@ impl Bench {
             lease: Settings::LEASE,
         };
         Self::new(health::Settings { votes: Some(votes), ..checked(mode) }, lost)
+    }
+
+    /// Has another desk take over what this one told.
+    fn begin_anew(&mut self, lost: &[bool]) {
+        let now = at(self.start, self.seconds).instant;
+        self.desk = Desk::new(8, self.desk.verdicts().clone(), now);
+        self.desk.assign(assignment(&self.federation, self.views.clone(), lost));
+        self.desk.fresh();
+        self.settle();
     }
 
     fn assign(&mut self, lost: &[bool]) {
@@ -339,4 +349,70 @@ fn a_shard_that_failed_stays_out_when_it_is_checked_otherwise() {
     assert_eq!(bench.out(), ["x a"]);
     bench.end(|_| true);
     assert_eq!(bench.out(), [""; 0]);
+}
+
+/// A fault of the task that checks is no evidence that anything has recovered.
+#[test]
+fn what_was_told_holds_until_one_begun_anew_knows_as_much() {
+    let both = [false, false];
+    let mut bench = Bench::new(checked(CheckMode::Always), &both);
+    let others = |address: &str| address != "192.0.1.1";
+    bench.end(others);
+    bench.begin_anew(&both);
+    assert_eq!((bench.out(), bench.said("y")), (vec!["x a".to_owned()], Some(Checks::Answering)));
+    bench.desk.report(ProbeId::for_test(1), &failed(), at(bench.start, 1));
+    bench.later(1);
+    assert_eq!(bench.out(), ["x a"], "little is known yet");
+    bench.end(others);
+    assert_eq!(bench.out(), ["x a"]);
+    bench.begin_anew(&both);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), [""; 0], "it has recovered meanwhile");
+    // What stays unknown is not waited for without end.
+    bench.end(others);
+    bench.begin_anew(&both);
+    let now = at(bench.start, bench.seconds).instant;
+    let wait = bench.desk.deadline(now).expect("it is waited for") - now;
+    bench.later(wait.as_secs() - 1);
+    assert_eq!(bench.out(), ["x a"]);
+    bench.later(1);
+    assert_eq!(bench.out(), [""; 0]);
+}
+
+/// Votes are not counted before all can have been heard.
+#[test]
+fn what_was_voted_holds_until_one_begun_anew_has_heard_the_others() {
+    let both = [false, false];
+    let mut bench = Bench::voting(CheckMode::Always, &both);
+    bench.hear("eu", &["x"]);
+    bench.hear("asia", &["x"]);
+    bench.end(|_| true);
+    assert_eq!(bench.out(), ["x a", "x b"]);
+    bench.begin_anew(&both);
+    bench.end(|_| true);
+    bench.hear("eu", &["x"]);
+    assert_eq!((bench.out().len(), bench.desk.mode()), (2, Mode::Deciding), "asia may be there");
+    bench.hear("asia", &["x"]);
+    bench.later(Settings::LEASE.as_secs() - 1);
+    bench.hear("eu", &["x"]);
+    bench.hear("asia", &["x"]);
+    bench.later(1);
+    assert_eq!(bench.out(), ["x a", "x b"]);
+    bench.hear("eu", &[]);
+    assert_eq!(bench.out(), [""; 0]);
+}
+
+#[test]
+fn one_whose_cluster_does_not_vote_says_so() {
+    let mut bench = Bench::voting(CheckMode::Always, &[false, false]);
+    let mut votes = bench.federation.health.votes.clone().expect("it votes");
+    votes.voters = Some(names(&["eu", "asia"]).into_iter().collect());
+    let health = health::Settings { votes: Some(votes), ..checked(CheckMode::Always) };
+    bench.federation = federation(&["x", "y"], health);
+    bench.assign(&[false, false]);
+    bench.hear("eu", &[]);
+    bench.hear("asia", &[]);
+    bench.end(|address| address != "192.0.1.1");
+    let suspicion = bench.opinion("x", "a").suspicion.expect("it is seen");
+    assert_eq!(suspicion.lacking, Lacking::Vote);
 }
