@@ -1,6 +1,6 @@
 //! The task of one cluster, and what it hands on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -72,19 +72,42 @@ pub fn spawn(settings: Settings, shared: Shared) -> Feed {
     let source = settings.source.identity();
     let known = shared.remembered.views.iter();
     let known = known.filter(|known| known.name == settings.name && known.source == source);
-    let mut known = known.map(|known| known.view.clone()).next();
+    let known = known.map(|known| known.view.clone()).next();
+    let views = Views { sender, known: Arc::new(Mutex::new(known)) };
     // The views of an earlier run are large, and of no more use.
     let shared = Shared { remembered: Arc::default(), ..shared };
     let (metrics, told) = (shared.tasks.clone(), clock.clone());
     let span = info_span!("cluster", name = %settings.name);
-    let make = move || {
-        // Begun anew, it goes on from the last view like a process does.
-        let last = sender.borrow().as_ref().map(|update: &Update| update.view.clone());
-        let known = last.or_else(|| known.take());
-        run(settings.clone(), shared.clone(), known, sender.clone(), told.clone(), link.clone())
-    };
+    let make =
+        move || run(settings.clone(), shared.clone(), views.clone(), told.clone(), link.clone());
     let task = span.in_scope(|| keep(Task::Cluster, &metrics, make));
     Feed { view, clock, link: link_seen, source, _task: task }
+}
+
+/// Where the views of a cluster go, and what a task that begins anew goes on from.
+#[derive(Clone, Debug)]
+struct Views {
+    sender: watch::Sender<Option<Update>>,
+    /// That of an earlier run of the process, until there is one of this: it is large.
+    known: Arc<Mutex<Option<Arc<ClusterView>>>>,
+}
+
+impl Views {
+    /// The last view, where there is any. Begun anew, a task goes on from it like a process does.
+    fn last(&self) -> Option<Arc<ClusterView>> {
+        let last = self.sender.borrow().as_ref().map(|update| update.view.clone());
+        last.or_else(|| self.known().clone())
+    }
+
+    fn send(&self, update: Update) {
+        self.sender.send_replace(Some(update));
+        *self.known() = None;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Arc<ClusterView>>> {
+        // It is there or not, whatever its last user did before it panicked.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A task that ends with its owner.
@@ -116,11 +139,6 @@ impl LinkSender {
             self.wake.notify_one();
         }
     }
-
-    /// Reads it.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&Link) -> T) -> T {
-        read(&self.link.borrow())
-    }
 }
 
 /// Events that came in together.
@@ -137,8 +155,7 @@ const ANSWERS: usize = 64;
 async fn run(
     settings: Settings,
     shared: Shared,
-    known: Option<Arc<ClusterView>>,
-    sender: watch::Sender<Option<Update>>,
+    views: Views,
     clock: Arc<WatchClock>,
     link: LinkSender,
 ) -> Ended {
@@ -189,9 +206,8 @@ async fn run(
     let resolver = resolver::run(resolver, apex, wanted, answers);
     let _resolver = AbortOnDrop(tokio::spawn(resolver.in_current_span()));
     let mut state = ClusterState::new(rules, settings.confirm);
-    known.iter().for_each(|view| state.remember(view));
-    drop(known);
-    let mut reducer = Reducer { state, hosts, sender, wake };
+    views.last().iter().for_each(|view| state.remember(view));
+    let mut reducer = Reducer { state, hosts, views, wake };
     let mut events = Vec::with_capacity(ANSWERS);
     loop {
         let confirmed = async {
@@ -201,7 +217,7 @@ async fn run(
             }
         };
         let batch = tokio::select! {
-            () = reducer.sender.closed() => return Ended::Unneeded,
+            () = reducer.views.sender.closed() => return Ended::Unneeded,
             () = confirmed => Batch { events: Vec::new(), at: Instant::now() },
             batch = source.recv() => match batch {
                 Some(batch) => batch,
@@ -225,7 +241,7 @@ async fn run(
 struct Reducer {
     state: ClusterState,
     hosts: mpsc::UnboundedSender<HostChange>,
-    sender: watch::Sender<Option<Update>>,
+    views: Views,
     wake: Arc<Notify>,
 }
 
@@ -245,14 +261,14 @@ impl Reducer {
         let Some(view) = view else { return };
         self.log_reports(&view);
         self.log_withheld(&view);
-        self.sender.send_replace(Some(Update { view, changed_at: batch.at }));
+        self.views.send(Update { view, changed_at: batch.at });
         // `notify_one` keeps a permit while the publisher is busy; it is the only one that waits.
         self.wake.notify_one();
     }
 
     /// Logs how many shards the guard begins and ceases to keep.
     fn log_withheld(&self, view: &ClusterView) {
-        let before = self.sender.borrow().as_ref().map_or(0, |update| update.view.withheld);
+        let before = self.views.sender.borrow().as_ref().map_or(0, |update| update.view.withheld);
         match (before, view.withheld) {
             (0, 0) => {}
             (0, shards) => warn!(shards, "shards vanished at one stroke; held back for now"),
@@ -263,7 +279,7 @@ impl Reducer {
 
     /// Logs each report once, when it is first made.
     fn log_reports(&self, view: &ClusterView) {
-        let before = self.sender.borrow();
+        let before = self.views.sender.borrow();
         let before = before.as_ref().map(|update| update.view.reports.clone()).unwrap_or_default();
         if Arc::ptr_eq(&before, &view.reports) {
             return;

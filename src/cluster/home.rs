@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
@@ -164,6 +165,7 @@ async fn run(
     let rules = Arc::new(Rules::new(Export::All, Arc::default(), apex));
     let Settings { source, namespace, api } = settings;
     let following = api.clone();
+    let mut secrets = Secrets::after(sender.borrow().as_deref(), &rules);
     let (follow_board, follow_rules) = (board.clone(), rules);
     let start = move |connection: &Connection, renew: &Arc<Notify>| {
         let secrets = follow(
@@ -187,7 +189,6 @@ async fn run(
         tasks
     };
     let reading = async { keep_connected(&source, &api, &board, start).await };
-    let mut secrets = Secrets::default();
     let telling = async {
         loop {
             tokio::select! {
@@ -265,6 +266,22 @@ struct Known {
 }
 
 impl Secrets {
+    /// The Secrets as a run of the task before had told of them, so that one that is unusable now
+    /// keeps what it said; those that are gone go with the first list.
+    fn after(told: Option<&Registered>, rules: &Rules) -> Self {
+        let known = told.into_iter().flat_map(|told| &told.clusters).filter_map(|registration| {
+            let SecretName { namespace, name, .. } = &registration.secret;
+            let metadata = ObjectMeta {
+                namespace: Some(namespace.to_string()),
+                name: Some(name.to_string()),
+                ..ObjectMeta::default()
+            };
+            let id = rules.id_of(&metadata, Scope::Namespaced).ok()?;
+            Some((id, Known { good: Some(registration.clone()), fault: None }))
+        });
+        Self { known: known.collect(), ..Self::default() }
+    }
+
     fn apply(&mut self, change: Change<Narrow>) {
         match change {
             Change::Init => self.pending = Some(BTreeSet::new()),

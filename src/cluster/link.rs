@@ -132,19 +132,8 @@ pub struct WatchStatus {
     pub state: WatchState,
     /// Since when it has been in this state; a failure for another reason is another state.
     pub since: Instant,
-    /// Whether a complete list has ever been read.
-    pub listed: Listed,
     /// Failures since the start.
     pub failures: u64,
-}
-
-/// Whether a complete list of a kind has ever been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed {
-    /// None yet.
-    Never,
-    /// At least one.
-    Once,
 }
 
 /// How far a watch is.

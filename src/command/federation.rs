@@ -159,7 +159,7 @@ fn registry(home: String, clusters: &[Candidate]) -> Registry {
         member: candidate.member.clone(),
         source: candidate.source.identity(),
     };
-    Registry { home, clusters: clusters.iter().map(known).collect() }
+    Registry { home, clusters: clusters.iter().map(known).collect(), partial: false }
 }
 
 /// What is known of clusters beside those of the file.
@@ -188,11 +188,14 @@ impl Beside {
             return Self { membership: Membership::Known, registry, candidates, reports };
         }
         match known.filter(|known| known.home == identity) {
-            // As with views, what was known last counts as known.
+            // As with views, what was known last counts as known, but for what is missing of it.
             Some(known) => Self {
                 registry: Some(known.clone()),
                 candidates: remembered(known),
-                ..nothing(Membership::Known)
+                ..nothing(match known.partial {
+                    true => Membership::Awaited,
+                    false => Membership::Known,
+                })
             },
             None => nothing(Membership::Awaited),
         }

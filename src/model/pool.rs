@@ -33,32 +33,39 @@ impl Pool {
     }
 }
 
-/// Equal values, held once. What nobody else holds is dropped when the number has doubled, so that
-/// each value pays for a constant number of looks.
+/// Equal values, held once. What nobody else holds is dropped, and room that is not needed given
+/// back, after as many calls as values were kept the last time, so that each call pays for a
+/// constant number of looks, and what is left behind goes even where nothing new comes.
 #[derive(Debug)]
 struct Interned<T> {
     values: HashSet<T, RandomState>,
     /// How many there were when the unused ones were last dropped.
     kept: usize,
+    /// Calls since then.
+    calls: usize,
 }
 
-/// Fewer values are not looked through.
+/// There is no look after fewer calls.
 const FIRST_LOOK: usize = 1024;
 
 impl<T> Default for Interned<T> {
     fn default() -> Self {
-        Self { values: HashSet::default(), kept: 0 }
+        Self { values: HashSet::default(), kept: 0, calls: 0 }
     }
 }
 
 impl<T: Clone + Eq + Hash> Interned<T> {
     fn one(&mut self, value: T, is_used: impl Fn(&T) -> bool) -> T {
+        self.calls += 1;
+        // Growth takes calls too: the number at most doubles between two looks.
+        if self.calls >= FIRST_LOOK.max(self.kept) {
+            self.values.retain(is_used);
+            (self.kept, self.calls) = (self.values.len(), 0);
+            // With as much room again, lest it grow at once.
+            self.values.shrink_to(2 * self.kept);
+        }
         if let Some(known) = self.values.get(&value) {
             return known.clone();
-        }
-        if self.values.len() >= FIRST_LOOK.max(2 * self.kept) {
-            self.values.retain(is_used);
-            self.kept = self.values.len();
         }
         self.values.insert(value.clone());
         value
@@ -104,5 +111,21 @@ mod tests {
         let held = pool.keys.lock().expect("nobody panicked").values.len();
         assert!(held <= FIRST_LOOK, "{held}");
         assert_eq!(pool.key(key("web")).copies(), 3, "it is the one that is used: {used}");
+    }
+
+    /// As when a large cluster has gone, and the others change now and then.
+    #[test]
+    fn what_is_left_behind_goes_where_nothing_new_comes() {
+        let pool = Pool::default();
+        let used = pool.key(key("web"));
+        let many: Vec<_> =
+            (0..10 * FIRST_LOOK).map(|index| pool.key(key(&format!("s{index}")))).collect();
+        drop(many);
+        for _ in 0..11 * FIRST_LOOK {
+            let _ = pool.key(used.clone());
+        }
+        let keys = pool.keys.lock().expect("nobody panicked");
+        assert_eq!((keys.values.len(), used.copies()), (1, 2));
+        assert!(keys.values.capacity() <= FIRST_LOOK, "{}", keys.values.capacity());
     }
 }

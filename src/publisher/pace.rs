@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 /// of one change.
 pub(super) const GATHER: Duration = Duration::from_millis(3);
 
+/// The longest rest after a build. Builds take longer than this where a large cluster is read or
+/// reconfigured, which is rare: what changes next has waited for the build already, and is not to
+/// wait for seconds more.
+const LONGEST_REST: Duration = Duration::from_millis(250);
+
 /// When the next build may begin.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -16,10 +21,11 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Notes that a build, or a look that found nothing to build, began at `begun` and ended at
-    /// `ended`. One that took long is followed by a rest as long: however much changes, it takes half
-    /// of a processor at most.
+    /// `ended`. One that took long is followed by a rest as long, up to [`LONGEST_REST`]: however
+    /// much changes, builds that are no longer than that take half of a processor at most.
     pub(super) fn built(&mut self, begun: Instant, ended: Instant) {
-        self.rest = Some(ended + GATHER.max(ended.saturating_duration_since(begun)));
+        let took = ended.saturating_duration_since(begun);
+        self.rest = Some(ended + took.clamp(GATHER, LONGEST_REST));
     }
 
     /// Before when no build begins; `None` where one may begin at once.
@@ -39,8 +45,10 @@ mod tests {
         assert_eq!(pace.rest(), None);
         pace.built(start, after(100));
         assert_eq!(pace.rest(), Some(after(3_100)));
-        pace.built(after(10_000), after(410_000));
-        assert_eq!(pace.rest(), Some(after(810_000)), "as long as it took");
+        pace.built(after(10_000), after(110_000));
+        assert_eq!(pace.rest(), Some(after(210_000)), "as long as it took");
+        pace.built(after(1_000_000), after(7_000_000));
+        assert_eq!(pace.rest(), Some(after(7_250_000)), "and no longer than that");
     }
 
     /// A change every millisecond for a second, each build a tenth of one.

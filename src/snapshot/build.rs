@@ -59,11 +59,11 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
 }
 
 /// How many buckets of services [`build`] would make anew something of on top of `previous`, or all of
-/// them where that is not found at once.
+/// them where that is not found at once, or what it makes anew grows with the federation otherwise.
 #[must_use]
 pub fn reach(previous: &Snapshot, inputs: &Inputs) -> usize {
     let sites = sites(Some(previous), inputs);
-    if !same_structure(previous, inputs, &sites) {
+    if !same_structure(previous, inputs, &sites) || !same_pods(previous, inputs) {
         return BUCKETS;
     }
     let up = clusters(&inputs.assess_clusters(), |whole| whole.verdict.is_ok());
@@ -157,13 +157,7 @@ fn sites(previous: Option<&Snapshot>, inputs: &Inputs) -> Arc<[Site]> {
 /// Tables, and pod networks of the present nodes.
 fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Geography {
     let compiled = compiled(previous, inputs, sites);
-    let same_pods = previous.filter(|p| {
-        let (old, new) = (&p.inputs.federation, &inputs.federation);
-        (Arc::ptr_eq(old, new) || old.networks == new.networks)
-            && p.inputs.views.len() == inputs.views.len()
-            && p.inputs.views.iter().zip(&inputs.views).all(|(a, b)| pods_of(a) == pods_of(b))
-    });
-    let (pods, conflicts) = match same_pods {
+    let (pods, conflicts) = match previous.filter(|previous| same_pods(previous, inputs)) {
         Some(previous) => (previous.geography.pods.clone(), previous.geography.conflicts.clone()),
         None => {
             let networks = inputs.read_views().map(|(id, view)| (id, &*view.pod_networks));
@@ -172,6 +166,15 @@ fn geography(previous: Option<&Snapshot>, inputs: &Inputs, sites: &[Site]) -> Ge
         }
     };
     Geography { compiled, pods, conflicts }
+}
+
+/// Whether what places pods is what it was for `previous`.
+fn same_pods(previous: &Snapshot, inputs: &Inputs) -> bool {
+    let (old, new) = (&previous.inputs.federation, &inputs.federation);
+    let views = (&previous.inputs.views, &inputs.views);
+    (Arc::ptr_eq(old, new) || old.networks == new.networks)
+        && views.0.len() == views.1.len()
+        && views.0.iter().zip(views.1).all(|(a, b)| pods_of(a) == pods_of(b))
 }
 
 /// The tables given beforehand or taken over, where they are of this atlas and these sites. Until

@@ -1,12 +1,13 @@
 //! Snapshots built on top of one another, and what they report.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::testing::{Fixture, label, name};
 use super::*;
 use crate::health::ClusterState;
 use crate::health::overrides::{self, Overrides};
-use crate::model::ServiceOptions;
+use crate::model::{BUCKETS, ClusterView, ServiceOptions};
 use crate::zone::StaticRecord;
 
 fn reports(snapshot: &Snapshot) -> Vec<String> {
@@ -270,6 +271,24 @@ fn one_service_of_a_bucket_is_made_anew_alone() {
     assert_eq!(second.rebuilt_since(&first).collect::<Vec<_>>(), [entry.hash], "{names:?}");
     assert_eq!((second.tallies[0].served, second.tallies[0].not_ready), (2, 1));
     assert_eq!((second.tallies[1], second.tallies[0].total()), (first.tallies[1], 3));
+}
+
+/// It touches no service, but every node of the federation is gone through.
+#[test]
+fn pod_networks_reach_everything() {
+    let first = crowded(1).0.build();
+    let with = |network: &str| {
+        let pod_networks = Arc::new(BTreeSet::from([network.parse().expect("a network")]));
+        let view = first.inputs.views[0].as_deref().expect("read").clone();
+        let mut inputs = first.inputs.clone();
+        inputs.views[0] = Some(Arc::new(ClusterView { pod_networks, ..view }));
+        inputs
+    };
+    assert_eq!(reach(&first, &with("10.1.0.0/16")), BUCKETS);
+    let second = build(Some(&first), with("10.1.0.0/16"));
+    assert_eq!(reach(&second, &with("10.1.0.0/16")), 0, "equal ones change nothing");
+    let ruled = crowded(1).0.network("10.1.2.0/24", (52.5, 13.4)).inputs().federation;
+    assert_eq!(reach(&first, &Inputs { federation: ruled, ..first.inputs.clone() }), BUCKETS);
 }
 
 #[test]

@@ -88,3 +88,18 @@ async fn a_dropped_feed_ends_its_task() {
     let closed = timeout(Duration::from_secs(30), view.changed()).await.expect("in time");
     assert!(closed.is_err(), "the sender is gone");
 }
+
+/// However often a task fails before its first view, the next begins with that of the earlier run.
+#[test]
+fn what_an_earlier_run_knew_is_kept_until_there_is_a_view() {
+    let (sender, _feed) = watch::channel(None);
+    let known = Arc::new(ClusterView::default());
+    let views = Views { sender, known: Arc::new(Mutex::new(Some(known.clone()))) };
+    for _ in 0..2 {
+        assert!(views.clone().last().is_some_and(|last| Arc::ptr_eq(&last, &known)));
+    }
+    let view = Arc::new(ClusterView::default());
+    views.send(Update { view: view.clone(), changed_at: Instant::now() });
+    assert!(views.last().is_some_and(|last| Arc::ptr_eq(&last, &view)));
+    assert_eq!(Arc::strong_count(&known), 1, "it is let go");
+}

@@ -1,7 +1,6 @@
 //! What Secrets say.
 
 use k8s_openapi::ByteString;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use std::time::Duration;
 
@@ -134,6 +133,16 @@ fn a_secret_that_breaks_keeps_what_it_said() {
         let now = now.as_ref().unwrap();
         assert_eq!((now.clusters.len(), now.reports.len()), (1, 1));
     }
+    // The task begins anew, with other identities.
+    let rules = Rules::new(Export::All, Arc::default(), DomainName::parse("x").unwrap());
+    let broken = secret(&[], &[]);
+    let id = rules.id_of(&broken.metadata, Scope::Namespaced).unwrap();
+    let mut secrets = Secrets::after(told.borrow().as_deref(), &rules);
+    for change in [Change::Init, Change::InitApply(Narrow::of(id, &broken)), Change::InitDone] {
+        secrets.apply(change);
+    }
+    secrets.tell(&sender);
+    assert_eq!(told.borrow().as_ref().unwrap().clusters.len(), 1, "it still says what it said");
     for change in [Change::Init, Change::InitDone] {
         secrets.apply(change);
     }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::cluster::feed::LinkSender;
 use crate::cluster::link::{
-    Fault, Kind, Link, Listed, Probe, ProbeOutcome, Reach, WatchState, WatchStatus,
+    Fault, Kind, Link, Probe, ProbeOutcome, Reach, WatchState, WatchStatus,
 };
 use crate::model::Report;
 use crate::telemetry::WatchClock;
@@ -36,6 +36,9 @@ struct Notes {
     /// Why there is no client.
     unusable: Option<Report>,
     unreadable: BTreeMap<(Kind, Box<str>), Report>,
+    /// Of which a complete list was taken in. Not read from the link, which outlives this board and
+    /// the state that took it in.
+    listed: BTreeSet<Kind>,
 }
 
 impl Notes {
@@ -135,18 +138,14 @@ impl Board {
         self.watching(kind);
     }
 
-    /// Whether a list of `kind` was ever complete, or may count as such.
+    /// Whether a list of `kind` was ever complete since this board was made, or may count as such.
     pub(super) fn ever_listed(&self, kind: Kind) -> bool {
-        let is = |watch: &WatchStatus| watch.kind == kind && watch.listed == Listed::Once;
-        self.link.read(|link| link.watches.iter().any(is))
+        self.notes().listed.contains(&kind)
     }
 
     /// There is nothing to list, which is known.
     pub(super) fn nothing_to_list(&self, kind: Kind) {
-        self.link.update(|link| {
-            let status = status(link, kind);
-            std::mem::replace(&mut status.listed, Listed::Once) == Listed::Never
-        });
+        self.notes().listed.insert(kind);
     }
 
     /// A request has failed and will be made again.
@@ -255,14 +254,28 @@ fn lose(link: &mut Link, at: Instant, now: Box<str>) {
 fn status(link: &mut Link, kind: Kind) -> &mut WatchStatus {
     let index = link.watches.partition_point(|watch| watch.kind < kind);
     if link.watches.get(index).is_none_or(|watch| watch.kind != kind) {
-        let fresh = WatchStatus {
-            kind,
-            state: WatchState::Listing,
-            since: Instant::now(),
-            listed: Listed::Never,
-            failures: 0,
-        };
+        let fresh =
+            WatchStatus { kind, state: WatchState::Listing, since: Instant::now(), failures: 0 };
         link.watches.insert(index, fresh);
     }
     &mut link.watches[index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state that begins with nothing is to be told anew that there is nothing to list.
+    #[test]
+    fn a_task_that_begins_anew_has_listed_nothing() {
+        let link = LinkSender::new(watch::channel(Link::default()).0, Arc::default());
+        let begin = || Board::new(link.clone(), Arc::new(WatchClock::new())).0;
+        let first = begin();
+        first.listed(Kind::Service);
+        first.nothing_to_list(Kind::ServiceExport);
+        for kind in [Kind::Service, Kind::ServiceExport] {
+            assert!(first.ever_listed(kind));
+            assert!(!begin().ever_listed(kind), "{kind} of the task before");
+        }
+    }
 }

@@ -54,7 +54,8 @@ pub(super) async fn follow(session: Session) {
                               serviceexports.multicluster.x-k8s.io to export anything";
                 session.board.failed(Kind::ServiceExport, Fault::Missing, reason);
                 // A server that never had the kind exports nothing, which is known and not merely
-                // unread; one that had it keeps what it had.
+                // unread; one that had it keeps what it had. Whether it had is not remembered
+                // beyond this run of the task: what the run before served is then guarded.
                 if !session.board.ever_listed(Kind::ServiceExport) {
                     session.board.nothing_to_list(Kind::ServiceExport);
                     let events = [Change::Init, Change::InitDone].map(Event::Export).into();

@@ -4,7 +4,7 @@
 //! and the views in postcard, with the clusters that a home cluster had registered, without their
 //! credentials. *Guarantees*: the file is replaced whole or not at all; what is read
 //! is what was written, valid by the types it is made of, and published by the present rules; a
-//! shard or a cluster that holds what cannot be is left out and told of, and takes no other down; a
+//! shard, a cluster or a registration that holds what cannot be is left out and told of, and takes no other down; a
 //! file that is none is set aside and told of, and never stops the start. *Does not*: decide when
 //! to write, or what a view that was read is worth.
 //!
@@ -57,6 +57,8 @@ pub struct Registry {
     pub home: String,
     /// Its clusters.
     pub clusters: Vec<KnownCluster>,
+    /// There were others, which cannot be used: these are not all.
+    pub partial: bool,
 }
 
 /// A cluster that was registered.
@@ -234,12 +236,7 @@ fn read(path: &Path, wanted: &Wanted<'_>) -> Result<LastGood, Unusable> {
     let octets = content(path)?;
     let mut content = Content(&octets);
     let told: Option<Registered<'_>> = content.take()?;
-    let registry = wanted.home.as_ref().zip(told).and_then(|(home, told)| {
-        told.of_home(home).unwrap_or_else(|fault| {
-            warn!(%home, %fault, "which clusters were registered cannot be used; it is waited for");
-            None
-        })
-    });
+    let registry = wanted.home.as_ref().zip(told).and_then(|(home, told)| told.of_home(home));
     let registered: Vec<Settings> = registry
         .iter()
         .flat_map(|registry| &registry.clusters)

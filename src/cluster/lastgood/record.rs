@@ -15,6 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::ser::{SerializeSeq as _, SerializeTuple as _};
 use serde::{Deserialize, Serialize, Serializer};
+use tracing::warn;
 
 use options::{Drain, Force, Options};
 
@@ -138,7 +139,9 @@ impl Serialize for Federation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(LastGood { views, registry, .. }) = self;
         let mut federation = serializer.serialize_tuple(2)?;
-        federation.serialize_element(&registry.as_deref().map(Registered::of))?;
+        // One of which something is missing would count as whole when it is read again.
+        let registry = registry.as_deref().filter(|registry| !registry.partial);
+        federation.serialize_element(&registry.map(Registered::of))?;
         federation.serialize_element(&Clusters(views))?;
         federation.end()
     }
@@ -284,13 +287,26 @@ impl<'a> Content<'a> {
 }
 
 impl Registered<'_> {
-    /// What `home` registers, where these are its clusters and each of them can be.
-    pub(super) fn of_home(&self, home: &str) -> Result<Option<Registry>, Invalid> {
+    /// What `home` registers, where these are its clusters, as far as it can be.
+    pub(super) fn of_home(&self, home: &str) -> Option<Registry> {
         if self.home != home {
-            return Ok(None);
+            return None;
         }
-        let clusters = self.clusters.iter().map(Registration::read);
-        Ok(Some(Registry { home: home.to_owned(), clusters: clusters.collect::<Result<_, _>>()? }))
+        let mut partial = false;
+        let mut clusters = Vec::with_capacity(self.clusters.len());
+        for registration in &self.clusters {
+            match registration.read() {
+                Ok(cluster) => clusters.push(cluster),
+                Err(fault) => {
+                    warn!(
+                        %home, cluster = registration.name, %fault,
+                        "a cluster that was registered cannot be used; the home is waited for"
+                    );
+                    partial = true;
+                }
+            }
+        }
+        Some(Registry { home: home.to_owned(), clusters, partial })
     }
 }
 

@@ -203,7 +203,8 @@ fn registered_clusters_come_back_with_their_views() {
         source: format!("registered:https://{name}"),
     };
     let view = KnownView { source: cluster("b").source, ..known("b", "", vec![plain(1)]) };
-    let registry = Registry { home: "h".to_owned(), clusters: vec![cluster("a"), cluster("b")] };
+    let clusters = vec![cluster("a"), cluster("b")];
+    let registry = Registry { home: "h".to_owned(), clusters, partial: false };
     let before = LastGood {
         views: vec![known("c", "/m", vec![plain(2)]), view],
         registry: Some(Arc::new(registry)),
@@ -226,6 +227,33 @@ fn registered_clusters_come_back_with_their_views() {
         let after = load(home);
         assert_eq!((after.registry.clone(), names(&after)), (None, vec![label("c")]));
     }
+}
+
+#[test]
+fn a_damaged_registration_takes_no_other_down() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("state");
+    let cluster = |name: &str| KnownCluster {
+        member: Member { region: Some(label("r")), ..Member::named(label(name)) },
+        source: format!("registered:https://{name}"),
+    };
+    let clusters = vec![cluster("atlantis"), cluster("berlin")];
+    let registry = Registry { home: "h".to_owned(), clusters, partial: false };
+    let state = LastGood { registry: Some(Arc::new(registry)), ..LastGood::default() };
+    super::save(&path, &state).unwrap();
+    damage(&path, "atlantis");
+    let load = || {
+        let registered =
+            &|name: Label, source| Settings { source, ..settings(name.as_str(), "/none") };
+        let wanted =
+            Wanted { clusters: &[], home: Some("h".to_owned()), registered, apex: &apex() };
+        super::load(&path, &wanted)
+    };
+    let after = load();
+    let registry = after.registry.as_deref().unwrap();
+    assert_eq!((&*registry.clusters, registry.partial), (&[cluster("berlin")][..], true));
+    super::save(&path, &after).unwrap();
+    assert_eq!(load().registry, None, "what is left does not pass for all");
 }
 
 #[test]

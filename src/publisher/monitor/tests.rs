@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::cluster::link::{Fault, Kind, Listed, Probe, WatchStatus};
+use crate::cluster::link::{Fault, Kind, Probe, WatchStatus};
 
 fn watch(kind: Kind, state: WatchState) -> WatchStatus {
-    WatchStatus { kind, state, since: Instant::now(), listed: Listed::Once, failures: 0 }
+    WatchStatus { kind, state, since: Instant::now(), failures: 0 }
 }
 
 #[test]
