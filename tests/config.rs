@@ -248,7 +248,7 @@ geo:
 fn checks_have_two_forms_and_clusters_their_own() {
     let text = minimal(
         "",
-        "    checks: {mode: always, check: 'tcp:8443', interval: 1s, fall: 2}
+        "    checks: {mode: always, check: 'tcp:8443', interval: 1s, fall: 2, jitter: 50}
 health:
   checks:
     mode: off
@@ -269,7 +269,7 @@ health:
     let timing = &checks.timing;
     assert_eq!((timing.interval.as_secs(), timing.timeout.as_secs()), (10, 3));
     assert_eq!((timing.rise.get(), timing.fall.get()), (4, 5));
-    assert_eq!((checks.jitter, checks.concurrency.get(), checks.authorities.len()), (0, 7, 1));
+    assert_eq!((timing.jitter, checks.concurrency.get(), checks.authorities.len()), (0, 7, 1));
     let own = &config.members[0].checks;
     assert_eq!(own.mode, Some(CheckMode::Always));
     assert_eq!(own.check.as_ref().map(ToString::to_string).as_deref(), Some("tcp:8443"));

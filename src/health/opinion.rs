@@ -74,17 +74,26 @@ impl<T> PerShard<T> {
     }
 }
 
-impl<T: Clone + PartialEq> PerShard<T> {
-    /// The hashes of the services of a bucket of which other values are known in `other`.
+impl<T> PerShard<T> {
+    /// The hashes of the services of a bucket of which other values are known in `other`, as `same`
+    /// tells of two.
     pub fn differing<'a>(
         &'a self,
         other: &'a Self,
         bucket: usize,
+        same: impl Fn(&T, &T) -> bool + 'a,
     ) -> impl Iterator<Item = u64> + 'a {
-        let same = |a: &OfService<T>, b: &OfService<T>| a.key == b.key && a.shards == b.shards;
+        let alike =
+            move |((a, old), (b, new)): (&(Label, T), &(Label, T))| a == b && same(old, new);
+        let same = move |a: &OfService<T>, b: &OfService<T>| {
+            let shards = a.shards.iter().zip(&b.shards);
+            a.key == b.key && a.shards.len() == b.shards.len() && shards.into_iter().all(&alike)
+        };
         differing(self.0.bucket(bucket), other.0.bucket(bucket), same)
     }
+}
 
+impl<T: Clone + PartialEq> PerShard<T> {
     /// Sets the value of one shard, or takes it away; says whether that changed anything. What is
     /// equal to what was there keeps its bucket's pointer.
     pub fn set(&mut self, key: &ServiceKey, cluster: &Label, value: Option<T>) -> bool {
@@ -123,6 +132,19 @@ pub struct Opinion {
     pub unsettled: bool,
     /// Who sees it failing, where that does not take it out, or not yet.
     pub suspicion: Option<Arc<Suspicion>>,
+}
+
+impl Opinion {
+    /// Whether a shard is judged alike by both: who sees it failing and how is for people alone.
+    #[must_use]
+    pub fn weighs_like(&self, other: &Self) -> bool {
+        let Self { check, load, unsettled, suspicion: _ } = self;
+        let same_check = match (check, &other.check) {
+            (Checked::Failing(one), Checked::Failing(other)) => one.held == other.held,
+            (one, other) => one == other,
+        };
+        same_check && *load == other.load && *unsettled == other.unsettled
+    }
 }
 
 /// What active checks say of a shard.

@@ -64,6 +64,9 @@ pub struct CheckTiming {
     pub rise: Option<NonZeroU32>,
     /// Failures in a row after which what passed counts as failing.
     pub fall: Option<NonZeroU32>,
+    /// By how much of the interval a check comes earlier or later, at random: percent, at most
+    /// [`Self::MOST_JITTER`].
+    pub jitter: Option<u8>,
 }
 
 impl CheckTiming {
@@ -73,6 +76,8 @@ impl CheckTiming {
     pub const MOST: Duration = Duration::from_secs(3600);
     /// The most checks in a row that a threshold asks for.
     pub const MOST_IN_A_ROW: u32 = 1000;
+    /// Half an interval earlier or later is as far apart as two checks can be, percent.
+    pub const MOST_JITTER: u8 = 50;
 
     /// This timing, with what it leaves open from `wider`.
     #[must_use]
@@ -82,6 +87,7 @@ impl CheckTiming {
             timeout: self.timeout.or(wider.timeout),
             rise: self.rise.or(wider.rise),
             fall: self.fall.or(wider.fall),
+            jitter: self.jitter.or(wider.jitter),
         }
     }
 }
@@ -97,6 +103,18 @@ pub enum CheckKind {
     Grpc(GrpcCheck),
     /// A DNS reply with records.
     Dns(DnsCheck),
+}
+
+impl CheckKind {
+    /// Whether it is asked over TLS.
+    #[must_use]
+    pub fn is_over_tls(&self) -> bool {
+        match self {
+            Self::Http(check) => check.tls.is_some(),
+            Self::Grpc(check) => check.tls.is_some(),
+            Self::Tcp | Self::Dns(_) => false,
+        }
+    }
 }
 
 /// An HTTP or HTTPS request and the reply that is expected. Redirects are not followed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::state::Timing;
 use super::{Inputs, Snapshot};
+use crate::health::Opinion;
 use crate::health::overrides::Rule;
 use crate::model::{BUCKETS, ClusterId, ClusterSet, ClusterView, ShardEntry, differing};
 
@@ -61,6 +62,8 @@ pub(super) fn extents(
         false => Extent::Services(changes.services(index).into_iter().collect()),
     };
     let parts: Vec<_> = parts.map(|index| (index, part(index))).collect();
+    // What is told in other words alone makes nothing else of any service.
+    let parts = parts.into_iter().filter(|(_, part)| *part != Extent::Services(Vec::new()));
     whole.iter().map(|index| (*index, Extent::Whole)).chain(parts).collect()
 }
 
@@ -164,8 +167,9 @@ impl<'a> Changes<'a> {
     /// The services of a bucket of whose shards something else is told.
     fn services(&self, index: usize) -> BTreeSet<u64> {
         let (old, new) = (&self.previous.inputs, self.inputs);
-        let mut services: BTreeSet<u64> = old.opinions.differing(&new.opinions, index).collect();
-        services.extend(old.phases.shards.differing(&new.phases.shards, index));
+        let opinions = old.opinions.differing(&new.opinions, index, Opinion::weighs_like);
+        let mut services: BTreeSet<u64> = opinions.collect();
+        services.extend(old.phases.shards.differing(&new.phases.shards, index, PartialEq::eq));
         for views in self.views() {
             let [old, new] = views.map(|view| view.map_or(&[][..], |v| v.shards.bucket(index)));
             if !std::ptr::eq(old, new) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::testing::{Fixture, label, name};
 use super::*;
-use crate::health::ClusterState;
 use crate::health::overrides::{self, Overrides};
-use crate::model::{BUCKETS, ClusterView, ServiceOptions};
+use crate::health::{Checked, ClusterState, Failure, Opinion};
+use crate::model::{BUCKETS, ClusterId, ClusterView, ServiceOptions};
 use crate::zone::StaticRecord;
 
 fn reports(snapshot: &Snapshot) -> Vec<String> {
@@ -271,6 +271,30 @@ fn one_service_of_a_bucket_is_made_anew_alone() {
     assert_eq!(second.rebuilt_since(&first).collect::<Vec<_>>(), [entry.hash], "{names:?}");
     assert_eq!((second.tallies[0].served, second.tallies[0].not_ready), (2, 1));
     assert_eq!((second.tallies[1], second.tallies[0].total()), (first.tallies[1], 3));
+}
+
+#[test]
+fn what_is_told_in_other_words_makes_no_service_anew() {
+    let (fixture, names) = crowded(2);
+    let key = fixture.shards[0][0].key.clone();
+    let told = |before: &Snapshot, why: &str, held: bool| {
+        let failure = Failure { since: 1, why: why.into(), seen_by: Arc::default(), held };
+        let check = Checked::Failing(Arc::new(failure));
+        let mut inputs = before.inputs.clone();
+        inputs.opinions.set(&key, &label("a"), Some(Opinion { check, ..Opinion::default() }));
+        build(Some(before), inputs)
+    };
+    let rebuilt = |new: &Snapshot, old| new.rebuilt_since(old).collect::<Vec<_>>();
+    let first = told(&fixture.build(), "refused", false);
+    let second = told(&first, "no reply", false);
+    assert_eq!((rebuilt(&second, &first), second.serial), (vec![], first.serial), "{names:?}");
+    let evidence = |snapshot: &Snapshot| {
+        snapshot.inputs.evidence(ClusterId::new(0), &fixture.shards[0][0]).opinion.cloned()
+    };
+    assert_ne!(evidence(&first), evidence(&second), "people see it");
+    assert_eq!(second.tallies[0].checks_fail, 1);
+    let third = told(&second, "no reply", true);
+    assert_eq!(rebuilt(&third, &second), [key.hash()], "it is only held back now");
 }
 
 /// It touches no service, but every node of the federation is gone through.

@@ -53,6 +53,8 @@ pub(crate) struct Cluster {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told {
     pub(crate) failing: bool,
+    /// How it fails: for people alone.
+    pub(crate) words: u8,
     pub(crate) overloaded: bool,
     pub(crate) unsettled: bool,
     /// An override and when it ends.
@@ -64,7 +66,8 @@ pub(crate) struct Told {
 impl Told {
     /// What is seen from outside.
     pub(crate) fn opinion(&self) -> Option<Opinion> {
-        let (why, seen_by) = ("refused".into(), [Witness::new(label("c0"), ["i"])].into());
+        let why = format!("status {}", self.words).into();
+        let seen_by = [Witness::new(label("c0"), ["i"])].into();
         let failure = Failure { since: 0, why, seen_by, held: false };
         let check = match self.failing {
             true => Checked::Failing(Arc::new(failure)),

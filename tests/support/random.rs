@@ -107,9 +107,10 @@ fn told() -> impl Strategy<Value = Told> {
     let seldom = || prop::bool::weighted(0.2);
     let time = || (0u64..12).prop_map(|step| START + 500 + 1000 * step);
     let force = option::weighted(0.4, (select(&Forced::ALL[..]), time()));
-    (seldom(), seldom(), seldom(), force, option::of(time())).prop_map(
-        |(failing, overloaded, unsettled, force, leaving)| Told {
+    (seldom(), 0u8..2, seldom(), seldom(), force, option::of(time())).prop_map(
+        |(failing, words, overloaded, unsettled, force, leaving)| Told {
             failing,
+            words,
             overloaded,
             unsettled,
             force,

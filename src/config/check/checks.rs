@@ -19,8 +19,8 @@ use crate::server::most_open_files;
 const IN_A_ROW: Range =
     Range { least: 1, most: CheckTiming::MOST_IN_A_ROW as i64, why: "checks in a row" };
 
-/// Half an interval earlier or later is as far apart as two checks can be.
-const JITTER: Range = Range { least: 0, most: 50, why: "percent of the interval" };
+const JITTER: Range =
+    Range { least: 0, most: CheckTiming::MOST_JITTER as i64, why: "percent of the interval" };
 
 /// More would need more sockets than a process is given.
 const CONCURRENCY: Range = Range { least: 1, most: 100_000, why: "checks at a time" };
@@ -35,10 +35,6 @@ pub(super) fn settings(
     let path = "health.checks";
     let check = raw.check.as_ref().map(|raw| check(path, raw, notes)).transpose();
     let timing = timing(path, raw, notes);
-    let jitter = raw.jitter.as_ref();
-    let jitter = number(notes, "health.checks.jitter", jitter, default.jitter, &JITTER, |n| {
-        u8::try_from(n).ok()
-    });
     let (path, concurrency) = ("health.checks.concurrency", raw.concurrency.as_ref());
     let concurrency = number(notes, path, concurrency, usual_concurrency(), &CONCURRENCY, |n| {
         usize::try_from(n).ok().and_then(NonZeroUsize::new)
@@ -58,7 +54,6 @@ pub(super) fn settings(
         mode: raw.mode.map_or(default.mode, mode),
         check: check?.unwrap_or(default.check),
         timing,
-        jitter: jitter?,
         concurrency: concurrency?,
         authorities: authorities?,
     })
@@ -108,15 +103,24 @@ fn timing(path: &str, raw: &raw::Checks, notes: &mut Notes) -> Result<CheckTimin
     };
     let rise = count("rise", &raw.rise);
     let fall = count("fall", &raw.fall);
-    Ok(CheckTiming { interval: interval?, timeout: timeout?, rise: rise?, fall: fall? })
+    let percent = |n| u8::try_from(n).ok();
+    let jitter = raw.jitter.as_ref();
+    let jitter = jitter.map(|raw| number(notes, &path("jitter"), Some(raw), 0, &JITTER, percent));
+    Ok(CheckTiming {
+        interval: interval?,
+        timeout: timeout?,
+        rise: rise?,
+        fall: fall?,
+        jitter: jitter.transpose()?,
+    })
 }
 
 /// Refuses what no cluster has for itself, as the checks of all have it in common.
 fn refuse_shared(path: &str, raw: &raw::Checks, notes: &mut Notes) -> Result<(), Refused> {
     let place = |key: &str| format!("{path}.{key}");
-    let number = |key, raw: &Option<raw::Number>| raw.as_ref().map(|raw| at(place(key), raw));
+    let concurrency = raw.concurrency.as_ref().map(|raw| at(place("concurrency"), raw));
     let files = raw.authorities.as_ref().map(|raw| at(place("authorities"), raw));
-    let given = [number("jitter", &raw.jitter), number("concurrency", &raw.concurrency), files];
+    let given = [concurrency, files];
     let reason = "is the same for all clusters: write it in health.checks";
     all::<(), ()>(given.into_iter().flatten().map(|at| Err(notes.mistake(&at, reason))))
 }

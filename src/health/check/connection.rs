@@ -32,7 +32,7 @@ impl Way<'_> {
         host: Option<&DomainName>,
         protocol: Protocol,
     ) -> Result<Connection, Fault> {
-        let stream = tcp::connect(self.address, self.deadline).await?;
+        let stream = tcp::connect(self.address, &mut self.deadline).await?;
         match tls {
             None => Ok(Connection::Plain(stream)),
             Some(check) => {

@@ -23,7 +23,7 @@ const MAX_DATAGRAM: usize = 4096;
 pub(super) async fn ask(
     check: &DnsCheck,
     address: SocketAddr,
-    deadline: Deadline,
+    deadline: &mut Deadline,
 ) -> Result<(), Fault> {
     let query = query(check)?;
     let octets = query.to_vec().map_err(|error| Fault::of(&error))?;
@@ -98,7 +98,7 @@ fn answers(reply: &Message, query: &Message) -> bool {
 async fn over_tcp(
     octets: &[u8],
     address: SocketAddr,
-    deadline: Deadline,
+    deadline: &mut Deadline,
 ) -> Result<Message, Fault> {
     let mut stream = tcp::connect(address, deadline).await?;
     let exchange = async {

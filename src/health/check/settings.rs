@@ -19,6 +19,10 @@ pub struct Timing {
     pub rise: NonZeroU32,
     /// Failures in a row after which what passed counts as failing.
     pub fall: NonZeroU32,
+    /// By how much of its interval a check comes earlier or later, at random: percent, at most
+    /// [`CheckTiming::MOST_JITTER`]. Targets that several instances check are then not checked by
+    /// all at once.
+    pub jitter: u8,
 }
 
 impl Default for Timing {
@@ -30,6 +34,7 @@ impl Default for Timing {
             timeout: Duration::from_secs(2),
             rise: NonZeroU32::MIN.saturating_add(1),
             fall: NonZeroU32::MIN.saturating_add(2),
+            jitter: 10,
         }
     }
 }
@@ -43,6 +48,7 @@ impl Timing {
             timeout: own.timeout.unwrap_or(self.timeout),
             rise: own.rise.unwrap_or(self.rise),
             fall: own.fall.unwrap_or(self.fall),
+            jitter: own.jitter.unwrap_or(self.jitter),
         }
     }
 }
@@ -56,9 +62,6 @@ pub struct Settings {
     pub check: Arc<Check>,
     /// When.
     pub timing: Timing,
-    /// By how much of its interval a check comes earlier or later, at random, percent: targets
-    /// that several instances check are then not checked by all at once.
-    pub jitter: u8,
     /// Checks at a time, each with one socket.
     pub concurrency: NonZeroUsize,
     /// Authorities of certificates that are trusted beside those of the system.
@@ -103,7 +106,6 @@ impl Default for Settings {
             mode: CheckMode::default(),
             check: Arc::new(Check::tcp()),
             timing: Timing::default(),
-            jitter: 10,
             concurrency: Self::MOST_CONCURRENCY,
             authorities: Arc::default(),
         }

@@ -11,7 +11,10 @@ use super::deadline::{Deadline, Fault};
 /// A connection to `address`. When it is dropped it is reset instead of being closed in turns:
 /// otherwise each check would leave its port in TIME-WAIT for a minute, and thousands a second
 /// would use up all ports. Nothing is lost by it, as we have read what we want.
-pub(super) async fn connect(address: SocketAddr, deadline: Deadline) -> Result<TcpStream, Fault> {
+pub(super) async fn connect(
+    address: SocketAddr,
+    deadline: &mut Deadline,
+) -> Result<TcpStream, Fault> {
     let ours = |error: io::Error| Fault::Ours(format!("no socket: {error}"));
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(ours)?;

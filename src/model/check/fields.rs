@@ -45,6 +45,7 @@ impl Check {
             timeout: fields.take("timeout", duration),
             rise: fields.take("rise", in_a_row),
             fall: fields.take("fall", in_a_row),
+            jitter: fields.take("jitter", jitter),
         };
         let faults = fields.finish();
         match kind {
@@ -243,6 +244,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(_) => Err(format!("'{text}' is not from 100ms to 1h")),
         None => Err(format!("'{text}' is no duration: write a unit, such as 5s")),
     }
+}
+
+fn jitter(text: &str) -> Result<u8, String> {
+    let most = CheckTiming::MOST_JITTER;
+    let percent = text.parse().ok().filter(|percent: &u8| *percent <= most);
+    percent.ok_or_else(|| format!("'{text}' is not from 0 to {most} percent"))
 }
 
 fn in_a_row(text: &str) -> Result<NonZeroU32, String> {

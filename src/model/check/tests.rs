@@ -37,7 +37,7 @@ fn written_as_read() {
         "dns/www.example.com",
         "dns:5353/example.com type=SOA transport=tcp",
         "dns/.",
-        "tcp:1 address=2001:db8::1 interval=1s timeout=100ms rise=1 fall=1000",
+        "tcp:1 address=2001:db8::1 interval=1s timeout=100ms rise=1 fall=1000 jitter=50",
         "tcp interval='1m 30s'",
     ] {
         assert_eq!(parse(text).to_string(), text);
@@ -83,12 +83,14 @@ fn defaults() {
 
 #[test]
 fn timing_of_the_narrower_place_wins() {
-    let own = parse("tcp interval=1s rise=4").timing;
-    let wider = parse("tcp interval=2s timeout=3s fall=5").timing;
+    let own = parse("tcp interval=1s rise=4 jitter=0").timing;
+    let wider = parse("tcp interval=2s timeout=3s fall=5 jitter=20").timing;
     let both = own.or(wider);
     assert_eq!(both.interval, Some(Duration::from_secs(1)));
     assert_eq!(both.timeout, Some(Duration::from_secs(3)));
     assert_eq!((both.rise, both.fall), (NonZeroU32::new(4), NonZeroU32::new(5)));
+    assert_eq!((both.jitter, own.or(CheckTiming::default()).jitter), (Some(0), Some(0)));
+    assert_eq!(CheckTiming::default().or(wider).jitter, Some(20));
 }
 
 #[test]
@@ -109,6 +111,8 @@ fn what_is_refused_says_why() {
         ("tcp timeout=61m", "timeout: '61m' is not from 100ms to 1h"),
         ("tcp rise=0", "rise: '0' is not from 1 to 1000"),
         ("tcp fall=1001", "fall: '1001' is not from 1 to 1000"),
+        ("tcp jitter=51", "jitter: '51' is not from 0 to 50 percent"),
+        ("tcp jitter=10%", "jitter: '10%' is not from 0 to 50 percent"),
         ("tcp address=0.0.0.0", "address: no host can have 0.0.0.0"),
         ("tcp address=169.254.169.254", "address: 169.254.169.254 is the metadata service"),
         ("tcp address=fd00:ec2::254", "address: fd00:ec2::254 is the metadata service"),

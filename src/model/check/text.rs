@@ -130,6 +130,7 @@ impl fmt::Display for Check {
         options.given("timeout", self.timing.timeout.map(friendly));
         options.given("rise", self.timing.rise);
         options.given("fall", self.timing.fall);
+        options.given("jitter", self.timing.jitter);
         f.write_str(&options.0)
     }
 }

@@ -101,7 +101,7 @@ impl Desk {
         let fresh = self.roster.fresh();
         if let Some(standing) = &mut self.standing {
             let targets = fresh.iter().filter_map(|id| self.roster.target(*id));
-            targets.for_each(|target| standing.wait_for(&target.timing));
+            targets.for_each(|target| standing.wait_for(target));
         }
         fresh
     }

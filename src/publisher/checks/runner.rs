@@ -85,7 +85,7 @@ impl Runner {
             tasks,
             // Another number each time, and no secret.
             desk: Desk::new(RandomState::new().hash_one(now().unix), told, Instant::now()),
-            schedule: Schedule::new(Instant::now(), checks.jitter),
+            schedule: Schedule::new(Instant::now()),
             prober: Arc::new(Prober::new(&checks)),
             checks,
             probes: Probing::default(),
@@ -158,7 +158,6 @@ impl Runner {
         if self.checks != settings.checks {
             self.checks = settings.checks.clone();
             self.prober = Arc::new(Prober::new(&self.checks));
-            self.schedule.set_jitter(self.checks.jitter);
         }
         let voting = settings.votes.clone();
         self.desk.assign(assignment);
@@ -215,7 +214,7 @@ impl Runner {
         };
         if let Some(target) = self.desk.target(id) {
             self.probes.memories.extend(memory.map(|memory| (id, memory)));
-            self.schedule.again(id, target.timing.interval, begun, Instant::now());
+            self.schedule.again(id, &target.timing, begun, Instant::now());
         }
     }
 
@@ -225,7 +224,7 @@ impl Runner {
         let fresh = self.desk.fresh();
         let timed = fresh
             .into_iter()
-            .filter_map(|id| self.desk.target(id).map(|target| (id, target.timing.interval)));
+            .filter_map(|id| self.desk.target(id).map(|target| (id, target.first_within())));
         self.schedule.add(&timed.collect::<Vec<_>>(), now);
         while let Some(id) = self.schedule.pop(now) {
             let mut memory = self.probes.memories.remove(&id).unwrap_or_default();

@@ -6,9 +6,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::roster::ProbeId;
+use crate::health::check::Timing;
 
-/// Time for each of the targets that come at once: so many of them are spread over their first
-/// interval, and few are checked at once.
+/// Time for each of the targets that come at once: many of them are spread over all the time that
+/// they may take, and few are checked at once.
 const SPREAD: Duration = Duration::from_millis(1);
 
 /// The targets in the order in which they are due. Each has its own place within its interval, by a
@@ -21,32 +22,26 @@ pub(super) struct Schedule {
     due: BinaryHeap<Reverse<(Instant, ProbeId)>>,
     /// Another in each instance.
     hasher: RandomState,
-    /// By how much of its interval a check comes earlier or later, percent.
-    jitter: u8,
     turns: u64,
 }
 
 impl Schedule {
-    pub(super) fn new(epoch: Instant, jitter: u8) -> Self {
-        let (due, hasher) = (BinaryHeap::new(), RandomState::new());
-        Self { epoch, due, hasher, jitter, turns: 0 }
+    pub(super) fn new(epoch: Instant) -> Self {
+        Self { epoch, due: BinaryHeap::new(), hasher: RandomState::new(), turns: 0 }
     }
 
-    pub(super) fn set_jitter(&mut self, jitter: u8) {
-        self.jitter = jitter;
-    }
-
-    /// Has new targets checked soon, each within its interval.
+    /// Has new targets checked soon, each within the time that it may take.
     pub(super) fn add(&mut self, fresh: &[(ProbeId, Duration)], now: Instant) {
         let together = SPREAD.saturating_mul(u32::try_from(fresh.len()).unwrap_or(u32::MAX));
-        for (id, interval) in fresh {
-            let wait = self.share(*id, together.min(*interval));
+        for (id, within) in fresh {
+            let wait = self.share(*id, together.min(*within));
             self.due.push(Reverse((now + wait, *id)));
         }
     }
 
     /// Has a target whose check was begun at `begun` checked again, at `now` or later.
-    pub(super) fn again(&mut self, id: ProbeId, interval: Duration, begun: Instant, now: Instant) {
+    pub(super) fn again(&mut self, id: ProbeId, timing: &Timing, begun: Instant, now: Instant) {
+        let interval = timing.interval;
         // The first of its places that is at least half an interval away: after the first check,
         // which came soon, it falls into its place.
         let phase = self.share(id, interval);
@@ -56,7 +51,7 @@ impl Schedule {
         let turns = u32::try_from(since.div_ceil(nanos)).unwrap_or(u32::MAX);
         let place = self.epoch + phase + interval.saturating_mul(turns);
         self.turns = self.turns.wrapping_add(1);
-        let most = interval * u32::from(self.jitter) / 100;
+        let most = interval * u32::from(timing.jitter) / 100;
         let jitter = fraction(self.hasher.hash_one((id, self.turns)), most * 2);
         let at = (place + jitter).checked_sub(most).unwrap_or(place).max(now);
         self.due.push(Reverse((at, id)));
@@ -98,7 +93,7 @@ mod tests {
         let now = Instant::now();
         let interval = Duration::from_secs(10);
         let last = |count| {
-            let mut schedule = Schedule::new(now, 10);
+            let mut schedule = Schedule::new(now);
             let fresh: Vec<_> = ids(count).into_iter().map(|id| (id, interval)).collect();
             schedule.add(&fresh, now);
             let waits = schedule.due.iter().map(|Reverse((at, _))| *at - now);
@@ -114,8 +109,9 @@ mod tests {
     #[test]
     fn checks_are_spread_evenly_and_keep_their_interval() {
         let start = Instant::now();
-        let interval = Duration::from_secs(10);
-        let mut schedule = Schedule::new(start, 10);
+        let timing = Timing { interval: Duration::from_secs(10), ..Timing::default() };
+        let interval = timing.interval;
+        let mut schedule = Schedule::new(start);
         let ids = ids(3_000);
         let fresh: Vec<_> = ids.iter().map(|id| (*id, interval)).collect();
         schedule.add(&fresh, start);
@@ -130,7 +126,7 @@ mod tests {
                 let gap = (at - before).as_millis();
                 assert!((7_900..=12_100).contains(&gap), "{gap} ms");
             }
-            schedule.again(id, interval, at, at);
+            schedule.again(id, &timing, at, at);
         }
         assert_eq!(last.len(), 3_000);
         for (second, checks) in per_second.iter().enumerate().skip(20) {
@@ -142,12 +138,13 @@ mod tests {
     fn what_comes_late_is_not_made_up_for() {
         let start = Instant::now();
         let interval = Duration::from_secs(1);
-        let mut schedule = Schedule::new(start, 0);
+        let timing = Timing { interval, jitter: 0, ..Timing::default() };
+        let mut schedule = Schedule::new(start);
         let id = ids(1)[0];
         let late = start + interval * 100;
-        schedule.again(id, interval, start, late);
+        schedule.again(id, &timing, start, late);
         assert_eq!(schedule.pop(late), Some(id), "at once");
-        schedule.again(id, interval, late, late);
+        schedule.again(id, &timing, late, late);
         let next = schedule.next().expect("one");
         assert!(next >= late + interval / 2 && next <= late + interval * 3 / 2);
     }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Verdicts;
-use crate::health::check::Timing;
+use crate::health::check::Target;
 
 /// What was told, and until when it holds at most.
 #[derive(Debug)]
@@ -37,11 +37,12 @@ impl Standing {
         &self.told
     }
 
-    /// Notes that there is a target that is checked so.
-    pub(super) fn wait_for(&mut self, timing: &Timing) {
+    /// Notes that there is a target.
+    pub(super) fn wait_for(&mut self, target: &Target) {
+        let timing = &target.timing;
         // Twice as long as its failures take, for checks that wait for their turn.
         let longest = (timing.interval + timing.timeout).saturating_mul(2 * timing.fall.get());
-        self.span = self.span.max(longest);
+        self.span = self.span.max(target.first_within() + longest);
     }
 
     /// Whether what follows now is as well founded as what was told. What stays unknown keeps it
@@ -65,8 +66,13 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::health::check::Timing;
     use crate::health::{Checked, Opinion};
+    use crate::model::CheckKind;
     use crate::publisher::checks::testing::key;
     use crate::snapshot::testing::label;
 
@@ -79,16 +85,17 @@ mod tests {
         let opinion = Opinion { check: Checked::Passing, ..Opinion::default() };
         told.opinions.set(&key("a"), &label("x"), Some(opinion));
         let mut standing = Standing::new(told, begun).expect("something was told");
-        // 2 × 3 × (5 s + 2 s)
-        standing.wait_for(&Timing::default());
+        // 5 s + 2 × 3 × (5 s + 2 s)
+        let (kind, address) = (Arc::new(CheckKind::Tcp), (Ipv4Addr::LOCALHOST, 80).into());
+        standing.wait_for(&Target { kind, address, timing: Timing::default() });
         let alone = Progress { judged: false, frozen: false, lease: None };
-        assert!(!standing.is_over(alone, at(41)) && standing.is_over(alone, at(42)));
+        assert!(!standing.is_over(alone, at(46)) && standing.is_over(alone, at(47)));
         assert!(standing.is_over(Progress { judged: true, ..alone }, begun));
         let voting = Progress { judged: true, lease: Some(Duration::from_secs(10)), ..alone };
         assert!(!standing.is_over(voting, at(9)) && standing.is_over(voting, at(10)));
         assert!(!standing.is_over(Progress { frozen: true, ..voting }, at(1000)));
         assert_eq!(standing.deadline(voting.lease, begun), Some(at(10)));
-        assert_eq!(standing.deadline(voting.lease, at(10)), Some(at(42)));
-        assert_eq!(standing.deadline(voting.lease, at(42)), None);
+        assert_eq!(standing.deadline(voting.lease, at(10)), Some(at(47)));
+        assert_eq!(standing.deadline(voting.lease, at(47)), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The targets that are probed, each once, and what they say together. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,11 +25,20 @@ impl ProbeId {
 /// What is asked and where, whenever that is: what is known of it outlives another timing.
 type Asked = (Arc<CheckKind>, SocketAddr);
 
+/// Those who ask the same.
+#[derive(Debug, Default)]
+struct Askers {
+    /// More than one where services ask at different times.
+    all: BTreeSet<ProbeId>,
+    /// One of them of which something is known.
+    knows: Option<ProbeId>,
+}
+
 /// All targets.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
-    /// More than one where services ask the same at different times.
-    by_asked: HashMap<Asked, Vec<ProbeId>>,
+    by_target: HashMap<Arc<Target>, ProbeId>,
+    by_asked: HashMap<Asked, Askers>,
     pub(super) by_id: HashMap<ProbeId, Probe>,
     last: u64,
     /// Those that nobody has scheduled yet.
@@ -57,32 +66,30 @@ pub(super) struct Said {
 impl Probes {
     /// Has a target probed for a shard in `place`.
     pub(super) fn acquire(&mut self, target: Target, place: Place) -> ProbeId {
-        let id = self.find(&target).unwrap_or_else(|| self.begin(target));
+        let known = self.by_target.get(&target).copied();
+        let id = known.unwrap_or_else(|| self.begin(target));
         if let Some(probe) = self.by_id.get_mut(&id) {
             probe.uses += 1;
-            if !probe.places.contains(&place) {
+            // It is found soonest among the newest: shards come by place.
+            if !probe.places.iter().rev().any(|known| *known == place) {
                 probe.places.push(place);
             }
         }
         id
     }
 
-    fn find(&self, target: &Target) -> Option<ProbeId> {
-        let ids = self.by_asked.get(&asked(target))?;
-        let same = |id: &&ProbeId| self.by_id.get(id).is_some_and(|p| *p.target == *target);
-        ids.iter().find(same).copied()
-    }
-
     /// Begins with what is known by another timing.
     fn begin(&mut self, target: Target) -> ProbeId {
         self.last += 1;
         let id = ProbeId(self.last);
-        let ids = self.by_asked.entry(asked(&target)).or_default();
-        let known = ids.iter().filter_map(|id| self.by_id.get(id));
-        let known = known.max_by_key(|probe| *probe.gauge.verdict() != Verdict::Unknown);
+        let askers = self.by_asked.entry(asked(&target)).or_default();
+        // One that knows little is better than none.
+        let known = askers.knows.or_else(|| askers.all.first().copied());
+        let known = known.and_then(|id| self.by_id.get(&id));
         let (gauge, load) = known.map(|p| (p.gauge.clone(), p.load)).unwrap_or_default();
-        ids.push(id);
+        askers.all.insert(id);
         let (target, places) = (Arc::new(target), Vec::new());
+        self.by_target.insert(target.clone(), id);
         self.by_id.insert(id, Probe { target, gauge, load, uses: 0, places });
         self.fresh.push(id);
         id
@@ -96,12 +103,17 @@ impl Probes {
             return;
         }
         let asked = asked(&probe.target);
+        self.by_target.remove(&probe.target);
         self.by_id.remove(&id);
-        if let Some(ids) = self.by_asked.get_mut(&asked) {
-            ids.retain(|known| *known != id);
-            if ids.is_empty() {
-                self.by_asked.remove(&asked);
-            }
+        let Some(askers) = self.by_asked.get_mut(&asked) else { return };
+        askers.all.remove(&id);
+        if askers.all.is_empty() {
+            self.by_asked.remove(&asked);
+        } else if askers.knows == Some(id) {
+            // The first of the others, as what is asked alike becomes known of all at about the
+            // same time.
+            let knows = |id: &&ProbeId| self.by_id.get(id).is_some_and(Probe::is_known);
+            askers.knows = askers.all.iter().find(knows).copied();
         }
     }
 
@@ -125,11 +137,18 @@ impl Probes {
     /// which it may say something else now.
     pub(super) fn report(&mut self, id: ProbeId, report: &Report, unix: u64) -> &[Place] {
         let Some(probe) = self.by_id.get_mut(&id) else { return &[] };
+        let was_known = probe.is_known();
         let mut changed = probe.gauge.take(&report.outcome, &probe.target.timing, unix);
         // What fails says nothing of its load.
         if report.outcome == Probed::Passed && probe.load != report.load {
             probe.load = report.load;
             changed = true;
+        }
+        if !was_known
+            && probe.is_known()
+            && let Some(askers) = self.by_asked.get_mut(&asked(&probe.target))
+        {
+            askers.knows.get_or_insert(id);
         }
         if changed { &probe.places } else { &[] }
     }
@@ -179,6 +198,10 @@ impl Probes {
 }
 
 impl Probe {
+    fn is_known(&self) -> bool {
+        *self.gauge.verdict() != Verdict::Unknown
+    }
+
     /// That it fails, but not often enough to count.
     fn doubt(&self) -> Option<Doubt> {
         let (since, why) = self.gauge.doubt()?;
@@ -194,4 +217,51 @@ fn asked(target: &Target) -> Asked {
 /// The one that began first.
 fn earlier(one: Option<Doubt>, other: Option<Doubt>) -> Option<Doubt> {
     one.into_iter().chain(other).min_by_key(|doubt| doubt.sight.since)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::health::check::Timing;
+    use crate::model::CheckKind;
+    use crate::publisher::checks::testing::passed;
+
+    /// The same question by thresholds of its own.
+    fn variant(fall: u32) -> Target {
+        let fall = fall.try_into().expect("not zero");
+        let address = (Ipv4Addr::LOCALHOST, 80).into();
+        let timing = Timing { fall, ..Timing::default() };
+        Target { kind: Arc::new(CheckKind::Tcp), address, timing }
+    }
+
+    /// What is known goes from one that asks to the next for as long as there is any, whichever
+    /// leave meanwhile.
+    #[test]
+    fn what_is_known_outlives_those_who_found_it_out() {
+        let mut probes = Probes::default();
+        let [first, second, third] = [1, 2, 3].map(|fall| probes.acquire(variant(fall), (0, 0)));
+        assert_eq!(probes.acquire(variant(2), (0, 1)), second, "the same is probed once");
+        probes.release(second);
+        let known = |probes: &Probes, id| probes.by_id[&id].is_known();
+        probes.report(second, &passed(), 1);
+        assert_eq!([first, second, third].map(|id| known(&probes, id)), [false, true, false]);
+        let heir = probes.acquire(variant(4), (0, 0));
+        assert!(known(&probes, heir));
+        for gone in [second, first] {
+            probes.release(gone);
+        }
+        let next = probes.acquire(variant(5), (0, 0));
+        assert!(known(&probes, next), "of the first heir");
+        for gone in [heir, next] {
+            probes.release(gone);
+        }
+        let late = probes.acquire(variant(6), (0, 0));
+        assert!(!known(&probes, late), "the third knows nothing either");
+        for gone in [third, late] {
+            probes.release(gone);
+        }
+        assert!(probes.by_asked.is_empty() && probes.by_target.is_empty());
+    }
 }

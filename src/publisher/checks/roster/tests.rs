@@ -283,7 +283,7 @@ fn what_was_said_stands_until_another_check_has_spoken() {
     // Another reload in between changes nothing.
     reload(&mut bench, |checks| {
         http(checks);
-        checks.jitter += 1;
+        checks.timing.jitter += 1;
     });
     bench.changed();
     assert_eq!((&bench.local("a").seen, bench.roster.sights().len()), (&LocalSeen::Well, 1));
