@@ -132,6 +132,7 @@ fn serving(snapshot: Snapshot) {
         dns: vec!["127.0.0.1:0".parse().expect("an address")],
         http: None,
         udp_workers: NonZeroUsize::MIN,
+        udp_receive_offload: false,
         tcp: TcpSettings { max_connections: 1, max_connections_per_client: 1, idle_timeout: BOUND },
         drain: Duration::ZERO,
     };

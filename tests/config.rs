@@ -187,7 +187,7 @@ fn values_reach_the_settings() {
     - {name: www, type: A, data: 192.0.2.1}
     - {name: www.example.com., type: A, data: 192.0.2.2}
     - {name: mail.example.com, type: AAAA, ttl: 60, data: '::1'}",
-        "dns: {udpPayloadSize: 4096, udpWorkers: 3, tcp: {maxConnections: 4, idleTimeout: 1m 30s}, nsid: a}
+        "dns: {udpPayloadSize: 4096, udpWorkers: 3, udpReceiveOffload: true, tcp: {maxConnections: 4, idleTimeout: 1m 30s}, nsid: a}
 startup: {grace: 0s}
 health: {grace: 1m, failureThreshold: 5, successThreshold: 2, load: {limit: 0.05}, overrides: operators/overrides.yaml}
 withdrawal: {confirm: 10m}
@@ -228,7 +228,7 @@ geo:
     assert_eq!(config.sources[0].allow_nets.len(), 1);
     assert_eq!(config.identity.udp_payload, 4096);
     assert_eq!(config.identity.nsid.as_deref(), Some(&b"a"[..]));
-    assert_eq!(config.server.udp_workers.get(), 3);
+    assert_eq!((config.server.udp_workers.get(), config.server.udp_receive_offload), (3, true));
     assert_eq!(config.server.tcp.max_connections_per_client, 4);
     assert_eq!(config.server.tcp.idle_timeout, Duration::from_secs(90));
     assert_eq!(config.server.drain, Duration::from_millis(500));
@@ -280,6 +280,14 @@ health:
     let long = format!("health: {{checks: {{check: 'http:80/{}'}}}}", "a".repeat(1000));
     let told = mistakes(&minimal("", &long));
     assert_eq!(told, ["health.checks.check: is longer than 1000 octets"]);
+}
+
+/// As of `--config meridian.yaml`, in the directory where one is.
+#[test]
+fn a_file_may_stand_where_we_are() {
+    let text = minimal("", "lastKnownGood: {path: state}").replace("clusters/", "config/clusters/");
+    let config = Config::parse(&text, Path::new(""), "meridian.yaml").expect("valid");
+    assert_eq!(config.publisher.last_known_good.as_deref(), Some(Path::new("state")));
 }
 
 #[test]

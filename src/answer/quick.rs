@@ -10,6 +10,7 @@ mod draft;
 
 use std::net::IpAddr;
 
+use self::ahead::Asked;
 pub use self::ahead::{Ahead, warm};
 use self::draft::Draft;
 use super::ranking::by_distance;
@@ -18,7 +19,7 @@ use crate::geo::{GeoTable, LocatedBy, Order, Ranking, Shape};
 use crate::snapshot::{Live, Snapshot};
 use crate::wire::number::{rcode, rtype};
 use crate::wire::{AddressHead, Owner};
-use crate::zone::{Plain, Service};
+use crate::zone::{Plain, Position, Service};
 
 /// Answers one of the many alike, of which `ahead` was read; `None` where the long way has to be
 /// taken, after which `reply` may hold anything.
@@ -33,9 +34,19 @@ pub(super) fn quick(
 ) -> Option<Answered> {
     let asked = ahead.asked()?;
     let zone = &snapshot.zone;
-    let level = zone.speaks_for(asked.end())?;
+    let (level, found) = match zone.speaks_for(asked.end()) {
+        Some(level) => {
+            let hint = || ahead.found.and_then(|at| zone.service_at(at, asked.key()));
+            (level, hint().or_else(|| zone.service_with(asked.hash, asked.key())))
+        }
+        None => {
+            // What is none of a known service and cluster is rare.
+            let (cluster, service) = shard(snapshot, asked)?;
+            (1 << cluster, Some(service))
+        }
+    };
     let mut draft = Draft::new(snapshot, query, asked, client.transport, reply)?;
-    let (rcode, counts, by) = match zone.service_with(asked.hash, asked.key()) {
+    let (rcode, counts, by) = match found {
         Some((service, position)) => {
             let live = snapshot.live(position);
             let way = Way { snapshot, service, live, level, turn, subnet: &asked.opt.subnet };
@@ -53,6 +64,16 @@ pub(super) fn quick(
         }
     };
     draft.finish(rcode, counts, by)
+}
+
+/// The cluster, one of the first 64, and the service of the shard that is asked for by its own name,
+/// if it is.
+#[inline(never)]
+fn shard<'s>(snapshot: &'s Snapshot, asked: &Asked) -> Option<(u8, (&'s Service, Position))> {
+    let zone = &snapshot.zone;
+    let (label, key, end) = asked.shard()?;
+    let cluster = zone.shard_of(label, end).filter(|cluster| cluster.index() < 64)?;
+    Some((cluster.index() as u8, zone.service(key)?))
 }
 
 /// From a service to the addresses in an answer.
@@ -113,12 +134,12 @@ impl<'s> Way<'s> {
         }
         let geography = &self.snapshot.geography;
         let whole = geography.compiled.whole();
-        let most = plain.nearest.into();
+        let most = plain.nearest.get().into();
         let alike = whole.are_alike(eligible);
         let exact = || {
             let shape = match plain.within {
                 None => Shape::Whole,
-                Some(within) => Shape::First(within).over(eligible.count_ones() as usize),
+                Some(within) => Shape::First(within.get()).over(eligible.count_ones() as usize),
             };
             geography.compiled.exact(eligible, |set| set.width() == 1, shape)
         };

@@ -122,8 +122,8 @@ impl Reloader {
         }
         if config.server != self.sockets || config.publisher.last_known_good != self.kept {
             warn!(
-                "listen, dns.udpWorkers, dns.tcp, shutdown and lastKnownGood take effect at the next \
-                 start"
+                "listen, dns.udpWorkers, dns.udpReceiveOffload, dns.tcp, shutdown and lastKnownGood \
+                 take effect at the next start"
             );
         }
         self.config = config;

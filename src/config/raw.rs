@@ -352,6 +352,7 @@ pub(super) struct Network {
 pub(super) struct Dns {
     pub udp_payload_size: Option<Number>,
     pub udp_workers: Option<Number>,
+    pub udp_receive_offload: Option<bool>,
     #[serde(default)]
     pub tcp: Tcp,
     pub version: Option<Text>,

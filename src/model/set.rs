@@ -31,7 +31,9 @@ impl ClusterId {
 /// A set of clusters of any width; up to 64 clusters it needs no allocation.
 ///
 /// Invariant: the last word of `high` is not zero, so equal sets have equal words.
+/// In the order of its fields, so that the first 64 stand first.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
 pub struct ClusterSet {
     /// The first 64 clusters, which are all of them in most federations.
     low: u64,

@@ -108,7 +108,8 @@ impl Sockets {
             let fail = |source| BindError::Address { address, protocol: "HTTP", source };
             listen(address).and_then(HttpSocket::new).map_err(fail)
         });
-        let dns = DnsSockets { sockets, tcp: settings.tcp.clone() };
+        let (tcp, udp_receive_offload) = (settings.tcp.clone(), settings.udp_receive_offload);
+        let dns = DnsSockets { sockets, tcp, udp_receive_offload };
         Ok(Self { dns, http: http.transpose()? })
     }
 }

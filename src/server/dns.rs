@@ -21,6 +21,7 @@ use crate::telemetry::{Family, Telemetry};
 pub struct DnsSockets {
     pub(super) sockets: Vec<DnsSocket>,
     pub(super) tcp: TcpSettings,
+    pub(super) udp_receive_offload: bool,
 }
 
 /// One address.
@@ -87,6 +88,7 @@ impl DnsSockets {
                     stop: stop(),
                     // Workers begin apart (2^32 by the golden ratio), not to rotate in step.
                     turn: (number as u32).wrapping_mul(0x9E37_79B9),
+                    receive_offload: self.udp_receive_offload,
                 };
                 let obituary = watch(format!("UDP worker {number} of {address}"));
                 let work = move || {

@@ -44,6 +44,9 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// UDP worker threads for each address of `dns`.
     pub udp_workers: NonZeroUsize,
+    /// Whether UDP workers take several queries of one client as one where the kernel has put them
+    /// together (`UDP_GRO`, udp(7)).
+    pub udp_receive_offload: bool,
     /// DNS over TCP.
     pub tcp: TcpSettings,
     /// How long to keep answering after SIGTERM, not ready, before exit.

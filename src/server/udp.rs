@@ -15,9 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
-use self::mmsg::{Datagram, Inbox, Outbox};
+use self::mmsg::{Cursor, Datagram, Inbox, Outbox};
 use self::train::Destination;
 use super::AnswerFn;
 use super::stop::Stop;
@@ -50,6 +50,30 @@ impl Segmentation {
     }
 }
 
+/// Whether the kernel may hand over several datagrams of one client as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reception {
+    Single,
+    /// `UDP_GRO`, udp(7).
+    Trains,
+}
+
+impl Reception {
+    /// Asks for trains where they are `wanted`. Kernels before 5.0, and some sandboxes, have none.
+    fn of(socket: &UdpSocket, wanted: bool) -> Self {
+        if !wanted {
+            return Self::Single;
+        }
+        match setsockopt(socket, sockopt::UdpGroSegment, &true) {
+            Ok(()) => Self::Trains,
+            Err(error) => {
+                tracing::warn!(%error, "dns.udpReceiveOffload: this kernel has no UDP_GRO; going on without");
+                Self::Single
+            }
+        }
+    }
+}
+
 /// One worker, the only user of its socket and the only writer of its counters.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -60,6 +84,8 @@ pub(super) struct Worker {
     pub(super) stop: Stop,
     /// The turn number of the next query.
     pub(super) turn: u32,
+    /// Whether to receive trains of queries where the kernel makes them.
+    pub(super) receive_offload: bool,
 }
 
 /// What kind of address a socket is bound to.
@@ -75,39 +101,64 @@ impl Worker {
     pub(super) fn run(mut self, address: SocketAddr) {
         let ip = address.ip();
         let bound = Bound { family: Family::of(ip), wildcard: ip.is_unspecified() };
-        let mut inbox = Inbox::new(bound);
+        let mut inbox = Inbox::new(bound, Reception::of(&self.socket, self.receive_offload));
         let mut outbox = Outbox::new(bound.family, Segmentation::of(&self.socket));
         let mut ahead: [Ahead; Snapshot::WARM] = Default::default();
         while !self.stop.requested() {
-            let count = match inbox.receive(self.socket.as_fd()) {
-                Ok(count) => count,
-                Err(error) => {
-                    self.receive_failed(error);
-                    continue;
+            match inbox.receive(self.socket.as_fd()) {
+                Ok(count) => {
+                    let start = Instant::now();
+                    let received = (&inbox, count);
+                    let queries = self.reply_to_all(received, bound, &mut ahead, &mut outbox);
+                    self.counters.batch(start.elapsed(), queries);
                 }
-            };
-            let start = Instant::now();
-            // Loaded once a batch, and given back before waiting: a snapshot that was replaced
-            // must not live for as long as a worker has nothing to do.
-            let snapshot = self.cell.load();
-            for first in (0..count).step_by(ahead.len()) {
-                let queries = (first..count).map(|query| inbox.datagram(query)).take(ahead.len());
-                let ahead = &mut ahead[..queries.len()];
-                ahead.iter_mut().zip(queries.clone()).for_each(|(a, query)| a.read(query.octets));
-                if ahead.len() > 1 {
-                    warm(&snapshot, ahead);
-                }
-                for (ahead, query) in ahead.iter().zip(queries) {
-                    let replied = self.reply_to(&snapshot, (query, ahead), bound, &mut outbox);
-                    if let Err(reason) = replied {
-                        self.counters.dropped(reason, 1);
-                    }
+                Err(error) => self.receive_failed(error),
+            }
+        }
+    }
+
+    /// Replies to all queries in so many datagrams that were received; gives how many these were.
+    fn reply_to_all(
+        &mut self,
+        (inbox, count): (&Inbox, usize),
+        bound: Bound,
+        ahead: &mut [Ahead; Snapshot::WARM],
+        outbox: &mut Outbox,
+    ) -> usize {
+        // Loaded once a batch, and given back before waiting: a snapshot that was replaced must not
+        // live for as long as a worker has nothing to do.
+        let snapshot = self.cell.load();
+        let (mut at, mut all) = (Cursor::default(), 0);
+        loop {
+            let (mut first, mut read) = (at, 0);
+            while let Some(ahead) = ahead.get_mut(read)
+                && let Some(query) = inbox.next(&mut at, count)
+            {
+                ahead.read(query.octets);
+                read += 1;
+            }
+            if read > 1 {
+                warm(&snapshot, &mut ahead[..read]);
+            }
+            for ahead in &ahead[..read] {
+                let Some(query) = inbox.next(&mut first, count) else { break };
+                let replied = self.reply_to(&snapshot, (query, ahead), bound, outbox);
+                if let Err(reason) = replied {
+                    self.counters.dropped(reason, 1);
                 }
             }
-            drop(snapshot);
-            self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
-            self.counters.batch(start.elapsed(), count);
+            all += read;
+            if read < ahead.len() {
+                break;
+            }
+            if outbox.left() < ahead.len() {
+                // Of trains there are more than one batch of replies.
+                self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
+            }
         }
+        drop(snapshot);
+        self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
+        all
     }
 
     /// Adds the reply to one query.

@@ -18,9 +18,9 @@ impl Snapshot {
     pub const WARM: usize = 16;
 
     /// Has fetched what the answers for services with these key hashes read, at most
-    /// [`Self::WARM`] of them. Changes nothing.
+    /// [`Self::WARM`] of them. Gives where the first service with each hash stands.
     #[inline]
-    pub fn warm_services(&self, hashes: &[u64]) {
+    pub fn warm_services(&self, hashes: &[u64]) -> [Option<Position>; Self::WARM] {
         let services = self.zone.services();
         let near = |hash: &u64| services.near(*hash).map_or(0, Keyed::hash);
         read(hashes.iter().map(near));
@@ -30,9 +30,10 @@ impl Snapshot {
             let entry = services.bucket(bucket).get(slot).filter(|entry| entry.hash() == *hash);
             *found = entry.map(|entry| (&*entry.service, Position { bucket, slot }));
         }
-        let found = || found.iter().flatten();
-        read(found().map(|(service, at)| service.read_hot() ^ self.live(*at).read_hot()));
-        read(found().map(|(service, _)| service.read_behind()));
+        let each = || found.iter().flatten();
+        read(each().map(|(service, at)| service.read_hot() ^ self.live(*at).read_hot()));
+        read(each().map(|(service, _)| service.read_behind()));
+        found.map(|found| found.map(|(_, position)| position))
     }
 
     /// Has fetched what tells the order of clusters for these clients, at most [`Self::WARM`] of

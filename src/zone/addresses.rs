@@ -1,18 +1,59 @@
 //! The addresses of a service in one family.
 
+use std::mem::offset_of;
 use std::slice;
 
 use crate::model::{ClusterId, ClusterSet};
 
 /// Addresses by cluster, as RDATA of `N` octets; frozen.
 ///
-/// Invariant: `octets` holds those of each cluster of the set, ascending; `ends` is empty where
-/// each has one, which is nearly always so, and else tells where each one's end.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+/// In the order of its fields, so that what nearly every answer reads stands in the first 32 octets.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Addresses<const N: usize> {
+    held: Held<N>,
     clusters: ClusterSet,
+}
+
+/// Octets of addresses that are held in place: one of each of four clusters in IPv4, of one in IPv6.
+const IN_PLACE: usize = 16;
+
+/// Those of each cluster of the set, ascending. What can be in place is.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Held<const N: usize> {
+    /// One for each cluster, as many as are counted; zeros behind them.
+    InPlace {
+        count: u8,
+        octets: [u8; IN_PLACE],
+    },
+    Elsewhere(Box<Elsewhere<N>>),
+}
+
+/// `ends` is empty where each cluster has one, and else tells where each one's end.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Elsewhere<const N: usize> {
     octets: Box<[[u8; N]]>,
     ends: Box<[u16]>,
+}
+
+impl<const N: usize> Default for Addresses<N> {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+impl<const N: usize> Held<N> {
+    /// The addresses, and where each cluster's end if any has several.
+    #[inline]
+    fn parts(&self) -> (&[[u8; N]], &[u16]) {
+        match self {
+            Self::InPlace { count, octets } => {
+                let (all, _) = octets.as_chunks();
+                (all.get(..usize::from(*count)).unwrap_or(all), &[])
+            }
+            Self::Elsewhere(elsewhere) => (&elsewhere.octets, &elsewhere.ends),
+        }
+    }
 }
 
 /// One address for each of some clusters with ids below 64.
@@ -46,6 +87,9 @@ impl<'a, const N: usize> Singles<'a, N> {
 }
 
 impl<const N: usize> Addresses<N> {
+    /// Octets at its front that nearly every answer reads.
+    pub(super) const HOT: usize = offset_of!(Self, clusters) + size_of::<u64>();
+
     /// The most that one service has in one family: ends are 16 bits wide.
     pub(super) const MAX: usize = u16::MAX as usize;
 
@@ -60,16 +104,21 @@ impl<const N: usize> Addresses<N> {
         });
         let ends =
             if groups().all(|group| group.len() == 1) { Box::default() } else { ends.collect() };
-        Self {
-            clusters: groups().map(|group| group[0].0).collect(),
-            octets: all.iter().map(|(_, octets)| *octets).collect(),
-            ends,
-        }
+        let octets: Box<[[u8; N]]> = all.iter().map(|(_, octets)| *octets).collect();
+        let flat = octets.as_flattened();
+        let held = if ends.is_empty() && flat.len() <= IN_PLACE {
+            let (count, mut place) = (octets.len() as u8, [0; IN_PLACE]);
+            place[..flat.len()].copy_from_slice(flat);
+            Held::InPlace { count, octets: place }
+        } else {
+            Held::Elsewhere(Box::new(Elsewhere { octets, ends }))
+        };
+        Self { clusters: groups().map(|group| group[0].0).collect(), held }
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.octets.len()
+        self.held.parts().0.len()
     }
 
     /// The clusters that have any.
@@ -84,33 +133,38 @@ impl<const N: usize> Addresses<N> {
     #[inline]
     pub fn of(&self, cluster: ClusterId) -> &[[u8; N]] {
         let Some(at) = self.clusters.rank(cluster) else { return &[] };
-        if self.ends.is_empty() {
-            return slice::from_ref(&self.octets[at]);
+        let (octets, ends) = self.held.parts();
+        if ends.is_empty() {
+            return slice::from_ref(&octets[at]);
         }
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.octets[start.into()..self.ends[at].into()]
+        let start = at.checked_sub(1).map_or(0, |before| ends[before]);
+        &octets[start.into()..ends[at].into()]
     }
 
     /// The one address of each cluster, where all have one; ids below 64.
     #[must_use]
     #[inline]
     pub fn singles(&self) -> Option<Singles<'_, N>> {
-        let (clusters, octets) = (self.clusters.word(0), &*self.octets);
-        self.ends.is_empty().then_some(match clusters & clusters.wrapping_add(1) {
+        let (octets, ends) = self.held.parts();
+        let clusters = self.clusters.word(0);
+        ends.is_empty().then_some(match clusters & clusters.wrapping_add(1) {
             0 => Singles::OfAll(octets),
             _ => Singles::Of(clusters, octets),
         })
     }
 
-    /// Something of the first of them.
+    /// Something of what is not in place, if anything is.
     #[inline]
-    pub(super) fn read_hot(&self) -> u8 {
-        self.octets.first().map_or(0, |octets| octets[0])
+    pub(super) fn read_behind(&self) -> u8 {
+        match &self.held {
+            Held::InPlace { .. } => 0,
+            Held::Elsewhere(elsewhere) => elsewhere.ends.first().map_or(1, |end| *end as u8),
+        }
     }
 
     /// Whether an address stands twice, at two clusters then.
     pub(super) fn repeat(&self) -> bool {
-        let mut sorted = self.octets.to_vec();
+        let mut sorted = self.held.parts().0.to_vec();
         sorted.sort_unstable();
         sorted.windows(2).any(|pair| pair[0] == pair[1])
     }
@@ -123,7 +177,7 @@ mod tests {
 
     #[test]
     fn each_cluster_has_its_own() {
-        for counts in [vec![1, 1, 1], vec![2, 1, 3], vec![]] {
+        for counts in [vec![1, 1, 1], vec![1; 8], vec![1; 9], vec![2, 1, 3], vec![]] {
             // Ids apart, some beyond one word.
             let id = |at: usize| ClusterId::new(1 + 40 * at);
             let all = counts.iter().enumerate();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -26,12 +27,19 @@ pub enum Family {
 }
 
 /// The shards of one service over all clusters, with their RDATA ready to be sent.
+///
+/// In the order of its fields: behind the counts of the pointer that shares it, what nearly every
+/// answer reads is one line of the processor's cache, which a query for another service is not in.
 #[derive(Debug, PartialEq)]
+#[repr(C)]
 pub struct Service {
     /// The service.
     pub key: ServiceKey,
     /// TTL of its records, seconds.
     pub ttl: u32,
+    plain: Option<Plain>,
+    v4: Addresses<4>,
+    v6: Addresses<16>,
     /// Which served shards an answer holds.
     pub policy: Policy,
     /// What becomes of clusters that are equally near.
@@ -42,9 +50,6 @@ pub struct Service {
     pub when_none_healthy: WhenNoneHealthy,
     /// Clusters with a shard.
     pub clusters: ClusterSet,
-    v4: Addresses<4>,
-    v6: Addresses<16>,
-    plain: Option<Plain>,
     /// The ports of each shard, in the order of clusters; one item where all have the same.
     port_lists: Box<[Arc<[Port]>]>,
     /// Under the policy `weighted`, the weight of each shard, in the order of clusters; else none,
@@ -89,10 +94,15 @@ impl NamedPort {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plain {
     /// The most clusters that its policy takes.
-    pub nearest: u16,
+    pub nearest: NonZeroU16,
     /// The most clusters that an answer holds, where it has more.
-    pub within: Option<u16>,
+    pub within: Option<NonZeroU16>,
 }
+
+// The counts of the pointer, the key, TTL and plainness, IPv4 addresses and the first 64 clusters.
+const _: () = assert!(
+    16 + offset_of!(Service, v4) + Addresses::<4>::HOT <= 64 && size_of::<Option<Plain>>() == 4
+);
 
 /// A service in the zone's buckets.
 #[derive(Clone, Debug)]
@@ -238,13 +248,13 @@ impl Service {
 
     fn is_plain(&self, most: NonZeroU16) -> Option<Plain> {
         let nearest = match self.policy {
-            Policy::All => u16::MAX,
-            Policy::Nearest(clusters) => clusters.get(),
+            Policy::All => NonZeroU16::MAX,
+            Policy::Nearest(clusters) => clusters,
             Policy::Region | Policy::Weighted(_) | Policy::Failover(_) => return None,
         };
         // Every cluster in an answer has one address at least.
-        let within = Some(nearest.min(most.get()));
-        let within = within.filter(|within| usize::from(*within) < self.clusters.len());
+        let within = Some(nearest.min(most));
+        let within = within.filter(|within| usize::from(within.get()) < self.clusters.len());
         let plain = self.ties == Ties::Rotate && !self.repeats && self.clusters.width() == 1;
         plain.then_some(Plain { nearest, within })
     }
@@ -295,20 +305,18 @@ impl Service {
         self.plain
     }
 
-    /// Something of each cache line that an answer with addresses reads first.
+    /// Something of the cache line that an answer with IPv4 addresses reads.
     #[must_use]
     #[inline]
     pub fn read_hot(&self) -> u64 {
-        let lines = [self.v4.clusters().word(0), self.v6.clusters().word(0), self.ttl.into()];
-        let [v4, v6, ttl] = lines;
-        v4 ^ v6 ^ ttl ^ u64::from(self.plain.is_some()) ^ self.key.wire().len() as u64
+        self.v4.clusters().word(0)
     }
 
-    /// Something of what it reads then, which the first leads to.
+    /// Something of what it reads then, which that leads to.
     #[must_use]
     #[inline]
     pub fn read_behind(&self) -> u64 {
-        u64::from(self.key.wire()[0]) ^ u64::from(self.v4.read_hot())
+        u64::from(self.key.wire()[0]) ^ u64::from(self.v4.read_behind())
     }
 
     /// The number of a named port of the shard in `cluster`.

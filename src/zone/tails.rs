@@ -58,10 +58,16 @@ impl Tails {
         tails
     }
 
+    /// Whether names of the global level end in `end`.
+    #[inline]
+    pub(super) fn is_global(&self, end: &[u8]) -> bool {
+        *end == *self.global
+    }
+
     /// Those of the first 64 clusters for which the level speaks whose names end in `end`.
     #[inline]
     pub(super) fn clusters(&self, end: &[u8]) -> Option<u64> {
-        if *end == *self.global {
+        if self.is_global(end) {
             return Some(u64::MAX);
         }
         let mut at = self.home(end);

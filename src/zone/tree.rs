@@ -291,6 +291,14 @@ impl Zone {
         self.tails.clusters(end)
     }
 
+    /// For names that are a label, `S.N` and `end`, root included: the cluster whose shards have such
+    /// names. [`Self::lookup`] tells of all names.
+    #[must_use]
+    pub fn shard_of(&self, label: &[u8], end: &[u8]) -> Option<ClusterId> {
+        let label = std::str::from_utf8(label).ok().filter(|_| self.tails.is_global(end))?;
+        self.clusters.get(label).copied()
+    }
+
     /// Whether static records stand among the names of services, where no service has its own.
     #[must_use]
     #[inline]
@@ -427,6 +435,14 @@ impl Zone {
     #[inline]
     pub fn service(&self, key: &[u8]) -> Option<(&Service, Position)> {
         self.service_with(key_hash(key), key)
+    }
+
+    /// The service at a place, if its key has this wire form.
+    #[must_use]
+    #[inline]
+    pub fn service_at(&self, at: Position, key: &[u8]) -> Option<(&Service, Position)> {
+        let entry = self.services.bucket(at.bucket).get(at.slot)?;
+        (entry.service.key.wire() == key).then_some((&*entry.service, at))
     }
 
     /// As [`Self::service`], of a key whose hash ([`key_hash`]) is known.

@@ -9,6 +9,7 @@ use crate::wire::number::rtype;
 use crate::wire::query::HEADER_LEN;
 use crate::wire::question::fold;
 use crate::wire::{ClientSubnet, Edns, edns, subnet};
+use crate::zone::Position;
 
 /// Room for a name. Longer ones are rare and take the long way.
 const NAME: usize = 128;
@@ -19,13 +20,14 @@ const NOT_A_QUERY: u16 = 0xf800;
 /// A query as far as the short way has to know it, read before it is answered: so a batch can be
 /// read first, and all the memory that its answers will need be fetched at once.
 ///
-/// A function of the query alone, which it does not borrow, so that it can be read in place and
-/// never has to be moved.
+/// It does not borrow the query, so that it can be read in place and never has to be moved.
 #[derive(Debug, Default)]
 pub struct Ahead {
     /// Whether it is asked in the common way; if not, nothing else counts.
     common: bool,
     asked: Asked,
+    /// Where [`warm`] found something under the hash of its key. No more than a hint.
+    pub(super) found: Option<Position>,
 }
 
 impl Ahead {
@@ -33,6 +35,7 @@ impl Ahead {
     #[inline]
     pub fn read(&mut self, query: &[u8]) {
         self.common = self.asked.read(query).is_some();
+        self.found = None;
     }
 
     /// What is asked, if it is asked in the common way.
@@ -43,10 +46,10 @@ impl Ahead {
 }
 
 /// Has the memory fetched that the answers to these queries read, of all of them at once. Changes
-/// nothing.
+/// no answer.
 #[inline]
-pub fn warm(snapshot: &Snapshot, queries: &[Ahead]) {
-    for queries in queries.chunks(Snapshot::WARM) {
+pub fn warm(snapshot: &Snapshot, queries: &mut [Ahead]) {
+    for queries in queries.chunks_mut(Snapshot::WARM) {
         let mut hashes = [0; Snapshot::WARM];
         let mut clients = [Ipv4Addr::UNSPECIFIED; Snapshot::WARM];
         let (mut asked, mut placed) = (0, 0);
@@ -58,7 +61,10 @@ pub fn warm(snapshot: &Snapshot, queries: &[Ahead]) {
                 placed += 1;
             }
         }
-        snapshot.warm_services(&hashes[..asked]);
+        let found = snapshot.warm_services(&hashes[..asked]);
+        for (query, found) in queries.iter_mut().filter(|query| query.common).zip(found) {
+            query.found = found;
+        }
         snapshot.warm_clients(&clients[..placed]);
     }
 }
@@ -133,6 +139,16 @@ impl Asked {
     #[inline]
     pub(super) fn end(&self) -> &[u8] {
         self.name.get(self.key.into()..self.len.into()).unwrap_or(&[])
+    }
+
+    /// The first label without its length, the next two, and what follows them, root included:
+    /// cluster, key and end if it is the name of a shard.
+    #[inline]
+    pub(super) fn shard(&self) -> Option<(&[u8], &[u8], &[u8])> {
+        let name = self.name.get(..self.len.into())?;
+        let first = after_label(name, 0)?;
+        let second = after_label(name, self.key.into())?;
+        Some((name.get(1..first)?, name.get(first..second)?, name.get(second..)?))
     }
 
     /// Octets of the name, root included.

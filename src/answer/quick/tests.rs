@@ -11,10 +11,10 @@ use proptest::sample::{Index, select};
 use super::super::{Answered, Client, MAX_MESSAGE, Transport, thorough};
 use super::{Ahead, quick, warm};
 use crate::health::ClusterState;
-use crate::model::{Force, Forced, Policy, ServiceOptions, Ties, Until};
+use crate::model::{Force, Forced, Keyed, Policy, ServiceOptions, Ties, Until, bucket_of};
 use crate::snapshot::testing::{Fixture, name, settle};
 use crate::snapshot::{Snapshot, build};
-use crate::zone::StaticRecord;
+use crate::zone::{Position, StaticRecord};
 
 /// One shard: its cluster (5 is one beyond the first 64), service, addresses, ready endpoints,
 /// policy, ties, and what an operator forces it to be.
@@ -158,7 +158,7 @@ fn snapshot(shards: Vec<ShardOf>, setting: Setting) -> Snapshot {
 static MANY: LazyLock<Vec<String>> =
     LazyLock::new(|| (100..190).map(|last| format!("192.0.2.{last}")).collect());
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 27] = [
     "web.ns.fed.svc.example.com",
     "WEB.ns.Fed.svc.example.com",
     "api.ns.fed.svc.example.com",
@@ -173,6 +173,13 @@ const NAMES: [&str; 20] = [
     "absent.ns.fed.svc.example.com",
     "ns.fed.svc.example.com",
     "a.web.ns.fed.svc.example.com",
+    "C.Web.ns.fed.svc.example.com",
+    "d.api.ns.fed.svc.example.com",
+    "y.web.team.fed.svc.example.com",
+    "x9.web.ns.fed.svc.example.com",
+    "b.absent.ns.fed.svc.example.com",
+    "nobody.web.ns.fed.svc.example.com",
+    "a.web.ns.fed.svc.eu.example.com",
     "_http._tcp.web.ns.fed.svc.example.com",
     "svc.example.com",
     "example.com",
@@ -261,8 +268,13 @@ fn short(
     turn: u32,
 ) -> Option<(Answered, Vec<u8>)> {
     ahead.read(query);
-    // Memory may be fetched for any query.
-    warm(snapshot, std::slice::from_ref(ahead));
+    // Memory may be fetched for any query, and where something was found is no more than a hint.
+    warm(snapshot, std::slice::from_mut(ahead));
+    if turn % 2 == 1 {
+        let services = snapshot.zone.services();
+        let bucket = services.iter().nth(turn as usize / 2 % 4).map(|s| bucket_of(s.hash()));
+        ahead.found = bucket.map(|bucket| Position { bucket, slot: turn as usize % 3 });
+    }
     let answer = |snapshot: &_, query: &_, client, turn, reply: &mut _| {
         quick(snapshot, query, ahead, client, turn, reply)
     };
@@ -368,11 +380,13 @@ fn the_short_way_is_taken_where_it_can_be() {
         ("web.ns.fed.svc.us-1.us.example.com", 1, true),
         ("api.ns.fed.svc.example.com", 28, true),
         ("absent.ns.fed.svc.example.com", 1, true),
-        // A chain; no data; another type; another kind of name.
+        ("a.web.ns.fed.svc.example.com", 1, true),
+        // A chain; no data; another type; another kind of name; another cluster's.
         ("web.ns.fed.svc.asia.example.com", 1, false),
         ("web.ns.fed.svc.example.com", 28, false),
         ("web.ns.fed.svc.example.com", 16, false),
-        ("a.web.ns.fed.svc.example.com", 1, false),
+        ("b.web.ns.fed.svc.example.com", 1, false),
+        ("_http._tcp.web.ns.fed.svc.example.com", 33, false),
         ("example.com", 1, false),
     ] {
         let query = plain(text, qtype);

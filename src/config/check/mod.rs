@@ -135,7 +135,9 @@ fn last_known_good(
         let reason = format!("{} is a directory: name a file in it", path.display());
         return Err(notes.mistake(&at, reason));
     }
-    let parent = Path::new(&raw.path.value).parent().unwrap_or(Path::new("")).display();
+    // Both may be empty, which is where we are.
+    let parent = Path::new(&raw.path.value).parent().filter(|parent| *parent != "");
+    let parent = parent.unwrap_or(Path::new(".")).display();
     existing(notes, &at, directory, &parent.to_string(), Kind::Directory)?;
     Ok(Some(path))
 }

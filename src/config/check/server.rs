@@ -54,7 +54,14 @@ pub(super) fn settings(raw: &raw::File, notes: &mut Notes) -> Result<Settings, R
     let tcp = tcp(&raw.dns.tcp, notes);
     let drain = raw.shutdown.drain.as_ref();
     let drain = duration(notes, "shutdown.drain", drain, DEFAULT_DRAIN, Duration::ZERO);
-    Ok(Settings { dns: dns?, http: http?, udp_workers: udp_workers?, tcp: tcp?, drain: drain? })
+    Ok(Settings {
+        dns: dns?,
+        http: http?,
+        udp_workers: udp_workers?,
+        udp_receive_offload: raw.dns.udp_receive_offload.unwrap_or(false),
+        tcp: tcp?,
+        drain: drain?,
+    })
 }
 
 type Listeners = (Result<Vec<SocketAddr>, Refused>, Result<Option<SocketAddr>, Refused>);

@@ -88,6 +88,7 @@ fn settings(dns: &[&str]) -> Settings {
         dns: dns.iter().map(|address| address.parse().unwrap()).collect(),
         http: None,
         udp_workers: NonZeroUsize::new(1).unwrap(),
+        udp_receive_offload: false,
         tcp: TcpSettings {
             max_connections: 100,
             max_connections_per_client: 100,

@@ -1,5 +1,9 @@
 use std::collections::BTreeSet;
+use std::io::IoSlice;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 
 use super::*;
 
@@ -98,6 +102,30 @@ async fn every_query_of_many_batches_has_one_reply_and_its_own_turn() {
     let timed = "meridian_dns_request_duration_seconds_count";
     until(&telemetry, timed, count.into()).await;
     running.stop().await;
+}
+
+/// Three trains hold more queries than a batch has replies.
+#[tokio::test]
+async fn every_query_of_a_train_has_one_reply_and_its_own_turn() {
+    let mut settings = settings(&["127.0.0.1:0"]);
+    settings.udp_receive_offload = true;
+    let server = start(&settings).unwrap();
+    let client = client("127.0.0.1");
+    // Its reply says that trains are taken from now on.
+    client.send_to(&query(0, ECHO), server.address).unwrap();
+    assert_eq!(receive(&client).0.id, 0);
+    let SocketAddr::V4(to) = server.address else { panic!("of IPv4") };
+    for train in 0..3 {
+        let queries: Vec<u8> = (1..=60).flat_map(|id| query(60 * train + id, ECHO)).collect();
+        let (slices, flags) = ([IoSlice::new(&queries)], MsgFlags::empty());
+        let cut = [ControlMessage::UdpGsoSegments(&3)];
+        sendmsg(client.as_raw_fd(), &slices, &cut, flags, Some(&SockaddrIn::from(to))).unwrap();
+    }
+    let replies: Vec<_> = (0..180).map(|_| receive(&client).0).collect();
+    let ids: BTreeSet<_> = replies.iter().map(|reply| reply.id).collect();
+    let turns: BTreeSet<_> = replies.iter().map(|reply| reply.turn).collect();
+    assert_eq!((ids, turns), ((1..=180).collect(), (1..=180).collect()));
+    server.running.stop().await;
 }
 
 #[tokio::test]

@@ -81,8 +81,19 @@ impl Asked {
         }
     }
 
+    /// What to answer from, by the packet information that came with a query; `None` where that is
+    /// cut short.
+    pub(super) fn read(data: &[u8], family: Family) -> Option<Self> {
+        let data = data.get(..Self::len(family))?;
+        let mut words = [0; INFORMATION];
+        for (word, octets) in words.iter_mut().zip(data.chunks_exact(size_of::<u32>())) {
+            *word = u32::from_ne_bytes(octets.try_into().ok()?);
+        }
+        Some(Self(words).source(family))
+    }
+
     /// What to answer from, by what came with a query.
-    pub(super) fn source(mut self, family: Family) -> Self {
+    fn source(mut self, family: Family) -> Self {
         match family {
             // The local address (for a broadcast not its destination) stays in `ipi_spec_dst`;
             // interface 0 leaves the way back to the routing table.
