@@ -81,14 +81,11 @@ fn main() {
         return count(arguments.get(at + 1).map_or("", |what| what), &sites, places);
     }
     let start = Instant::now();
-    let places = embedded::database().summary().places;
+    let database = embedded::database();
+    let places = database.summary().places;
     println!("embedded table: {places} places, unpacked in {:.0?}", start.elapsed());
-    let (table, took) = least(3, || Atlas::build(&[embedded::database().clone()], &[]));
-    println!(
-        "{} ranges, atlas {} KiB in {took:.0?}",
-        ranges(embedded::database()),
-        table.bytes() >> 10
-    );
+    let (table, took) = least(3, || Atlas::build(std::slice::from_ref(&database), &[]));
+    println!("{} ranges, atlas {} KiB in {took:.0?}", ranges(&database), table.bytes() >> 10);
     tables(&table, &sites);
     if files().is_empty() {
         println!(
@@ -137,7 +134,7 @@ fn count(what: &str, sites: &[Site], places: usize) {
         return;
     }
     let databases = match files().is_empty() {
-        true => vec![embedded::database().clone()],
+        true => vec![embedded::database()],
         false => city(),
     };
     if what == "atlas" {

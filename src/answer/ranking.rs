@@ -134,7 +134,7 @@ pub fn ranking<'s>(
 ) -> Ranking<'s> {
     let geography = &snapshot.geography;
     let (subnet, source) = client;
-    match service.policy {
+    match *service.policy() {
         // The order is the same for everyone.
         Policy::Failover(_) => return Ranking::EQUAL,
         Policy::Weighted(taken) => {
@@ -188,7 +188,7 @@ fn exact<'s>(
     eligible: &Eligible<'_>,
 ) -> Option<&'s GeoTable> {
     let most = service.most_clusters(snapshot.zone.settings().max_addresses);
-    let shape = Shape::of(&service.policy, most, eligible.len())?;
+    let shape = Shape::of(service.policy(), most, eligible.len())?;
     snapshot.geography.compiled.exact(eligible.low, |set| eligible.are(set), shape)
 }
 
@@ -228,7 +228,7 @@ fn has_ties(
         let group = order.groups().find(its).unwrap_or_default();
         group.iter().filter(|ranked| eligible.contains(ranked.cluster())).count() > 1
     };
-    let cut = tie == Some(false) || matches!(service.policy, Policy::Nearest(_));
+    let cut = tie == Some(false) || matches!(service.policy(), Policy::Nearest(_));
     tie == Some(true) || cut && last.is_some_and(split)
 }
 
@@ -253,7 +253,7 @@ pub fn visit<R>(
     mut each: impl FnMut(ClusterId, u16) -> Option<R>,
 ) -> Option<R> {
     let service = choice.service;
-    let mut left = match &service.policy {
+    let mut left = match service.policy() {
         Policy::All | Policy::Region => usize::MAX,
         Policy::Nearest(clusters) => usize::from(clusters.get()),
         Policy::Weighted(clusters) => {
@@ -304,7 +304,7 @@ pub fn visit<R>(
         }
         if left != before {
             number += 1;
-            if service.policy == Policy::Region && leaders.is_none() {
+            if *service.policy() == Policy::Region && leaders.is_none() {
                 leaders = Some(group);
             }
         }

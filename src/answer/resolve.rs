@@ -53,7 +53,7 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, live: &'s Live, name: &ServiceName<'s
     while Eligible::served(&service.clusters, snapshot, live, path.level).is_empty() {
         let Some(up) = above(snapshot, name, path.level) else {
             let all = |level| Eligible::served(&service.clusters, snapshot, live, level);
-            path.end = match (&service.when_none_healthy, path.level) {
+            path.end = match (service.when_none_healthy(), path.level) {
                 (WhenNoneHealthy::Nothing, _) => End::Nothing,
                 // SRV records of the stand-in lead to the names of its shards.
                 (all_shards @ WhenNoneHealthy::All, Level::Shard(_))

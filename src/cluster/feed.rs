@@ -61,6 +61,18 @@ pub struct Feed {
     _task: Kept,
 }
 
+#[cfg(test)]
+impl Feed {
+    /// Of a source that says what is sent to `view`.
+    pub(crate) fn told(source: &str, view: watch::Receiver<Option<Update>>) -> Self {
+        let metrics = crate::telemetry::Telemetry::new("example.com.").tasks().clone();
+        let (_, link) = watch::channel(Link::default());
+        let clock = Arc::new(WatchClock::new());
+        let task = keep(Task::Cluster, &metrics, std::future::pending);
+        Self { view, clock, link, source: source.to_owned(), _task: task }
+    }
+}
+
 /// Begins to read a cluster, within the current tokio runtime. The task ends when the feed, or
 /// every receiver made of it, is dropped; should it fail, it begins anew.
 #[must_use]

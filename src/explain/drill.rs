@@ -264,7 +264,7 @@ enum Choice {
 impl Choice {
     /// How a service's clients choose among these clusters.
     fn of(service: &Service, clusters: &ClusterSet) -> Self {
-        match service.policy {
+        match *service.policy() {
             Policy::All | Policy::Nearest(_) | Policy::Region => Self::Place,
             Policy::Failover(_) => Self::Line(service.failover().into()),
             Policy::Weighted(_) => {

@@ -261,7 +261,7 @@ fn story(
             End::StandIn(stand_in) => format!("no served shard; whenNoneHealthy: {stand_in:?}"),
         },
         ttl: snapshot.ttl(name.service, live),
-        policy: name.service.policy.to_string(),
+        policy: name.service.policy().to_string(),
         limit: in_answer.then(|| question.limit(&ranked, &eligible)).flatten(),
         clusters: clusters.collect(),
     }

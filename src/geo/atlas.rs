@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::database::{Database, NOWHERE, Origin, Territory};
+use super::database::{Database, Gazetteer, NOWHERE, Origin, Territory};
 use super::networks::{Builder, Networks, Value};
 use super::overlay::{Layer, overlay, paint};
 use super::space::{Block, EMBEDDING, NON_GLOBAL};
@@ -27,7 +27,8 @@ use crate::model::Coordinates;
 #[derive(Debug)]
 pub struct Atlas {
     rules: Arc<[NetworkRule]>,
-    databases: Box<[Arc<Database>]>,
+    /// Without their ranges, which are in `places`.
+    databases: Box<[Arc<Gazetteer>]>,
     /// The first place of each database, then the number of places.
     bases: Box<[u32]>,
     places: Networks<PlaceId>,
@@ -131,7 +132,7 @@ impl Atlas {
         for database in databases {
             // Each database has fewer places than its file, below 4 GiB, has records of sixteen
             // octets; a dozen of the largest known ones fit.
-            bases.push(bases[bases.len() - 1] + database.spots().len() as u32);
+            bases.push(bases[bases.len() - 1] + database.gazetteer().spots().len() as u32);
         }
         let mut places = Builder::default();
         let mut used = vec![false; bases[bases.len() - 1] as usize];
@@ -149,7 +150,7 @@ impl Atlas {
         }
         let mut atlas = Self {
             rules: rules.into(),
-            databases: databases.into(),
+            databases: databases.iter().map(|database| database.gazetteer().clone()).collect(),
             bases: bases.into(),
             places: places.finish(),
             points: Box::default(),
@@ -209,7 +210,7 @@ impl Atlas {
 
     /// The databases, the earlier winning.
     #[must_use]
-    pub fn databases(&self) -> &[Arc<Database>] {
+    pub fn databases(&self) -> &[Arc<Gazetteer>] {
         &self.databases
     }
 
@@ -274,7 +275,7 @@ pub(super) enum PlaceRef<'a> {
     /// A network of the operator's.
     Rule(&'a NetworkRule),
     /// A point of a database.
-    Point(&'a Database, usize),
+    Point(&'a Gazetteer, usize),
 }
 
 /// How many special blocks there are.
@@ -322,16 +323,18 @@ impl<'a> Layers<'a> {
         ranges: impl Fn(&'a Database) -> Layer<'a, u32>,
     ) -> Layer<'a, PlaceId> {
         let systems = self.systems();
-        let by_system = self.databases.iter().filter(|d| d.spots().is_empty());
+        let tells_systems = |database: &Database| database.gazetteer().spots().is_empty();
+        let by_system = self.databases.iter().filter(|database| tells_systems(database));
         let by_system = by_system.filter(|_| !systems.is_empty()).fold(top, |above, database| {
             let systems = systems.clone();
             let place = move |number| systems.get(&number).copied().unwrap_or(PlaceId::UNKNOWN);
             let ranges = ranges(database).map(move |(start, number)| (start, place(number)));
             overlay(above, Box::new(ranges), PlaceId::UNKNOWN)
         });
-        let places = self.databases.iter().zip(self.bases).filter(|(d, _)| !d.spots().is_empty());
+        let places = self.databases.iter().zip(self.bases);
+        let places = places.filter(|(database, _)| !tells_systems(database));
         places.fold(by_system, |above, (database, &base)| {
-            let lands = self.lands(database);
+            let lands = self.lands(database.gazetteer());
             let place = move |value| match value {
                 NOWHERE => PlaceId::UNKNOWN,
                 value => lands
@@ -359,7 +362,7 @@ impl<'a> Layers<'a> {
 
     /// The rule for each place of a database, where there is one: that for its subdivision, else
     /// that for its country; empty where there are no such rules.
-    fn lands(&self, database: &Database) -> Vec<Option<PlaceId>> {
+    fn lands(&self, database: &Gazetteer) -> Vec<Option<PlaceId>> {
         let by_land = || {
             numbered(self.rules).filter_map(|(rule, id)| match rule.clients() {
                 Clients::Land { country, subdivision } => {

@@ -19,14 +19,20 @@ use crate::model::Coordinates;
 /// A database, read: IPv4 in blocks of /24 and IPv6 of /48, as resolvers send them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
+    gazetteer: Arc<Gazetteer>,
+    /// Values are [`NOWHERE`], or one more than an index of its places; where it has none,
+    /// numbers of autonomous systems.
+    v4: Ranges<u32, u32>,
+    v6: Ranges<u64, u32>,
+}
+
+/// A database but for its ranges: the places that they name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gazetteer {
     origin: Origin,
     summary: Summary,
     spots: Box<[Spot]>,
     territories: Box<[Territory]>,
-    /// Values are [`NOWHERE`], or one more than an index of `spots`; where there are no spots,
-    /// numbers of autonomous systems.
-    v4: Ranges<u32, u32>,
-    v6: Ranges<u64, u32>,
 }
 
 /// Where a database comes from.
@@ -173,16 +179,34 @@ impl Database {
         Ok(spots.finish(origin, kind, metadata.build_epoch, v4, v6))
     }
 
-    /// Where it came from.
+    /// It but for its ranges.
     #[must_use]
-    pub fn origin(&self) -> &Origin {
-        &self.origin
+    pub fn gazetteer(&self) -> &Arc<Gazetteer> {
+        &self.gazetteer
     }
 
     /// What there is to tell of it.
     #[must_use]
     pub fn summary(&self) -> &Summary {
-        &self.summary
+        &self.gazetteer.summary
+    }
+
+    /// Ranges of IPv4 addresses with their values.
+    pub(super) fn iter_v4(&self) -> impl Iterator<Item = (u128, u32)> + '_ {
+        self.v4.iter().map(|(start, value)| (start.into(), value))
+    }
+
+    /// Ranges of IPv6 addresses with their values.
+    pub(super) fn iter_v6(&self) -> impl Iterator<Item = (u128, u32)> + '_ {
+        self.v6.iter().map(|(start, value)| (u128::from(start) << 64, value))
+    }
+}
+
+impl Gazetteer {
+    /// Where it came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The places that the ranges' values name, one less than the value; none where values are
@@ -194,16 +218,6 @@ impl Database {
     /// The countries and subdivisions that the places name.
     pub(super) fn territories(&self) -> &[Territory] {
         &self.territories
-    }
-
-    /// Ranges of IPv4 addresses with their values.
-    pub(super) fn iter_v4(&self) -> impl Iterator<Item = (u128, u32)> + '_ {
-        self.v4.iter().map(|(start, value)| (start.into(), value))
-    }
-
-    /// Ranges of IPv6 addresses with their values.
-    pub(super) fn iter_v6(&self) -> impl Iterator<Item = (u128, u32)> + '_ {
-        self.v6.iter().map(|(start, value)| (u128::from(start) << 64, value))
     }
 }
 
@@ -307,7 +321,8 @@ impl Spots {
             off_globe: self.off_globe,
         };
         let (spots, territories) = (self.spots.into(), self.territories.into());
-        Database { origin, summary, spots, territories, v4, v6 }
+        let gazetteer = Arc::new(Gazetteer { origin, summary, spots, territories });
+        Database { gazetteer, v4, v6 }
     }
 }
 

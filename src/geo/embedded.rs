@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use miniz_oxide::deflate::compress_to_vec_zlib;
@@ -38,15 +38,12 @@ const V4: Family = Family { bits: 32, block: 20, dropped: 0 };
 /// The same for IPv6: providers give sites /48s out of /40s or wider.
 const V6: Family = Family { bits: 128, block: 40, dropped: 64 };
 
-/// The table, read once, at first use; some tens of milliseconds.
+/// The table, read anew at each call; some tens of milliseconds.
 #[must_use]
-pub fn database() -> &'static Arc<Database> {
-    static TABLE: LazyLock<Arc<Database>> = LazyLock::new(|| {
-        let file = include_bytes!("../../data/dbip/places.bin");
-        // The file is part of the program and a test below reads it, so it is well formed.
-        Arc::new(read(file).expect("data/dbip/places.bin"))
-    });
-    &TABLE
+pub fn database() -> Arc<Database> {
+    let file = include_bytes!("../../data/dbip/places.bin");
+    // The file is part of the program and a test below reads it, so it is well formed.
+    Arc::new(read(file).expect("data/dbip/places.bin"))
 }
 
 /// Collects networks and their places, and writes the table.
@@ -287,7 +284,7 @@ mod tests {
 
     #[test]
     fn the_table_of_the_program_knows_the_world() {
-        let atlas = Atlas::build(&[database().clone()], &[]);
+        let atlas = Atlas::build(&[database()], &[]);
         let near = |address: &str, latitude: f64, longitude: f64| {
             let located = atlas.locate(address.parse().expect("an address"));
             let Some(crate::geo::Target::Coordinates(point)) = (match located.place {

@@ -35,7 +35,7 @@ mod testing;
 pub mod watch;
 
 pub use atlas::{Atlas, Located, Place, Source};
-pub use database::{Database, DatabaseError, Origin, Summary};
+pub use database::{Database, DatabaseError, Gazetteer, Origin, Summary};
 pub use geography::{Compiled, Geography, LocatedBy, Ranking, Unit};
 pub use order::{Order, Ranked, Site};
 pub use pods::{Conflict, PodLookup, PodNetworks};

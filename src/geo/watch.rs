@@ -72,6 +72,8 @@ pub fn load(file: &Path) -> Result<Database, DatabaseError> {
 pub struct Loader {
     settings: Settings,
     files: HashMap<PathBuf, FileState>,
+    /// Of the table that the program brings along, where it is used.
+    embedded: Option<Summary>,
     failures: u64,
     started: bool,
 }
@@ -162,19 +164,20 @@ impl Loader {
             }
         };
         let databases = self.settings.databases.iter().map(status).collect();
-        let embedded = (self.settings.embedded == Embedded::Used).then(|| EmbeddedStatus {
-            summary: embedded::database().summary().clone(),
-            attribution: embedded::ATTRIBUTION,
-        });
+        let embedded = self.embedded.clone();
+        let embedded =
+            embedded.map(|summary| EmbeddedStatus { summary, attribution: embedded::ATTRIBUTION });
         Status { databases, embedded, failures: self.failures }
     }
 
-    fn atlas(&self) -> Arc<Atlas> {
+    fn atlas(&mut self) -> Arc<Atlas> {
         let files = self.settings.databases.iter().filter_map(|file| self.files.get(file));
         let mut databases: Vec<_> = files.filter_map(|state| state.database.clone()).collect();
-        if self.settings.embedded == Embedded::Used {
-            databases.push(embedded::database().clone());
-        }
+        // Read anew each time, which is rare: kept, it would take more memory than the atlas needs
+        // of it.
+        let embedded = (self.settings.embedded == Embedded::Used).then(embedded::database);
+        self.embedded = embedded.as_ref().map(|table| table.summary().clone());
+        databases.extend(embedded);
         Arc::new(Atlas::build(&databases, &self.settings.networks))
     }
 }

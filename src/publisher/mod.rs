@@ -9,6 +9,7 @@ mod changes;
 mod checks;
 mod graveyard;
 mod herald;
+mod hold;
 mod keeper;
 mod known;
 mod monitor;
@@ -17,6 +18,7 @@ mod operators;
 mod pace;
 mod stats;
 mod tables;
+mod waiting;
 mod work;
 
 use std::path::PathBuf;
@@ -33,15 +35,14 @@ use crate::cluster::lastgood::{KnownView, Registry};
 use crate::geo::{Atlas, Compiled};
 use crate::health::overrides::Overrides;
 use crate::health::{Standing, votes};
-use crate::model::{ClusterView, Label, Member};
-use crate::snapshot::{
-    Federation, Inputs, Membership, Reports, Snapshot, SnapshotCell, build, reach,
-};
+use crate::model::{ClusterView, Label};
+use crate::snapshot::{Federation, Inputs, Reports, Snapshot, SnapshotCell, build, reach};
 use crate::telemetry::Telemetry;
 use changes::Changes;
 use checks::Checks;
 use graveyard::Graveyard;
 use herald::Herald;
+use hold::Hold;
 use keeper::Keeper;
 use known::{Known, View};
 use monitor::Monitor;
@@ -113,6 +114,7 @@ pub struct Publisher {
     telemetry: Telemetry,
     config: Reload,
     known: Known,
+    hold: Hold,
     monitor: Monitor,
     sources: Sources,
     operators: Operators,
@@ -171,8 +173,8 @@ impl Publisher {
         let (checks, ballots, status) = Checks::new(&telemetry);
         let (mut monitor, standings) =
             Monitor::new(&config.federation, checks, telemetry.checks().clone());
-        let views =
-            known.views(&config.feeds, &config.federation.members, config.federation.membership);
+        let mut hold = Hold::default();
+        let views = known.views(&config, &mut hold);
         let mut operators = Operators::new(overrides);
         let mut herald = Herald::default();
         herald.register(config.home.clone());
@@ -194,6 +196,7 @@ impl Publisher {
             telemetry,
             config,
             known,
+            hold,
             monitor,
             sources: Sources { wake, atlas },
             operators,
@@ -254,11 +257,13 @@ impl Publisher {
                     }
                 },
                 _ = sweep.tick(), if !self.graveyard.is_empty() => {
-                    self.graveyard.sweep();
+                    self.graveyard.sweep(Instant::now());
                     continue;
                 }
+                () = until(self.hold.deadline()) => self.publish().await,
                 () = &mut grace, if !grace_over => {
                     grace_over = true;
+                    self.end_hold().await;
                     self.give_up_waiting();
                 }
             }
@@ -276,13 +281,9 @@ impl Publisher {
 
     /// Builds on top of the present snapshot, and swaps.
     async fn publish_changes(&mut self) {
-        let changed_at = self.oldest_change();
         let atlas = self.sources.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
-        let views = self.known.views(
-            &self.config.feeds,
-            &self.config.federation.members,
-            self.config.federation.membership,
-        );
+        let views = self.known.views(&self.config, &mut self.hold);
+        let changed_at = self.oldest_change(&views);
         let previous = Arc::clone(&self.cell.load());
         let told = (&mut self.monitor, &mut self.operators, &self.herald);
         let geography = (atlas, self.compiled.clone());
@@ -329,14 +330,17 @@ impl Publisher {
         self.tables.look(snapshot.clone());
     }
 
-    /// When the first event came in that is not published yet.
-    fn oldest_change(&self) -> Option<Instant> {
+    /// When the first event came in that is in `views` and not published yet.
+    fn oldest_change(&self, views: &[Option<View>]) -> Option<Instant> {
         let snapshot = self.cell.load();
-        let fresh = self.config.feeds.iter().enumerate().filter_map(|(index, feed)| {
-            let old = snapshot.inputs.views.get(index);
+        let feeds = self.config.feeds.iter().zip(views).enumerate();
+        let fresh = feeds.filter_map(|(index, (feed, view))| {
+            let is = |view: &Arc<ClusterView>, other: &Arc<_>| Arc::ptr_eq(view, other);
+            let old = snapshot.inputs.views.get(index).and_then(Option::as_ref);
             let update = feed.view.borrow().clone()?;
-            let known = old.and_then(Option::as_ref).is_some_and(|v| Arc::ptr_eq(v, &update.view));
-            (!known).then_some(update.changed_at)
+            let used = view.as_ref().is_some_and(|new| is(&new.view, &update.view));
+            let known = old.is_some_and(|old| is(old, &update.view));
+            (used && !known).then_some(update.changed_at)
         });
         fresh.min()
     }
@@ -365,28 +369,16 @@ impl Publisher {
 
     /// What is still missing, for people.
     fn waiting(&self) -> Vec<String> {
-        let snapshot = self.cell.load();
-        let members = snapshot.inputs.federation.members.iter().zip(&snapshot.inputs.views);
-        let wanting = |(member, view): (&Member, &Option<Arc<ClusterView>>)| {
-            let what = match view {
-                None => "not read yet".to_owned(),
-                Some(view) if view.unresolved > 0 => {
-                    format!("{} host names of load balancers not looked up yet", view.unresolved)
-                }
-                Some(_) => return None,
-            };
-            Some(format!("cluster {}: {what}", member.name))
-        };
-        let mut missing: Vec<_> = members.filter_map(wanting).collect();
-        if self.config.federation.membership == Membership::Awaited {
-            missing.push("home: registered clusters not read yet".to_owned());
+        waiting::waiting(&self.cell.load(), &self.config, self.sources.atlas.borrow().is_some())
+    }
+
+    /// Publishes what waits for other sources.
+    async fn end_hold(&mut self) {
+        let waits = self.hold.deadline().is_some();
+        self.hold.end();
+        if waits {
+            self.publish().await;
         }
-        if self.sources.atlas.borrow().is_none() {
-            missing.push("geography: databases not read yet".to_owned());
-        } else if missing.is_empty() {
-            missing.push("geography: tables not compiled yet".to_owned());
-        }
-        missing
     }
 
     fn give_up_waiting(&self) {

@@ -279,9 +279,9 @@ fn service<'s>(snapshot: &'s Snapshot, service: &'s crate::zone::Service) -> Ser
     Service {
         ttl,
         unsettled: live.is_some_and(|live| snapshot.is_unsettled(service, live)),
-        policy: service.policy.to_string(),
+        policy: service.policy().to_string(),
         ties: service.ties,
-        when_none_healthy: &service.when_none_healthy,
+        when_none_healthy: service.when_none_healthy(),
         shards: shards.collect(),
     }
 }

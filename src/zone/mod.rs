@@ -12,13 +12,15 @@ mod levels;
 mod service;
 mod statics;
 mod tails;
+mod terms;
 mod tree;
 
 pub use addresses::{Addresses, Singles};
 pub use internal::{INTERNAL_TTL, InternalSettings, InternalZone};
 pub use levels::{Level, Levels};
-pub use service::{Family, NamedPort, Plain, Service, ServiceEntry};
+pub use service::{Family, Plain, Service, ServiceEntry};
 pub use statics::{RrSet, StaticNode, Statics};
+pub use terms::NamedPort;
 pub use tree::{Lookup, Position, ServiceName, Zone};
 
 use std::net::IpAddr;

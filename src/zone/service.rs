@@ -1,6 +1,6 @@
 //! A federated service, compiled from the shards of all clusters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::mem::offset_of;
 use std::net::IpAddr;
@@ -12,8 +12,9 @@ use foldhash::quality::FixedState;
 
 use super::Settings;
 use super::addresses::Addresses;
+use super::terms::{Common, NamedPort, Terms};
 use crate::model::{
-    ClusterId, ClusterSet, Keyed, Label, Policy, Port, Protocol, Report, ServiceKey, Shard, Ties,
+    ClusterId, ClusterSet, Keyed, Label, Policy, Port, Report, ServiceKey, Shard, Ties,
     WhenNoneHealthy,
 };
 
@@ -40,53 +41,15 @@ pub struct Service {
     plain: Option<Plain>,
     v4: Addresses<4>,
     v6: Addresses<16>,
-    /// Which served shards an answer holds.
-    pub policy: Policy,
-    /// What becomes of clusters that are equally near.
-    pub ties: Ties,
-    /// Under the policy `failover`, the clusters in its order, those that it does not name last.
-    failover: Box<[ClusterId]>,
-    /// What its global name holds while no shard is served.
-    pub when_none_healthy: WhenNoneHealthy,
     /// Clusters with a shard.
     pub clusters: ClusterSet,
-    /// The ports of each shard, in the order of clusters; one item where all have the same.
-    port_lists: Box<[Arc<[Port]>]>,
-    /// Under the policy `weighted`, the weight of each shard, in the order of clusters; else none,
-    /// lest counts of endpoints change what is the same.
-    weights: Box<[u32]>,
-    /// Named ports of any shard, sorted; each has SRV names.
-    ports: Box<[NamedPort]>,
+    terms: Arc<Terms>,
+    /// What becomes of clusters that are equally near.
+    pub ties: Ties,
     /// Whether shards of two clusters have an address in common.
     repeats: bool,
     /// A hash of all of the above.
     digest: u64,
-}
-
-/// A named port that at least one shard has.
-#[derive(Debug, PartialEq)]
-pub struct NamedPort {
-    /// Its name, the label behind `_`.
-    pub name: Label,
-    /// Its transport.
-    pub protocol: Protocol,
-    /// Clusters whose shard has it and an address, without which it is no target.
-    pub clusters: ClusterSet,
-}
-
-impl NamedPort {
-    /// The longest name of a port with SRV names, octets: its label begins with an underscore.
-    pub const MAX_LEN: usize = Label::MAX_LEN - 1;
-
-    fn has_label(name: &Label) -> bool {
-        name.as_bytes().len() <= Self::MAX_LEN
-    }
-
-    /// Octets of `_port._proto` in wire form.
-    pub(super) fn prefix_len(&self) -> usize {
-        // Two length octets and the underscore in front of the port's name.
-        3 + self.name.as_bytes().len() + self.protocol.label().len()
-    }
 }
 
 /// How a service is answered whose clusters are taken as near as they are, equals in turn, all of
@@ -128,34 +91,30 @@ impl Keyed for ServiceEntry {
 
 impl Service {
     /// Merges the shards of a service, sorted by cluster. Where clusters ask for different TTLs
-    /// and policies, the first cluster in the order of the configuration wins. Gives beside it what
-    /// cannot be had as asked.
+    /// and policies, the first cluster in the order of the configuration wins. What it has alike
+    /// with others is held in `common`. Gives beside it what cannot be had as asked.
     pub(super) fn merge(
         key: &ServiceKey,
         shards: &[(ClusterId, &Shard)],
         settings: &Settings,
         clusters: &HashMap<Label, ClusterId, FastState>,
+        common: &mut Common,
     ) -> (Self, Vec<Report>) {
+        let (terms, unknown) = Terms::merge(shards, settings, clusters);
         let mut service = Self {
             key: key.clone(),
             ttl: settings.ttl,
-            policy: settings.policy.clone(),
             ties: settings.ties,
-            failover: Box::default(),
-            when_none_healthy: settings.when_none_healthy.clone(),
             clusters: shards.iter().map(|(cluster, _)| *cluster).collect(),
             v4: Addresses::default(),
             v6: Addresses::default(),
             plain: None,
-            port_lists: Box::default(),
-            weights: Box::default(),
-            ports: Box::default(),
+            terms: common.one(terms),
             repeats: false,
             digest: 0,
         };
         service.choose_options(shards);
-        let faults =
-            [disagreement(shards), service.stand_in_line(clusters), service.lay_out(shards)];
+        let faults = [disagreement(shards), unknown, service.lay_out(shards)];
         service.plain = service.is_plain(settings.max_addresses);
         service.digest = service.content_digest();
         let subject = || format!("Service {key}").into();
@@ -169,14 +128,8 @@ impl Service {
         if let Some(ttl) = options().find_map(|o| o.ttl) {
             self.ttl = ttl;
         }
-        if let Some(policy) = options().find_map(|o| o.policy.as_ref()) {
-            self.policy = policy.clone();
-        }
         if let Some(ties) = options().find_map(|o| o.ties) {
             self.ties = ties;
-        }
-        if let Some(when) = options().find_map(|o| o.when_none_healthy.as_ref()) {
-            self.when_none_healthy = when.clone();
         }
         // Addresses that a host name resolved to are true for its TTL only; the RRset has one.
         if let Some(cap) = shards.iter().filter_map(|(_, shard)| shard.ttl_cap()).min() {
@@ -184,25 +137,7 @@ impl Service {
         }
     }
 
-    /// Turns the names of a failover into clusters; tells of those that no cluster has.
-    fn stand_in_line(&mut self, clusters: &HashMap<Label, ClusterId, FastState>) -> Option<String> {
-        let Policy::Failover(names) = &self.policy else { return None };
-        let known = |name: &Label| clusters.get(name).copied();
-        let mut line: Vec<ClusterId> = names.iter().filter_map(known).collect();
-        let rest: Vec<_> = self.clusters.iter().filter(|id| !line.contains(id)).collect();
-        line.extend(rest);
-        self.failover = line.into();
-        let unknown = names.iter().filter(|name| known(name).is_none());
-        let unknown: Vec<&str> = unknown.map(Label::as_str).collect();
-        (!unknown.is_empty()).then(|| {
-            format!(
-                "its policy names clusters that there are not: {}; they are passed over",
-                unknown.join(", ")
-            )
-        })
-    }
-
-    /// Lays out addresses and ports; tells of addresses that find no room.
+    /// Lays out addresses; tells of those that find no room.
     fn lay_out(&mut self, shards: &[(ClusterId, &Shard)]) -> Option<String> {
         let addresses = || {
             shards
@@ -218,27 +153,6 @@ impl Service {
             IpAddr::V6(a) => Some((id, a.octets())),
         }));
         self.repeats = self.v4.repeat() || self.v6.repeat();
-        let lists = || shards.iter().map(|(_, shard)| shard.ports.named());
-        let same = lists().all(|list| Some(list) == lists().next());
-        self.port_lists = lists().take(if same { 1 } else { usize::MAX }).cloned().collect();
-        let mut ports: BTreeMap<(Label, Protocol), ClusterSet> = BTreeMap::new();
-        for &(cluster, shard) in shards {
-            for port in shard.ports.named().iter().filter(|port| NamedPort::has_label(&port.name)) {
-                let clusters = ports.entry((port.name.clone(), port.protocol)).or_default();
-                if !shard.addresses.is_empty() {
-                    clusters.insert(cluster);
-                }
-            }
-        }
-        self.ports = ports
-            .into_iter()
-            .map(|((name, protocol), clusters)| NamedPort { name, protocol, clusters })
-            .collect();
-        if let Policy::Weighted(_) = self.policy {
-            let told = |shard: &Shard| shard.options().and_then(|options| options.weight);
-            let weight = |shard: &Shard| told(shard).unwrap_or(shard.endpoints.ready);
-            self.weights = shards.iter().map(|(_, shard)| weight(shard)).collect();
-        }
         let left_out = addresses().count() - self.v4.len() - self.v6.len();
         (left_out > 0).then(|| {
             let most = Addresses::<4>::MAX;
@@ -247,7 +161,7 @@ impl Service {
     }
 
     fn is_plain(&self, most: NonZeroU16) -> Option<Plain> {
-        let nearest = match self.policy {
+        let nearest = match self.terms.policy {
             Policy::All => NonZeroU16::MAX,
             Policy::Nearest(clusters) => clusters,
             Policy::Region | Policy::Weighted(_) | Policy::Failover(_) => return None,
@@ -262,11 +176,28 @@ impl Service {
     fn content_digest(&self) -> u64 {
         let mut hasher = FixedState::with_seed(0).build_hasher();
         self.key.wire().hash(&mut hasher);
-        (self.ttl, &self.policy, self.ties, &self.failover).hash(&mut hasher);
-        format!("{:?}", self.when_none_healthy).hash(&mut hasher);
+        let Terms { policy, failover, when_none_healthy, port_lists, weights, .. } = &*self.terms;
+        (self.ttl, policy, self.ties, failover).hash(&mut hasher);
+        format!("{when_none_healthy:?}").hash(&mut hasher);
         (&self.clusters, &self.v4, &self.v6).hash(&mut hasher);
-        (&self.port_lists, &self.weights).hash(&mut hasher);
+        (port_lists, weights).hash(&mut hasher);
         hasher.finish()
+    }
+
+    pub(super) fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    /// Which served shards an answer holds.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.terms.policy
+    }
+
+    /// What its global name holds while no shard is served.
+    #[must_use]
+    pub fn when_none_healthy(&self) -> &WhenNoneHealthy {
+        &self.terms.when_none_healthy
     }
 
     /// A hash of all that the service answers with but health.
@@ -324,7 +255,7 @@ impl Service {
     pub fn port(&self, cluster: ClusterId, port: &NamedPort) -> Option<u16> {
         let at = self.clusters.rank(cluster)?;
         // All have the same where there is one list.
-        let ports = self.port_lists.get(at).or(self.port_lists.first())?;
+        let ports = self.terms.port_lists.get(at).or(self.terms.port_lists.first())?;
         let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
         ports.iter().find(same).map(|p| p.number)
     }
@@ -332,7 +263,7 @@ impl Service {
     /// Under the policy `failover`, the clusters in its order, those that it does not name last.
     #[must_use]
     pub fn failover(&self) -> &[ClusterId] {
-        &self.failover
+        &self.terms.failover
     }
 
     /// Under the policy `weighted`, the weight of the shard in `cluster`: its annotation's, else
@@ -340,7 +271,7 @@ impl Service {
     #[must_use]
     pub fn weight(&self, cluster: ClusterId) -> u32 {
         let at = self.clusters.rank(cluster);
-        at.and_then(|at| self.weights.get(at)).copied().unwrap_or(0)
+        at.and_then(|at| self.terms.weights.get(at)).copied().unwrap_or(0)
     }
 
     /// The most clusters that an answer of so many addresses can depend on.
@@ -360,24 +291,25 @@ impl Service {
     /// Named ports of any shard.
     #[must_use]
     pub fn ports(&self) -> &[NamedPort] {
-        &self.ports
+        &self.terms.ports
     }
 
     /// A port of some shard whose name is too long for a label of an SRV name.
     pub(super) fn overlong_port(&self) -> Option<&Label> {
-        let mut names = self.port_lists.iter().flat_map(|ports| ports.iter().map(|p| &p.name));
+        let mut names =
+            self.terms.port_lists.iter().flat_map(|ports| ports.iter().map(|p| &p.name));
         names.find(|name| !NamedPort::has_label(name))
     }
 
     /// The named port that the labels `_port` and `_proto` of an SRV owner name mean.
     pub(super) fn srv_port(&self, port: &[u8], proto: &[u8]) -> Option<&NamedPort> {
         let name = port.strip_prefix(b"_")?;
-        self.ports.iter().find(|p| p.name.as_bytes() == name && p.protocol.label() == proto)
+        self.terms.ports.iter().find(|p| p.name.as_bytes() == name && p.protocol.label() == proto)
     }
 
     /// Whether any named port uses the protocol of the label `_proto`.
     pub(super) fn has_proto(&self, proto: &[u8]) -> bool {
-        self.ports.iter().any(|p| p.protocol.label() == proto)
+        self.terms.ports.iter().any(|p| p.protocol.label() == proto)
     }
 }
 
@@ -403,4 +335,15 @@ fn disagreement(shards: &[(ClusterId, &Shard)]) -> Option<String> {
             found.join(", ")
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Service;
+
+    /// Behind the two counts of its `Arc`.
+    #[test]
+    fn a_service_takes_three_cache_lines() {
+        assert_eq!(size_of::<Service>() + 16, 192);
+    }
 }

@@ -8,9 +8,10 @@ use foldhash::fast::FixedState;
 use super::Settings;
 use super::internal::InternalZone;
 use super::levels::{Beside, Level, Levels};
-use super::service::{NamedPort, Service, ServiceEntry};
+use super::service::{Service, ServiceEntry};
 use super::statics::{StaticNode, Statics};
 use super::tails::Tails;
+use super::terms::{Common, NamedPort};
 use crate::model::{
     Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, key_hash, labels,
 };
@@ -131,13 +132,17 @@ impl Zone {
         let mut found: Vec<(ClusterId, &ShardEntry)> = shards.collect();
         found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
         let mut reports = Vec::new();
+        let mut common = Common::default();
+        let others = self.services.bucket(index).iter();
+        others.for_each(|entry| common.know(entry.service.terms()));
         let made: Vec<ServiceEntry> = found
             .chunk_by(|(_, a), (_, b)| a.key == b.key)
             .map(|group| {
                 let first = group[0].1;
                 let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
+                let (settings, clusters) = (&self.settings, &self.clusters);
                 let (service, faults) =
-                    Service::merge(&first.key, &shards, &self.settings, &self.clusters);
+                    Service::merge(&first.key, &shards, settings, clusters, &mut common);
                 let faults = faults.into_iter().chain(self.too_long(&service));
                 reports.extend(faults.map(|report| (first.hash, report)));
                 ServiceEntry { hash: first.hash, service: Arc::new(service) }

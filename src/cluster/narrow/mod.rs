@@ -36,6 +36,18 @@ pub(super) use slice::{EndpointMark, FederateLabel, NarrowSlice, PodAddress};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ObjectId(u64);
 
+impl ObjectId {
+    /// It as a number, all of whose bits are as random as each other.
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The identity whose [`Self::bits`] these are.
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
 /// What the objects of one cluster are judged by.
 #[derive(Debug)]
 pub(super) struct Rules {

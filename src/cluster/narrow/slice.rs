@@ -50,6 +50,16 @@ impl EndpointMark {
         Self(identity & !1 | u64::from(ready))
     }
 
+    /// It as a number.
+    pub(in crate::cluster) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The mark whose [`Self::bits`] these are.
+    pub(in crate::cluster) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Who it is: equal for the same endpoint in several slices.
     pub(in crate::cluster) fn identity(self) -> u64 {
         self.0 >> 1

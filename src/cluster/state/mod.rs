@@ -17,6 +17,7 @@ mod packed;
 mod pods;
 mod reports;
 mod services;
+mod shelves;
 mod slices;
 mod withdraw;
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::hosts::Hosts;
 use super::pods::Pods;
 use super::reports::Reports;
+use super::shelves::Shelves;
 use super::slices::{Slice, Slices};
 use crate::cluster::narrow::{
     EndpointMark, ExportedService, FederateLabel, NarrowService, NarrowSlice, ObjectId, Readiness,
@@ -27,9 +28,9 @@ use crate::model::{
 #[derive(Debug)]
 pub(super) struct Services {
     rules: Arc<Rules>,
-    groups: HashMap<ObjectId, Group, RandomState>,
+    groups: Shelves<Group>,
     /// The service that each slice belongs to.
-    slices: HashMap<ObjectId, ObjectId, RandomState>,
+    slices: Shelves<ObjectId>,
     pods: Pods,
     /// Exported services whose names were changed to make a key, by key and name.
     renamed: HashMap<ServiceKey, BTreeMap<Box<str>, ObjectId>>,
@@ -74,8 +75,8 @@ impl Services {
     pub(super) fn new(rules: Arc<Rules>) -> Self {
         Self {
             rules,
-            groups: HashMap::default(),
-            slices: HashMap::default(),
+            groups: Shelves::default(),
+            slices: Shelves::default(),
             pods: Pods::default(),
             renamed: HashMap::new(),
             shown: None,
@@ -86,12 +87,12 @@ impl Services {
     /// The Services that are known; those that only have slices are not.
     pub(super) fn service_ids(&self) -> impl Iterator<Item = ObjectId> {
         let known = |group: &Group| group.exported.is_some() || group.rest.is_some();
-        self.groups.iter().filter(move |(_, group)| known(group)).map(|(id, _)| *id)
+        self.groups.iter().filter(move |(_, group)| known(group)).map(|(id, _)| id)
     }
 
     /// The EndpointSlices that are known.
     pub(super) fn slice_ids(&self) -> impl Iterator<Item = ObjectId> {
-        self.slices.keys().copied()
+        self.slices.iter().map(|(id, _)| id)
     }
 
     /// The shards of the view, once there is one.
@@ -106,12 +107,12 @@ impl Services {
             .iter()
             .filter(|(id, group)| {
                 let exported = group.exported.as_ref();
-                exported.is_some_and(|key| self.winner(key) == Some(**id))
+                exported.is_some_and(|key| self.winner(key) == Some(*id))
             })
-            .map(|(id, _)| *id)
+            .map(|(id, _)| id)
             .collect();
         let entries = winners.into_iter().filter_map(|id| {
-            let key = self.groups.get(&id)?.exported.clone()?;
+            let key = self.groups.get(id)?.exported.clone()?;
             Some(ShardEntry::new(key, self.unshown.remove(&id)?))
         });
         let mut shown = Buckets::from_items(entries);
@@ -149,26 +150,26 @@ impl Services {
 
     /// The shard of one Service, with its key.
     pub(super) fn shard(&self, id: ObjectId) -> Option<(&ServiceKey, &Shard)> {
-        let key = self.groups.get(&id)?.exported.as_ref()?;
+        let key = self.groups.get(id)?.exported.as_ref()?;
         let shown = || self.shown.as_ref()?.find(key.hash()).find(|entry| entry.key == *key);
         Some((key, self.unshown.get(&id).or_else(|| Some(&shown()?.shard))?))
     }
 
     /// The Service of a slice.
     pub(super) fn service_of(&self, slice: ObjectId) -> Option<ObjectId> {
-        self.slices.get(&slice).copied()
+        self.slices.get(slice).copied()
     }
 
     /// All slices of the Service that a slice belongs to.
     pub(super) fn siblings(&self, slice: ObjectId) -> impl Iterator<Item = ObjectId> {
         let service = self.service_of(slice);
-        let group = service.and_then(|service| self.groups.get(&service));
+        let group = service.and_then(|service| self.groups.get(service));
         group.into_iter().flat_map(|group| group.slices.iter().map(Slice::id))
     }
 
     /// A Service as it was put, where it is known.
     pub(super) fn narrowed(&self, id: ObjectId) -> Option<NarrowService> {
-        let rest = self.groups.get(&id)?.rest.as_deref();
+        let rest = self.groups.get(id)?.rest.as_deref();
         let shard = self.shard(id);
         let export = shard.map(|(key, shard)| {
             let base =
@@ -192,8 +193,8 @@ impl Services {
     /// A slice as it was put, where it is known.
     pub(super) fn narrowed_slice(&self, id: ObjectId) -> Option<NarrowSlice> {
         let service = self.service_of(id)?;
-        let slice = self.groups.get(&service)?.slices.iter().find(|slice| slice.id() == id)?;
-        let (endpoints, pods) = (slice.endpoints().into(), self.pods.of(id));
+        let slice = self.groups.get(service)?.slices.iter().find(|slice| slice.id() == id)?;
+        let (endpoints, pods) = (slice.endpoints().collect(), self.pods.of(id));
         Some(NarrowSlice {
             id,
             service: Some(service),
@@ -207,7 +208,7 @@ impl Services {
     pub(super) fn put(&mut self, service: NarrowService, hosts: &mut Hosts) -> Option<ServiceKey> {
         let NarrowService { id, name, export, reasons } = service;
         let before = self.shard(id).map(|(key, shard)| (key.clone(), shard.clone()));
-        let group = self.groups.entry(id).or_default();
+        let group = self.groups.get_or_insert_with(id, Group::default);
         let fresh = export.as_ref().map_or(&[][..], |export| export.shard.hostnames());
         fresh.iter().for_each(|host| hosts.claim(host, id));
         for host in before.iter().flat_map(|(_, before)| before.hostnames()) {
@@ -261,7 +262,7 @@ impl Services {
         dirty: &mut bool,
     ) -> Option<ServiceKey> {
         let shard = self.shard(id).map(|(_, shard)| shard.clone());
-        let group = self.groups.get_mut(&id)?;
+        let group = self.groups.get_mut(id)?;
         let rest = group.rest.take().unwrap_or_default();
         *dirty |= reports.replace(&rest.shown, &BTreeSet::new());
         let exported = group.exported.take();
@@ -276,23 +277,24 @@ impl Services {
     /// Adds, changes or moves a slice; returns the services that have changed.
     pub(super) fn put_slice(&mut self, slice: NarrowSlice) -> [Option<ObjectId>; 2] {
         let NarrowSlice { id, service, endpoints, pods, federate } = slice;
-        let moved_from = self.slices.get(&id).copied().filter(|before| Some(*before) != service);
+        let moved_from = self.slices.get(id).copied().filter(|before| Some(*before) != service);
         if moved_from.is_some() {
             self.remove_slice(id);
         }
         let Some(service) = service else { return [moved_from, None] };
-        self.slices.insert(id, service);
+        // It was of no other, or is so no more.
+        self.slices.get_or_insert_with(id, || service);
         self.pods.put(id, pods);
-        let group = self.groups.entry(service).or_default();
-        group.slices.put(Slice::new(id, federate, &endpoints));
+        let group = self.groups.get_or_insert_with(service, Group::default);
+        group.slices.put(id, federate, &endpoints);
         [moved_from, Some(service)]
     }
 
     /// Removes a slice; returns the service that has changed.
     pub(super) fn remove_slice(&mut self, id: ObjectId) -> Option<ObjectId> {
-        let service = self.slices.remove(&id)?;
+        let service = self.slices.remove(id)?;
         self.pods.remove(id);
-        if let Some(group) = self.groups.get_mut(&service) {
+        if let Some(group) = self.groups.get_mut(service) {
             group.slices.remove(id);
         }
         self.drop_if_empty(service);
@@ -302,7 +304,7 @@ impl Services {
     /// Recomputes the shard of one Service; returns its key where the shard differs.
     pub(super) fn refresh(&mut self, id: ObjectId, hosts: &Hosts) -> Option<ServiceKey> {
         let (key, before) = self.shard(id)?;
-        let group = self.groups.get(&id)?;
+        let group = self.groups.get(id)?;
         // Most changes of slices are none in what is counted.
         let same_pods = match before.internal() {
             Some(Internal::Headless(pods)) => *pods == group.pods(&self.pods),
@@ -330,7 +332,7 @@ impl Services {
     /// the first in order of names.
     pub(super) fn winner(&self, key: &ServiceKey) -> Option<ObjectId> {
         let exact = self.rules.id_of_key(key);
-        if self.groups.get(&exact).is_some_and(|group| group.exported.is_some()) {
+        if self.groups.get(exact).is_some_and(|group| group.exported.is_some()) {
             return Some(exact);
         }
         self.renamed.get(key)?.values().next().copied()
@@ -344,9 +346,9 @@ impl Services {
 
     /// Brings the reports on one Service up to date; says whether they differ.
     pub(super) fn report(&mut self, id: ObjectId, hosts: &Hosts, reports: &mut Reports) -> bool {
-        let Some(group) = self.groups.get(&id) else { return false };
+        let Some(group) = self.groups.get(id) else { return false };
         let told = self.reports_on(id, group, hosts);
-        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let Some(group) = self.groups.get_mut(id) else { return false };
         if group.rest.is_none() && told.is_empty() {
             return false;
         }
@@ -372,7 +374,7 @@ impl Services {
         let missing =
             group.slices.iter().filter(|slice| slice.federate() == FederateLabel::Missing).count();
         if missing > 0 {
-            let all = group.slices.iter().len();
+            let all = group.slices.iter().count();
             reasons.push(
                 format!(
                     "{missing} of its {all} EndpointSlices lack the label meridian.dev/federate \
@@ -412,10 +414,10 @@ impl Services {
 
     fn drop_if_empty(&mut self, id: ObjectId) {
         let empty = |group: &Group| {
-            group.exported.is_none() && group.slices.iter().len() == 0 && group.rest.is_none()
+            group.exported.is_none() && group.slices.is_empty() && group.rest.is_none()
         };
-        if self.groups.get(&id).is_some_and(empty) {
-            self.groups.remove(&id);
+        if self.groups.get(id).is_some_and(empty) {
+            self.groups.remove(id);
         }
     }
 }
@@ -426,7 +428,7 @@ impl Group {
     fn endpoints(&self) -> Endpoints {
         let readiness = self.readiness();
         let mut marks: SmallVec<[EndpointMark; 16]> =
-            self.slices.iter().flat_map(|slice| slice.endpoints()).copied().collect();
+            self.slices.iter().flat_map(Slice::endpoints).collect();
         marks.sort_unstable();
         let mut endpoints = Endpoints::default();
         for same in marks.chunk_by(|a, b| a.identity() == b.identity()) {
@@ -436,9 +438,7 @@ impl Group {
         }
         endpoints
     }
-}
 
-impl Group {
     /// Where its ready pods are reached within the cluster.
     fn pods(&self, pods: &Pods) -> Box<[IpAddr]> {
         pods.ready(self.slices.iter().map(Slice::id), self.readiness())

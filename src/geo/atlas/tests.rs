@@ -130,7 +130,7 @@ proptest! {
         } else {
             let has = |nets: &&Vec<IpNet>| nets.iter().any(|net| net.contains(&address));
             let database = layers.iter().position(|nets| has(&nets));
-            database.map_or(Source::Nobody, |at| Source::Database(databases[at].origin().clone()))
+            database.map_or(Source::Nobody, |at| Source::Database(databases[at].gazetteer().origin().clone()))
         };
         let located = atlas.locate(address);
         prop_assert_eq!(&located.source, &expected);

@@ -17,7 +17,8 @@ fn named(
     database: &Database,
     ranges: impl Iterator<Item = (u128, u32)>,
 ) -> Vec<(u128, Option<Coordinates>)> {
-    let point = |value: u32| Some(database.spots()[value.checked_sub(1)? as usize].point);
+    let point =
+        |value: u32| Some(database.gazetteer().spots()[value.checked_sub(1)? as usize].point);
     ranges.map(|(start, value)| (start, point(value))).collect()
 }
 
