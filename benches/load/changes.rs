@@ -48,7 +48,7 @@ impl Changes {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let size = self.size.size();
         fresh(&self.directory)?;
-        let files = Files { directory: self.directory.canonicalize()?, size };
+        let files = Files::new(self.directory.canonicalize()?, size);
         files.write_database()?;
         let apis = Api::all(size)?;
         let urls = apis.iter().map(Api::url).collect();

@@ -98,15 +98,22 @@ impl Compare {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let size = self.size.size();
         fresh(&self.directory)?;
-        let files = Files { directory: self.directory.canonicalize()?, size };
+        let files = Files::new(self.directory.canonicalize()?, size);
         files.write_database()?;
         println!("### {} services x {} clusters\n\n{}\n", size.services, size.clusters, machine());
         let apis = Api::all(size)?;
-        let urls = apis.iter().map(Api::url).collect();
-        let meridian = Meridian::start(&binary(self.binary.clone())?, files.clone(), urls)?;
-        meridian.until_up(size.clusters)?;
-        meridian.until_idle()?;
-        let mut servers = vec![self.echo(&files)?, Server::of(meridian)?];
+        let start = |files: Files, name| {
+            let urls = apis.iter().map(Api::url).collect();
+            let meridian = Meridian::start(&binary(self.binary.clone())?, files, urls)?;
+            meridian.until_up(size.clusters)?;
+            meridian.until_idle()?;
+            Server::of(meridian, name)
+        };
+        let mut servers = vec![
+            self.echo(&files)?,
+            start(files.clone(), "**Meridian**")?,
+            start(files.with_offload()?, "Meridian, `udpReceiveOffload`")?,
+        ];
         let all = self.peers.is_empty() && !self.alone;
         for peer in if all { &Peer::ALL[..] } else { &self.peers } {
             match self.start(*peer, &files) {
@@ -200,10 +207,10 @@ impl Compare {
 }
 
 impl Server {
-    fn of(meridian: Meridian) -> anyhow::Result<Self> {
+    fn of(meridian: Meridian, name: &'static str) -> anyhow::Result<Self> {
         let pid = meridian.process.id();
         Ok(Self {
-            name: "**Meridian**",
+            name,
             address: meridian.dns,
             expect: Expect::Exact,
             pid,

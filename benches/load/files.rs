@@ -36,9 +36,23 @@ pub(crate) const STATE: &str = "state";
 pub(crate) struct Files {
     pub(crate) directory: PathBuf,
     pub(crate) size: Size,
+    /// Whether the server takes trains of queries.
+    offload: bool,
 }
 
 impl Files {
+    pub(crate) fn new(directory: PathBuf, size: Size) -> Self {
+        Self { directory, size, offload: false }
+    }
+
+    /// The same database in a directory within, for a server that takes trains of queries.
+    pub(crate) fn with_offload(&self) -> io::Result<Self> {
+        let directory = self.path("offload");
+        fs::create_dir(&directory)?;
+        fs::hard_link(self.path(DATABASE), directory.join(DATABASE))?;
+        Ok(Self { directory, size: self.size, offload: true })
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -61,12 +75,13 @@ impl Files {
             "federation:\n  name: {FEDERATION}\n  domain: {DOMAIN}\n  nameservers: \
              [{{name: ns1.{DOMAIN}, addresses: [127.0.0.1]}}]\n\
              listen: {{dns: [\"{dns}\"], http: \"{http}\"}}\n\
-             dns: {{udpWorkers: 1}}\n\
+             dns: {{udpWorkers: 1, udpReceiveOffload: {}}}\n\
              geo: {{databases: [{DATABASE}]}}\n\
              kubernetes: {{watchTimeout: 1h}}\n\
              lastKnownGood: {{path: {STATE}}}\n\
              shutdown: {{drain: 0s}}\n\
-             clusters:\n"
+             clusters:\n",
+            self.offload
         );
         for at in 0..self.size.clusters {
             let (_, latitude, longitude) = REGIONS[at];

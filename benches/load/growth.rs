@@ -56,7 +56,7 @@ impl Growth {
     /// cluster is, and changes.
     fn measure(&self, size: Size) -> anyhow::Result<()> {
         fresh(&self.directory)?;
-        let files = Files { directory: self.directory.canonicalize()?, size };
+        let files = Files::new(self.directory.canonicalize()?, size);
         files.write_database()?;
         files.write_state()?;
         let disk = std::fs::metadata(files.path(STATE))?.len() as f64 / 1e6;

@@ -35,7 +35,7 @@ impl Instructions {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         fresh(&self.directory)?;
         let size = self.size.size();
-        let files = Files { directory: self.directory.canonicalize()?, size };
+        let files = Files::new(self.directory.canonicalize()?, size);
         files.write_database()?;
         let apis = Api::all(size)?;
         let urls = apis.iter().map(Api::url).collect();

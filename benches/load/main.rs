@@ -192,7 +192,7 @@ fn main() -> anyhow::Result<()> {
         What::Memory(memory) => memory.run()?,
         What::Federation { directory, size, dns, http } => {
             fresh(&directory)?;
-            let files = Files { directory: directory.canonicalize()?, size: size.size() };
+            let files = Files::new(directory.canonicalize()?, size.size());
             files.write_database()?;
             let nobody = vec![NOBODY.to_owned(); files.size.clusters];
             let config = files.write_config(dns, http, &nobody, &[])?;

@@ -47,7 +47,7 @@ impl Memory {
 
     fn measure(&self, size: Size, from: From) -> anyhow::Result<()> {
         fresh(&self.directory)?;
-        let files = Files { directory: self.directory.canonicalize()?, size };
+        let files = Files::new(self.directory.canonicalize()?, size);
         files.write_database()?;
         let urls = match from {
             From::State => {

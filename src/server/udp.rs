@@ -130,18 +130,17 @@ impl Worker {
         let snapshot = self.cell.load();
         let (mut at, mut all) = (Cursor::default(), 0);
         loop {
-            let (mut first, mut read) = (at, 0);
-            while let Some(ahead) = ahead.get_mut(read)
-                && let Some(query) = inbox.next(&mut at, count)
-            {
-                ahead.read(query.octets);
+            let (mut queries, mut read) = ([const { None }; Snapshot::WARM], 0);
+            for (ahead, query) in ahead.iter_mut().zip(&mut queries) {
+                *query = inbox.next(&mut at, count);
+                let Some(Datagram { octets, .. }) = query else { break };
+                ahead.read(octets);
                 read += 1;
             }
             if read > 1 {
                 warm(&snapshot, &mut ahead[..read]);
             }
-            for ahead in &ahead[..read] {
-                let Some(query) = inbox.next(&mut first, count) else { break };
+            for (ahead, query) in ahead.iter().zip(queries.iter().flatten()) {
                 let replied = self.reply_to(&snapshot, (query, ahead), bound, outbox);
                 if let Err(reason) = replied {
                     self.counters.dropped(reason, 1);
@@ -166,7 +165,7 @@ impl Worker {
     fn reply_to(
         &mut self,
         snapshot: &Snapshot,
-        (query, ahead): (Datagram<'_>, &Ahead),
+        (query, ahead): (&Datagram<'_>, &Ahead),
         bound: Bound,
         outbox: &mut Outbox,
     ) -> Result<(), Dropped> {

@@ -30,7 +30,7 @@ pub enum Family {
 /// The shards of one service over all clusters, with their RDATA ready to be sent.
 ///
 /// In the order of its fields: behind the counts of the pointer that shares it, what nearly every
-/// answer reads is one line of the processor's cache, which a query for another service is not in.
+/// answer reads is as long as one line of the processor's cache, and nothing else is among it.
 #[derive(Debug, PartialEq)]
 #[repr(C)]
 pub struct Service {
@@ -236,11 +236,12 @@ impl Service {
         self.plain
     }
 
-    /// Something of the cache line that an answer with IPv4 addresses reads.
+    /// Something of what an answer with IPv4 addresses reads: of its first and last octets, as the
+    /// allocator may lay the border of two cache lines between them.
     #[must_use]
     #[inline]
     pub fn read_hot(&self) -> u64 {
-        self.v4.clusters().word(0)
+        self.v4.clusters().word(0) ^ u64::from(self.ttl)
     }
 
     /// Something of what it reads then, which that leads to.

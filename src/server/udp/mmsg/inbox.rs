@@ -29,7 +29,10 @@ struct Control([u8; CONTROL]);
 /// Datagrams of a batch. Each holds a query, or several of one client: a train.
 pub(in crate::server::udp) struct Inbox {
     bound: Bound,
-    reception: Reception,
+    /// Octets of a datagram's buffer.
+    room: usize,
+    /// Whether datagrams have control messages.
+    controlled: bool,
     headers: Box<[mmsghdr; BATCH]>,
     slices: Box<[iovec; BATCH]>,
     peers: Box<[Peer; BATCH]>,
@@ -60,10 +63,14 @@ pub(in crate::server::udp) struct Cursor {
 
 impl Inbox {
     pub(in crate::server::udp) fn new(bound: Bound, reception: Reception) -> Self {
-        let room = room(reception);
+        let (room, trains) = match reception {
+            Reception::Single => (QUERY, false),
+            Reception::Trains => (TRAIN, true),
+        };
         Self {
             bound,
-            reception,
+            room,
+            controlled: bound.wildcard || trains,
             headers: Box::new([header(); BATCH]),
             slices: Box::new([NOTHING; BATCH]),
             peers: Box::new([Peer::default(); BATCH]),
@@ -78,16 +85,14 @@ impl Inbox {
         &mut self,
         socket: BorrowedFd<'_>,
     ) -> Result<usize, Errno> {
-        let room = room(self.reception);
-        let controlled = self.bound.wildcard || self.reception == Reception::Trains;
-        for (i, buffer) in self.buffers.chunks_exact_mut(room).enumerate().take(BATCH) {
-            self.slices[i] = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: room };
+        for (i, buffer) in self.buffers.chunks_exact_mut(self.room).enumerate().take(BATCH) {
+            self.slices[i] = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             let header = &mut self.headers[i].msg_hdr;
             header.msg_name = ptr::from_mut(&mut self.peers[i]).cast();
             header.msg_namelen = Peer::len(self.bound.family) as _;
             header.msg_iov = &raw mut self.slices[i];
             header.msg_iovlen = 1;
-            if controlled {
+            if self.controlled {
                 header.msg_control = ptr::from_mut(&mut self.controls[i]).cast();
                 header.msg_controllen = CONTROL as _;
             }
@@ -116,33 +121,37 @@ impl Inbox {
         if index >= count {
             return None;
         }
-        let (header, room) = (&self.headers[index], room(self.reception));
-        let len = (header.msg_len as usize).min(room);
-        let told = match header.msg_hdr.msg_controllen as usize {
-            0 => Told::default(),
-            end => Told::read(&self.controls[index].0[..end.min(CONTROL)], self.bound.family),
+        let header = &self.headers[index];
+        let len = (header.msg_len as usize).min(self.room);
+        let told = if self.controlled { self.told(index) } else { Told::default() };
+        let end = match told.car {
+            Some(car) if start + car < len => {
+                at.start = start + car;
+                start + car
+            }
+            _ => {
+                *at = Cursor { index: index + 1, start: 0 };
+                len
+            }
         };
-        let end = told.car.map_or(len, |car| len.min(start + car));
-        *at = match end < len {
-            true => Cursor { index, start: end },
-            false => Cursor { index: index + 1, start: 0 },
-        };
-        let octets = &self.buffers[index * room..][start..end];
+        let octets = &self.buffers[index * self.room..][start..end];
+        let long = octets.len() > QUERY;
         Some(Datagram {
-            octets: &octets[..octets.len().min(QUERY)],
+            octets: if long { &octets[..QUERY] } else { octets },
             peer: self.peers[index],
-            asked: told.asked.filter(|_| self.bound.wildcard),
-            cut: header.msg_hdr.msg_flags & MSG_TRUNC != 0 || octets.len() > QUERY,
+            asked: told.asked,
+            cut: header.msg_hdr.msg_flags & MSG_TRUNC != 0 || long,
         })
     }
-}
 
-/// Octets of a datagram's buffer.
-#[inline]
-fn room(reception: Reception) -> usize {
-    match reception {
-        Reception::Single => QUERY,
-        Reception::Trains => TRAIN,
+    /// What the control messages of a datagram say.
+    #[inline(never)]
+    fn told(&self, index: usize) -> Told {
+        let written = self.headers[index].msg_hdr.msg_controllen as usize;
+        let mut told =
+            Told::read(&self.controls[index].0[..written.min(CONTROL)], self.bound.family);
+        told.asked = told.asked.filter(|_| self.bound.wildcard);
+        told
     }
 }
 
