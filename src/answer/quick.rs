@@ -1,7 +1,7 @@
 //! The short way to the answer of nearly every query.
 //!
-//! *Owns*: nothing but speed: addresses at the names of levels where shards are served and nothing
-//! is special about the service, and names of services that do not exist. *Guarantees*: what it
+//! *Owns*: nothing but speed: addresses at the names of levels and shards where shards are served and
+//! nothing is special about the service, and names of services that do not exist. *Guarantees*: what it
 //! answers is octet for octet what the long way answers, which a property test holds. *Does not*:
 //! decide anything of its own; whatever it does not know it declines.
 

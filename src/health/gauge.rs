@@ -52,11 +52,14 @@ impl Gauge {
     /// Takes in how a check ended at `unix`, Unix time in seconds; says whether anything that can
     /// be asked has changed.
     pub fn take(&mut self, outcome: &Probed, timing: &Timing, unix: u64) -> bool {
+        if matches!(outcome, Probed::Late(_)) {
+            return false;
+        }
         let before = self.told();
         self.unable = self.verdict == Verdict::Unknown && matches!(outcome, Probed::Unable(_));
         let against = match (&self.verdict, outcome) {
             // A fault of ours says nothing, and does not end a row.
-            (_, Probed::Unable(_)) => return before != self.told(),
+            (_, Probed::Unable(_) | Probed::Late(_)) => return before != self.told(),
             // One that is not known to fail needs no proof that it answers.
             (Verdict::Unknown, Probed::Passed) => {
                 self.verdict = Verdict::Passing;
@@ -74,7 +77,7 @@ impl Gauge {
                 self.since = unix;
                 self.why = match outcome {
                     Probed::Failed(why) => Some(why.clone()),
-                    Probed::Passed | Probed::Unable(_) => None,
+                    Probed::Passed | Probed::Unable(_) | Probed::Late(_) => None,
                 };
             }
             self.against = self.against.saturating_add(1);
@@ -103,7 +106,7 @@ impl Gauge {
             Probed::Passed => (self.against >= timing.rise.get()).then_some(Verdict::Passing),
             Probed::Failed(why) => (self.against >= timing.fall.get())
                 .then(|| Verdict::Failing(Failed { since: self.since, why: why.clone() })),
-            Probed::Unable(_) => None,
+            Probed::Unable(_) | Probed::Late(_) => None,
         };
         if let Some(verdict) = turned {
             (self.risen, self.passes) = (verdict == Verdict::Passing, 0);
@@ -218,6 +221,19 @@ mod tests {
         assert!(gauge.take(&outcome(false), &usual, 4) && !gauge.is_unable());
         assert!(matches!(gauge.verdict(), Verdict::Failing(_)), "the row goes on");
         assert!(!gauge.take(&unable, &usual, 5) && !gauge.is_unable(), "it is known to fail");
+    }
+
+    #[test]
+    fn what_comes_too_late_for_us_changes_nothing() {
+        let (usual, late) = (timing(2, 3), Probed::Late("no processor".into()));
+        let unable = Probed::Unable("no route".into());
+        let mut unasked = Gauge::default();
+        unasked.take(&unable, &usual, 0);
+        for gauge in [unasked, fed(&[], usual), fed(&[false, false], usual), fed(&[true], usual)] {
+            let mut after = gauge.clone();
+            assert!(!after.take(&late, &usual, 9));
+            assert_eq!(after, gauge);
+        }
     }
 
     proptest! {

@@ -15,7 +15,14 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// Whether views of sources that have been read for the first time wait.
 #[derive(Debug, Default)]
-pub(super) enum Hold {
+pub(super) struct Hold {
+    state: State,
+    /// When nothing waits any more, whatever has been read.
+    last: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+enum State {
     /// None has been read.
     #[default]
     Idle,
@@ -26,32 +33,44 @@ pub(super) enum Hold {
 }
 
 impl Hold {
+    /// DNS waits for sources from `now` on for `grace` at most. Half of that is left for what is
+    /// made of the views in the background, the geographic tables among it.
+    pub(super) fn end_within(&mut self, now: Instant, grace: Duration) {
+        self.last = Some(now + grace / 2);
+        if let (State::Until(until), Some(last)) = (&mut self.state, self.last) {
+            *until = last.min(*until);
+        }
+    }
+
+    /// Whether nothing waits any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     /// Whether views that were read for the first time are to be used at `now`: where `all_read`,
     /// no source is awaited; where `some_read`, a view is there that is not in use.
     pub(super) fn look(&mut self, all_read: bool, some_read: bool, now: Instant) -> Fresh {
-        match *self {
-            Self::Over => return Fresh::Used,
-            Self::Idle if some_read => *self = Self::Until(now + LONGEST),
-            Self::Idle | Self::Until(_) => {}
+        match self.state {
+            State::Over => return Fresh::Used,
+            State::Idle if some_read => {
+                let until = now + LONGEST;
+                self.state = State::Until(self.last.map_or(until, |last| last.min(until)));
+            }
+            State::Idle | State::Until(_) => {}
         }
         let due = self.deadline().is_some_and(|until| until <= now);
         if all_read || due {
-            self.end();
+            self.state = State::Over;
             return Fresh::Used;
         }
         Fresh::Held
     }
 
-    /// Ends the waiting.
-    pub(super) fn end(&mut self) {
-        *self = Self::Over;
-    }
-
     /// When what waits is to be used at the latest; `None` where nothing waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match *self {
-            Self::Until(until) => Some(until),
-            Self::Idle | Self::Over => None,
+        match self.state {
+            State::Until(until) => Some(until),
+            State::Idle | State::Over => None,
         }
     }
 }
@@ -81,9 +100,15 @@ mod tests {
         assert_eq!(until, start + LONGEST);
         assert_eq!(hold.look(false, true, until - Duration::from_millis(1)), Fresh::Held);
         assert_eq!(hold.look(false, true, until), Fresh::Used);
+        assert!(hold.is_over());
+        let (secs, mut hold) = (Duration::from_secs, Hold::default());
+        hold.end_within(start, secs(6));
+        assert_eq!(hold.look(false, true, start + secs(2)), Fresh::Held);
+        assert_eq!(hold.look(false, true, start + secs(3)), Fresh::Used);
+        // Something was read before it was known how long that is.
         let mut hold = Hold::default();
         assert_eq!(hold.look(false, true, start), Fresh::Held);
-        hold.end();
-        assert_eq!(hold.look(false, true, start), Fresh::Used, "the grace is over");
+        hold.end_within(start, Duration::ZERO);
+        assert_eq!(hold.look(false, true, start), Fresh::Used, "without a grace");
     }
 }

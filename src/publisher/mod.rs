@@ -1,8 +1,8 @@
 //! Joins what the sources say, decides when to build, and swaps.
 //!
 //! *Owns*: timing and the swap, nothing else: what is built is `snapshot`'s, what is read
-//! `cluster`'s. *Guarantees*: the first change is published at once, those of the next
-//! [`pace::GATHER`] together, compiled tables and a reload at once; an old snapshot is freed here,
+//! `cluster`'s. *Guarantees*: the first change is published at once, unless
+//! nothing is answered yet ([`hold`]), those of the next [`pace::GATHER`] together, compiled tables and a reload at once; an old snapshot is freed here,
 //! never by a query worker. *Does not*: judge.
 
 mod changes;
@@ -215,6 +215,7 @@ impl Publisher {
     /// Publishes until the sender of reloads in its [`Handle`] is dropped; then the last known good
     /// state is on disk.
     pub async fn run(mut self, settings: Settings) {
+        self.hold.end_within(Instant::now(), settings.startup_grace);
         let grace = time::sleep(settings.startup_grace);
         tokio::pin!(grace);
         let mut grace_over = false;
@@ -263,7 +264,6 @@ impl Publisher {
                 () = until(self.hold.deadline()) => self.publish().await,
                 () = &mut grace, if !grace_over => {
                     grace_over = true;
-                    self.end_hold().await;
                     self.give_up_waiting();
                 }
             }
@@ -282,8 +282,10 @@ impl Publisher {
     /// Builds on top of the present snapshot, and swaps.
     async fn publish_changes(&mut self) {
         let atlas = self.sources.atlas.borrow().clone().unwrap_or_else(|| self.no_atlas.clone());
+        let held = !self.hold.is_over();
         let views = self.known.views(&self.config, &mut self.hold);
-        let changed_at = self.oldest_change(&views);
+        // What was held back on purpose tells nothing of how long changes take.
+        let changed_at = self.oldest_change(&views).filter(|_| !held);
         let previous = Arc::clone(&self.cell.load());
         let told = (&mut self.monitor, &mut self.operators, &self.herald);
         let geography = (atlas, self.compiled.clone());
@@ -370,15 +372,6 @@ impl Publisher {
     /// What is still missing, for people.
     fn waiting(&self) -> Vec<String> {
         waiting::waiting(&self.cell.load(), &self.config, self.sources.atlas.borrow().is_some())
-    }
-
-    /// Publishes what waits for other sources.
-    async fn end_hold(&mut self) {
-        let waits = self.hold.deadline().is_some();
-        self.hold.end();
-        if waits {
-            self.publish().await;
-        }
     }
 
     fn give_up_waiting(&self) {

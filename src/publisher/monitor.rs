@@ -8,6 +8,7 @@ use super::checks::{Assignment, Attendance, Checks, Verdicts};
 use super::herald::{Evidence, FailStatic, Herald, Votes};
 use super::known::View;
 use super::{Reload, until};
+use crate::cluster::Feed;
 use crate::cluster::link::{Link, ProbeOutcome, Reach, WatchState};
 use crate::health::{
     Checks as Said, Contact, Now, Opinions, Outcome, Reading, Reason, Row, Signals, Standing,
@@ -164,7 +165,11 @@ impl Monitor {
                 *lost = true;
             }
         }
-        let views = views.iter().map(|view| view.as_ref().map(|view| view.view.clone()));
+        // What is held back is checked already: once it is served its dead shards are known.
+        let newest = |feed: &Feed| feed.view.borrow().as_ref().map(|update| update.view.clone());
+        let views = config.feeds.iter().zip(views);
+        let views =
+            views.map(|(feed, view)| newest(feed).or(view.as_ref().map(|v| v.view.clone())));
         let federation = config.federation.clone();
         self.checks.assign(Assignment { federation, views: views.collect(), lost });
     }

@@ -32,6 +32,10 @@ const BATCH: usize = 64;
 /// does not burn a processor.
 const FAILURE_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long a worker may be busy with one batch, of which each reply may wait for room: a fraction of
+/// what stopping may take, and as long as clients wait before they ask again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether the kernel cuts a long datagram into several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Segmentation {
@@ -127,8 +131,8 @@ impl Worker {
     ) -> usize {
         // Loaded once a batch, and given back before waiting: a snapshot that was replaced must not
         // live for as long as a worker has nothing to do.
-        let snapshot = self.cell.load();
-        let (mut at, mut all) = (Cursor::default(), 0);
+        let mut snapshot = self.cell.load();
+        let (begun, mut at, mut all) = (Instant::now(), Cursor::default(), 0);
         loop {
             let (mut queries, mut read) = ([const { None }; Snapshot::WARM], 0);
             for (ahead, query) in ahead.iter_mut().zip(&mut queries) {
@@ -141,18 +145,26 @@ impl Worker {
                 warm(&snapshot, &mut ahead[..read]);
             }
             for (ahead, query) in ahead.iter().zip(queries.iter().flatten()) {
-                let replied = self.reply_to(&snapshot, (query, ahead), bound, outbox);
+                let replied = self.reply_to(&snapshot, (inbox, query, ahead), bound, outbox);
                 if let Err(reason) = replied {
                     self.counters.dropped(reason, 1);
                 }
             }
             all += read;
-            if read < ahead.len() {
+            if at.is_behind(count) {
                 break;
             }
             if outbox.left() < ahead.len() {
                 // Of trains there are more than one batch of replies.
+                drop(snapshot);
                 self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
+                if begun.elapsed() > PATIENCE {
+                    // The way out is blocked, and who asked has asked again.
+                    let rest = std::iter::from_fn(|| inbox.next(&mut at, count)).count();
+                    self.counters.dropped(Dropped::Send, rest);
+                    return all + rest;
+                }
+                snapshot = self.cell.load();
             }
         }
         drop(snapshot);
@@ -165,18 +177,20 @@ impl Worker {
     fn reply_to(
         &mut self,
         snapshot: &Snapshot,
-        (query, ahead): (&Datagram<'_>, &Ahead),
+        (inbox, query, ahead): (&Inbox, &Datagram<'_>, &Ahead),
         bound: Bound,
         outbox: &mut Outbox,
     ) -> Result<(), Dropped> {
-        let (address, port) = query.peer.client(bound.family);
+        let peer = inbox.peer(query.index);
+        let (address, port) = peer.client(bound.family);
         if port == 0 {
             return Err(Dropped::PortZero);
         }
         if query.cut {
             return Err(Dropped::Oversize);
         }
-        if bound.wildcard && query.asked.is_none() {
+        let asked = inbox.asked(query.index);
+        if bound.wildcard && asked.is_none() {
             return Err(Dropped::NoDestination);
         }
         let client = Client { address, transport: Transport::Udp };
@@ -185,7 +199,7 @@ impl Worker {
         let answered = (self.answer)(snapshot, query.octets, ahead, client, turn, outbox.room());
         let answered = answered.ok_or(Dropped::Unanswerable)?;
         self.counters.record(&answered);
-        outbox.push(Destination { peer: query.peer, asked: query.asked, len: answered.len });
+        outbox.push(Destination { peer: *peer, asked, len: answered.len });
         Ok(())
     }
 

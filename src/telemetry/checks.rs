@@ -63,7 +63,7 @@ impl CheckMetrics {
         match outcome {
             Probed::Passed => self.passed.inc(),
             Probed::Failed(_) => self.failed.inc(),
-            Probed::Unable(_) => self.unable.inc(),
+            Probed::Unable(_) | Probed::Late(_) => self.unable.inc(),
         }
     }
 

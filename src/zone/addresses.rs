@@ -1,5 +1,6 @@
 //! The addresses of a service in one family.
 
+use std::hash::{Hash, Hasher};
 use std::mem::offset_of;
 use std::slice;
 
@@ -8,7 +9,7 @@ use crate::model::{ClusterId, ClusterSet};
 /// Addresses by cluster, as RDATA of `N` octets; frozen.
 ///
 /// In the order of its fields, so that what nearly every answer reads stands in the first 32 octets.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Addresses<const N: usize> {
     held: Held<N>,
@@ -19,7 +20,7 @@ pub struct Addresses<const N: usize> {
 const IN_PLACE: usize = 16;
 
 /// Those of each cluster of the set, ascending. What can be in place is.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 enum Held<const N: usize> {
     /// One for each cluster, as many as are counted; zeros behind them.
     InPlace {
@@ -30,7 +31,7 @@ enum Held<const N: usize> {
 }
 
 /// `ends` is empty where each cluster has one, and else tells where each one's end.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq)]
 struct Elsewhere<const N: usize> {
     octets: Box<[[u8; N]]>,
     ends: Box<[u16]>,
@@ -39,6 +40,14 @@ struct Elsewhere<const N: usize> {
 impl<const N: usize> Default for Addresses<N> {
     fn default() -> Self {
         Self::new([])
+    }
+}
+
+// Instances of other builds, that hold them in another way, are to tell the same digest.
+impl<const N: usize> Hash for Addresses<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (octets, ends) = self.held.parts();
+        (&self.clusters, octets, ends).hash(state);
     }
 }
 
@@ -158,7 +167,7 @@ impl<const N: usize> Addresses<N> {
     pub(super) fn read_behind(&self) -> u8 {
         match &self.held {
             Held::InPlace { .. } => 0,
-            Held::Elsewhere(elsewhere) => elsewhere.ends.first().map_or(1, |end| *end as u8),
+            Held::Elsewhere(elsewhere) => elsewhere.octets.first().map_or(0, |octets| octets[0]),
         }
     }
 

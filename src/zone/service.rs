@@ -345,6 +345,6 @@ mod tests {
     /// Behind the two counts of its `Arc`.
     #[test]
     fn a_service_takes_three_cache_lines() {
-        assert_eq!(size_of::<Service>() + 16, 192);
+        assert_eq!(size_of::<Service>() + 16, 176);
     }
 }

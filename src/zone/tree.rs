@@ -133,7 +133,7 @@ impl Zone {
         found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
         let mut reports = Vec::new();
         let mut common = Common::default();
-        let others = self.services.bucket(index).iter();
+        let others = self.services.bucket(index).iter().filter(|entry| !touched(entry.hash));
         others.for_each(|entry| common.know(entry.service.terms()));
         let made: Vec<ServiceEntry> = found
             .chunk_by(|(_, a), (_, b)| a.key == b.key)

@@ -73,6 +73,9 @@ pub enum Probed {
     /// Nothing, by a fault of ours: no free socket, no route, no trusted authority. It says
     /// nothing of the target.
     Unable(Arc<str>),
+    /// Nothing: an answer may have come, but no processor was free to read it in time. The next
+    /// check may fare better.
+    Late(Arc<str>),
 }
 
 /// As many addresses of a shard are checked: load balancers have a few, and all shards have the
@@ -167,9 +170,12 @@ impl Prober {
             Ok(load) => return Report { outcome: Probed::Passed, load },
             Err(Fault::Target(why)) => Probed::Failed(told(&why)),
             Err(Fault::Ours(why)) => Probed::Unable(told(&why)),
+            Err(Fault::Late(why)) => Probed::Late(told(&why)),
         };
-        // Whatever was wrong, the next check sees the certificate.
-        memory.failed();
+        // Whatever was wrong with the target, the next check sees its certificate.
+        if matches!(outcome, Probed::Failed(_)) {
+            memory.failed();
+        }
         Report { outcome, load: None }
     }
 

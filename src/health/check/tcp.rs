@@ -20,7 +20,11 @@ pub(super) async fn connect(
     let socket = socket.map_err(ours)?;
     socket.set_zero_linger().map_err(ours)?;
     let connection = async { socket.connect(address).await.map_err(|e| fault(address, &e)) };
-    deadline.limit("no connection", connection).await
+    // The kernel connects without us, however late we look.
+    deadline.limit("no connection", connection).await.map_err(|fault| match fault {
+        Fault::Late(why) => Fault::Target(why),
+        fault => fault,
+    })
 }
 
 /// Whose fault it is that `address` could not be reached.

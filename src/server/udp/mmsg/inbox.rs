@@ -31,8 +31,8 @@ pub(in crate::server::udp) struct Inbox {
     bound: Bound,
     /// Octets of a datagram's buffer.
     room: usize,
-    /// Whether datagrams have control messages.
-    controlled: bool,
+    /// Whether they may be trains.
+    trains: bool,
     headers: Box<[mmsghdr; BATCH]>,
     slices: Box<[iovec; BATCH]>,
     peers: Box<[Peer; BATCH]>,
@@ -45,9 +45,8 @@ pub(in crate::server::udp) struct Inbox {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::server::udp) struct Datagram<'a> {
     pub(in crate::server::udp) octets: &'a [u8],
-    pub(in crate::server::udp) peer: Peer,
-    /// What it says of where it went to; none also where the socket has but one address.
-    pub(in crate::server::udp) asked: Option<Asked>,
+    /// In which datagram of the batch it came.
+    pub(in crate::server::udp) index: usize,
     /// Whether more came than is taken.
     pub(in crate::server::udp) cut: bool,
 }
@@ -61,6 +60,13 @@ pub(in crate::server::udp) struct Cursor {
     start: usize,
 }
 
+impl Cursor {
+    /// Whether it is behind all of `count` datagrams.
+    pub(in crate::server::udp) fn is_behind(&self, count: usize) -> bool {
+        self.index >= count
+    }
+}
+
 impl Inbox {
     pub(in crate::server::udp) fn new(bound: Bound, reception: Reception) -> Self {
         let (room, trains) = match reception {
@@ -70,7 +76,7 @@ impl Inbox {
         Self {
             bound,
             room,
-            controlled: bound.wildcard || trains,
+            trains,
             headers: Box::new([header(); BATCH]),
             slices: Box::new([NOTHING; BATCH]),
             peers: Box::new([Peer::default(); BATCH]),
@@ -92,7 +98,7 @@ impl Inbox {
             header.msg_namelen = Peer::len(self.bound.family) as _;
             header.msg_iov = &raw mut self.slices[i];
             header.msg_iovlen = 1;
-            if self.controlled {
+            if self.bound.wildcard || self.trains {
                 header.msg_control = ptr::from_mut(&mut self.controls[i]).cast();
                 header.msg_controllen = CONTROL as _;
             }
@@ -123,8 +129,7 @@ impl Inbox {
         }
         let header = &self.headers[index];
         let len = (header.msg_len as usize).min(self.room);
-        let told = if self.controlled { self.told(index) } else { Told::default() };
-        let end = match told.car {
+        let end = match self.car(index) {
             Some(car) if start + car < len => {
                 at.start = start + car;
                 start + car
@@ -138,20 +143,34 @@ impl Inbox {
         let long = octets.len() > QUERY;
         Some(Datagram {
             octets: if long { &octets[..QUERY] } else { octets },
-            peer: self.peers[index],
-            asked: told.asked,
+            index,
             cut: header.msg_hdr.msg_flags & MSG_TRUNC != 0 || long,
         })
+    }
+
+    /// Who sent a datagram of the last batch.
+    #[inline]
+    pub(in crate::server::udp) fn peer(&self, index: usize) -> &Peer {
+        &self.peers[index]
+    }
+
+    /// What a datagram says of where it went to; none also where the socket has but one address.
+    #[inline]
+    pub(in crate::server::udp) fn asked(&self, index: usize) -> Option<Asked> {
+        if self.bound.wildcard { self.told(index).asked } else { None }
+    }
+
+    /// Octets of a query in a datagram, where it may hold several.
+    #[inline]
+    fn car(&self, index: usize) -> Option<usize> {
+        if self.trains { self.told(index).car } else { None }
     }
 
     /// What the control messages of a datagram say.
     #[inline(never)]
     fn told(&self, index: usize) -> Told {
         let written = self.headers[index].msg_hdr.msg_controllen as usize;
-        let mut told =
-            Told::read(&self.controls[index].0[..written.min(CONTROL)], self.bound.family);
-        told.asked = told.asked.filter(|_| self.bound.wildcard);
-        told
+        Told::read(&self.controls[index].0[..written.min(CONTROL)], self.bound.family)
     }
 }
 
@@ -237,7 +256,7 @@ mod tests {
         let mut at = Cursor::default();
         let queries = std::iter::from_fn(|| inbox.next(&mut at, count));
         let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
-        queries.map(|query| (text(query.octets), query.asked.is_some())).collect()
+        queries.map(|query| (text(query.octets), inbox.asked(query.index).is_some())).collect()
     }
 
     #[test]

@@ -275,9 +275,10 @@ mod tests {
         assert_eq!(inbox.receive(receiver.as_fd()).unwrap(), 1);
         let datagram = inbox.next(&mut Cursor::default(), 1).unwrap();
         assert_eq!((datagram.octets, datagram.cut), (&b"who"[..], false));
-        let (address, port) = datagram.peer.client(Family::V4);
+        let peer = *inbox.peer(datagram.index);
+        let (address, port) = peer.client(Family::V4);
         assert_eq!(SocketAddr::from((address, port)), of.local_addr().unwrap());
-        datagram.peer
+        peer
     }
 
     fn push(outbox: &mut Outbox, peer: Peer, reply: &[u8]) {
