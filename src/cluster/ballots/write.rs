@@ -240,44 +240,47 @@ mod tests {
                                      "message": "told to", "reason": "Test", "code": code}),
             };
             let response = Response::builder().status(code.unwrap_or(200));
-            ready(Ok(response.body(Body::from(answer.to_string().into_bytes())).unwrap()))
+            ready(Ok(response
+                .body(Body::from(answer.to_string().into_bytes()))
+                .expect("a response")))
         }
     }
 
     fn ballot(renewal: u64, judged: &[&str]) -> Ballot {
-        let judged = judged.iter().map(|name| Label::parse(name).unwrap()).collect();
+        let judged = judged.iter().map(|name| Label::parse(name).expect("a label")).collect();
         let sights = Arc::new(Sights { judged, ..Sights::default() });
-        let voter = Label::parse("eu").unwrap();
+        let voter = Label::parse("eu").expect("a label");
         Ballot { voter, instance: "one".into(), run: 1, renewal, sights }
     }
 
     #[test]
     fn all_of_a_ballot_is_written_only_where_it_says_something_else() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
         runtime.block_on(async {
             let fake = Fake::default();
             let api = Api::namespaced(Client::new(fake.clone(), "m"), "m");
             let instance = Instance::from_environment();
             let mut writer = Writer { api, namespace: "m".into(), instance, written: None };
-            let asked = || std::mem::take(&mut *fake.asked.lock().unwrap());
+            let asked = || std::mem::take(&mut *fake.asked.lock().expect("whole"));
             let (apply, merge) = (
                 "PATCH meridian-ballot-one apply-patch+yaml",
                 "PATCH meridian-ballot-one merge-patch+json",
             );
-            writer.put(&ballot(1, &[])).await.unwrap();
-            writer.put(&ballot(2, &[])).await.unwrap();
-            writer.put(&ballot(3, &[])).await.unwrap();
+            writer.put(&ballot(1, &[])).await.expect("written");
+            writer.put(&ballot(2, &[])).await.expect("written");
+            writer.put(&ballot(3, &[])).await.expect("written");
             assert_eq!(asked(), [apply, merge, merge]);
-            writer.put(&ballot(4, &["x"])).await.unwrap();
+            writer.put(&ballot(4, &["x"])).await.expect("written");
             assert_eq!(asked(), [apply], "it says something else");
             for gone in [404, 409] {
-                fake.codes.lock().unwrap().push(gone);
-                writer.put(&ballot(5, &["x"])).await.unwrap();
+                fake.codes.lock().expect("whole").push(gone);
+                writer.put(&ballot(5, &["x"])).await.expect("written");
                 assert_eq!(asked(), [merge, apply], "it is not as it was left");
             }
-            fake.codes.lock().unwrap().push(500);
-            writer.put(&ballot(6, &["x"])).await.unwrap_err();
-            writer.put(&ballot(7, &["x"])).await.unwrap();
+            fake.codes.lock().expect("whole").push(500);
+            writer.put(&ballot(6, &["x"])).await.expect_err("refused");
+            writer.put(&ballot(7, &["x"])).await.expect("written");
             assert_eq!(asked(), [merge, merge], "tried again");
             writer.remove(&name("gone")).await;
             assert_eq!(asked(), ["DELETE meridian-ballot-gone json"]);

@@ -9,16 +9,19 @@
 #![allow(unsafe_code, reason = "two system calls that no safe wrapper makes as they are needed")]
 #![allow(clippy::unnecessary_cast, reason = "lengths have other widths with musl")]
 
-mod inbox;
-mod outbox;
-
-use std::mem::zeroed;
+use std::mem::{offset_of, size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use nix::libc::{IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, c_int, iovec, mmsghdr};
+use nix::errno::Errno;
+use nix::libc::{
+    MSG_TRUNC, MSG_WAITFORONE, SOL_UDP, UDP_SEGMENT, c_int, c_uint, cmsghdr, iovec, mmsghdr,
+    recvmmsg, sendmmsg,
+};
 
-pub(super) use self::inbox::{Cursor, Datagram, Inbox};
-pub(super) use self::outbox::Outbox;
+use super::packet::{Asked, Peer, Told, information};
+use super::train::{Cars, Destination, Trains};
+use super::{BATCH, Bound, Reception, Segmentation};
 use crate::telemetry::Family;
 
 /// The longest query taken, octets: the largest payload size that we can be configured to announce
@@ -29,14 +32,6 @@ const QUERY: usize = 4096 + 64;
 /// Room for a reply: the largest `udp_payload` of [`crate::snapshot::Identity`], and a cache line.
 const REPLY: usize = 4096 + 64;
 
-/// What a control message says, by family: level and type.
-fn information(family: Family) -> (c_int, c_int) {
-    match family {
-        Family::V4 => (IPPROTO_IP, IP_PKTINFO),
-        Family::V6 => (IPPROTO_IPV6, IPV6_PKTINFO),
-    }
-}
-
 /// A header that points to nothing.
 fn header() -> mmsghdr {
     // SAFETY: it consists of integers and pointers, for which zero is a value.
@@ -45,3 +40,404 @@ fn header() -> mmsghdr {
 
 /// A slice of nothing.
 const NOTHING: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+
+/// Room for a train of queries: the longest datagram there is, and a cache line as of [`QUERY`].
+const TRAIN: usize = (1 << 16) + 64;
+
+/// Room for the control messages of a datagram: the length of the cars of a train (24 octets as the
+/// kernel pads it) and the address that was asked (40 with IPv6).
+const CONTROL: usize = 64;
+
+/// Room for control messages, aligned as the kernel's.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Controls([u8; CONTROL]);
+
+/// Datagrams of a batch. Each holds a query, or several of one client: a train.
+pub(super) struct Inbox {
+    bound: Bound,
+    /// Octets of a datagram's buffer.
+    room: usize,
+    /// Whether they may be trains.
+    trains: bool,
+    headers: Box<[mmsghdr; BATCH]>,
+    slices: Box<[iovec; BATCH]>,
+    peers: Box<[Peer; BATCH]>,
+    controls: Box<[Controls; BATCH]>,
+    /// As much room for each.
+    buffers: Vec<u8>,
+}
+
+/// A query.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram<'a> {
+    pub(super) octets: &'a [u8],
+    /// In which datagram of the batch it came.
+    pub(super) index: usize,
+    /// Whether more came than is taken.
+    pub(super) cut: bool,
+}
+
+/// A place among the queries of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    /// Which datagram.
+    index: usize,
+    /// Where in it the next query begins.
+    start: usize,
+}
+
+impl Cursor {
+    /// Whether it is behind all of `count` datagrams.
+    pub(super) fn is_behind(&self, count: usize) -> bool {
+        self.index >= count
+    }
+}
+
+impl Inbox {
+    pub(super) fn new(bound: Bound, reception: Reception) -> Self {
+        let (room, trains) = match reception {
+            Reception::Single => (QUERY, false),
+            Reception::Trains => (TRAIN, true),
+        };
+        Self {
+            bound,
+            room,
+            trains,
+            headers: Box::new([header(); BATCH]),
+            slices: Box::new([NOTHING; BATCH]),
+            peers: Box::new([Peer::default(); BATCH]),
+            controls: Box::new([Controls([0; CONTROL]); BATCH]),
+            buffers: vec![0; room * BATCH],
+        }
+    }
+
+    /// Waits for a datagram, for as long as the socket's time-out says, and takes what has come by
+    /// then. Returns how many.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        for (i, buffer) in self.buffers.chunks_exact_mut(self.room).enumerate().take(BATCH) {
+            self.slices[i] = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.peers[i]).cast();
+            header.msg_namelen = Peer::len(self.bound.family) as _;
+            header.msg_iov = &raw mut self.slices[i];
+            header.msg_iovlen = 1;
+            if self.bound.wildcard || self.trains {
+                header.msg_control = ptr::from_mut(&mut self.controls[i]).cast();
+                header.msg_controllen = CONTROL as _;
+            }
+        }
+        let (headers, flags) = (self.headers.as_mut_ptr(), MSG_WAITFORONE);
+        // SAFETY: `headers` points to `BATCH` headers, all written above, as there are as many
+        // buffers. Their pointers were made above from fields of `self`, which is borrowed until the
+        // call is over, and none of those fields was touched since; the lengths beside them are those
+        // of what they point to. All of it is plain memory in which any octets are valid values. No
+        // time-out is given.
+        let count = unsafe {
+            recvmmsg(socket.as_raw_fd(), headers, BATCH as c_uint, flags, ptr::null_mut())
+        };
+        Errno::result(count).map(|count| count as usize)
+    }
+
+    /// The query at a place among the `count` datagrams that the last call received, and moves the
+    /// place to the next; `None` behind the last.
+    #[inline]
+    pub(super) fn next(&self, at: &mut Cursor, count: usize) -> Option<Datagram<'_>> {
+        let Cursor { index, start } = *at;
+        if index >= count {
+            return None;
+        }
+        let header = &self.headers[index];
+        let len = (header.msg_len as usize).min(self.room);
+        let end = match self.car(index) {
+            Some(car) if start + car < len => {
+                at.start = start + car;
+                start + car
+            }
+            _ => {
+                *at = Cursor { index: index + 1, start: 0 };
+                len
+            }
+        };
+        let octets = &self.buffers[index * self.room..][start..end];
+        let long = octets.len() > QUERY;
+        Some(Datagram {
+            octets: if long { &octets[..QUERY] } else { octets },
+            index,
+            cut: header.msg_hdr.msg_flags & MSG_TRUNC != 0 || long,
+        })
+    }
+
+    /// Who sent a datagram of the last batch.
+    #[inline]
+    pub(super) fn peer(&self, index: usize) -> &Peer {
+        &self.peers[index]
+    }
+
+    /// What a datagram says of where it went to; none also where the socket has but one address.
+    #[inline]
+    pub(super) fn asked(&self, index: usize) -> Option<Asked> {
+        if self.bound.wildcard { self.told(index).asked } else { None }
+    }
+
+    /// Octets of a query in a datagram, where it may hold several.
+    #[inline]
+    fn car(&self, index: usize) -> Option<usize> {
+        if self.trains { self.told(index).car } else { None }
+    }
+
+    /// What the control messages of a datagram say.
+    #[inline(never)]
+    fn told(&self, index: usize) -> Told {
+        let written = self.headers[index].msg_hdr.msg_controllen as usize;
+        Told::read(&self.controls[index].0[..written.min(CONTROL)], self.bound.family)
+    }
+}
+
+/// What the kernel aligns control messages to: `CMSG_ALIGN`.
+const ALIGN: usize = size_of::<usize>();
+
+/// A control message with its data (cmsg(3)), padded as `CMSG_SPACE` has it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Control<T> {
+    align: [usize; 0],
+    header: cmsghdr,
+    data: T,
+}
+
+/// Octets of `header` and `data`, not padded: `CMSG_LEN`.
+const fn control_len(data: usize) -> usize {
+    size_of::<cmsghdr>() + data
+}
+
+/// Octets of the same, padded: `CMSG_SPACE`.
+const fn control_space(data: usize) -> usize {
+    control_len(data.next_multiple_of(ALIGN))
+}
+
+// As `CMSG_DATA` has it: right behind the header, which is aligned for whatever follows.
+const _: () = {
+    assert!(offset_of!(Control<Asked>, data) == size_of::<cmsghdr>());
+    assert!(offset_of!(Control<u16>, data) == size_of::<cmsghdr>());
+    assert!(size_of::<cmsghdr>().is_multiple_of(ALIGN));
+    assert!(size_of::<Control<Asked>>() == control_space(size_of::<Asked>()));
+};
+
+impl<T> Control<T> {
+    fn new(data: T) -> Self {
+        // SAFETY: the header consists of integers.
+        Self { align: [], header: unsafe { zeroed() }, data }
+    }
+
+    /// With its level, its type, and the octets of its data that count.
+    fn fill(&mut self, (level, kind): (c_int, c_int), data: T, len: usize) {
+        self.header.cmsg_len = control_len(len) as _;
+        self.header.cmsg_level = level;
+        self.header.cmsg_type = kind;
+        self.data = data;
+    }
+}
+
+/// Control messages of a train: the length of its cars, then its source. In this order because
+/// the next message begins where `CMSG_SPACE` of the one before ends, and only of the length is
+/// that the same for both families.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Way {
+    segment: Control<u16>,
+    source: Control<Asked>,
+}
+
+const _: () = {
+    assert!(offset_of!(Way, source) == control_space(size_of::<u16>()));
+    assert!(size_of::<Way>() == offset_of!(Way, source) + size_of::<Control<Asked>>());
+};
+
+/// Where the source of a reply stands in its [`Way`].
+const SOURCE: usize = offset_of!(Way, source);
+
+/// Replies on their way out.
+pub(super) struct Outbox {
+    family: Family,
+    buffers: Box<[[u8; REPLY]]>,
+    destinations: Vec<Destination>,
+    trains: Trains,
+    /// One for each train.
+    headers: Box<[mmsghdr; BATCH]>,
+    /// One for each reply, those of a train in a row.
+    slices: Box<[iovec; BATCH]>,
+    ways: Box<[Way; BATCH]>,
+}
+
+impl Outbox {
+    pub(super) fn new(family: Family, segmentation: Segmentation) -> Self {
+        let way = Way { segment: Control::new(0), source: Control::new(Asked::default()) };
+        Self {
+            family,
+            buffers: vec![[0; REPLY]; BATCH].into(),
+            destinations: Vec::with_capacity(BATCH),
+            trains: Trains::new(segmentation),
+            headers: Box::new([header(); BATCH]),
+            slices: Box::new([NOTHING; BATCH]),
+            ways: Box::new([way; BATCH]),
+        }
+    }
+
+    /// Room for the next reply; there is some for as many as a batch has queries.
+    #[inline]
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        &mut self.buffers[self.destinations.len()]
+    }
+
+    /// For how many more replies there is room.
+    pub(super) fn left(&self) -> usize {
+        BATCH - self.destinations.len()
+    }
+
+    /// What was written to the room is a reply.
+    #[inline]
+    pub(super) fn push(&mut self, destination: Destination) {
+        debug_assert!(destination.len <= REPLY && self.destinations.len() < BATCH);
+        self.destinations.push(destination);
+    }
+
+    /// Sends all and is empty. Returns how many could not be sent.
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+        self.trains.make(&self.destinations);
+        let count = self.address();
+        let (mut done, mut failed) = (0, 0);
+        while done < count {
+            match self.call(socket, done, count) {
+                // The kernel stops before a datagram that it cannot send, and the next call says
+                // why.
+                Ok(sent) => done += sent,
+                Err(Errno::EINTR) => {}
+                // The send buffer stayed full for as long as we wait: the way out is blocked for
+                // all.
+                Err(Errno::EAGAIN) => {
+                    failed += self.headers[done..count].iter().map(cars).sum::<usize>();
+                    break;
+                }
+                Err(_) => {
+                    failed += self.send_singly(socket, done);
+                    done += 1;
+                }
+            }
+        }
+        self.destinations.clear();
+        failed
+    }
+
+    /// Writes a header for each train; returns how many there are.
+    fn address(&mut self) -> usize {
+        let Self { family, buffers, destinations, trains, headers, slices, ways } = self;
+        let buffers = buffers.as_mut_ptr();
+        let (mut count, mut filled) = (0, 0);
+        for (length, cars) in trains.iter() {
+            let (header, way) = (&mut headers[count].msg_hdr, &mut ways[count]);
+            let asked = destinations[cars.first()].asked;
+            header.msg_namelen = Peer::len(*family) as _;
+            header.msg_iovlen = cars.len() as _;
+            let end = match asked {
+                None => SOURCE,
+                Some(asked) => {
+                    let len = Asked::len(*family);
+                    way.source.fill(information(*family), asked, len);
+                    SOURCE + control_space(len)
+                }
+            };
+            header.msg_controllen = (end - begin(&cars)) as _;
+            if cars.len() > 1 {
+                way.segment.fill((SOL_UDP, UDP_SEGMENT), length, size_of::<u16>());
+            }
+            for reply in cars {
+                let start = buffers.wrapping_add(reply).cast();
+                slices[filled] = iovec { iov_base: start, iov_len: destinations[reply].len };
+                filled += 1;
+            }
+            count += 1;
+        }
+        // Pointers come last: what they lead to is not touched from here until all is sent.
+        let (to, slices, ways) =
+            (destinations.as_mut_ptr(), slices.as_mut_ptr(), ways.as_mut_ptr());
+        filled = 0;
+        for (train, (_, cars)) in trains.iter().enumerate() {
+            let header = &mut headers[train].msg_hdr;
+            let to = to.wrapping_add(cars.first());
+            header.msg_name = to.wrapping_byte_add(offset_of!(Destination, peer)).cast();
+            header.msg_iov = slices.wrapping_add(filled);
+            filled += cars.len();
+            let way = ways.wrapping_add(train);
+            header.msg_control = way.wrapping_byte_add(begin(&cars)).cast();
+        }
+        count
+    }
+
+    /// Sends the trains from `first` to before `end`; returns how many left before one did not.
+    fn call(&mut self, socket: BorrowedFd<'_>, first: usize, end: usize) -> Result<usize, Errno> {
+        let headers = &mut self.headers[first..end];
+        let (headers, count) = (headers.as_mut_ptr(), headers.len() as c_uint);
+        // SAFETY: `headers` points to `count` headers, which `address` has written. Their pointers
+        // lead into buffers, destinations, slices and ways of `self`, which is borrowed until the
+        // call is over; since they were made nothing has touched those. Slices are as long as
+        // replies, which fit their buffers; as many belong to a header as its train has cars;
+        // names and control messages have the lengths of their types. The kernel reads all that,
+        // and writes to the headers alone.
+        let sent = unsafe { sendmmsg(socket.as_raw_fd(), headers, count, 0) };
+        Errno::result(sent).map(|sent| sent as usize)
+    }
+
+    /// Sends the cars of a train one by one, after the kernel has refused it as a whole: some
+    /// ways (IPsec, a small MTU) take no trains. Returns how many could not be sent.
+    fn send_singly(&mut self, socket: BorrowedFd<'_>, train: usize) -> usize {
+        let cars = cars(&self.headers[train]);
+        if cars == 1 {
+            // It was alone, and tried.
+            return 1;
+        }
+        let header = &mut self.headers[train].msg_hdr;
+        header.msg_iovlen = 1;
+        header.msg_control = header.msg_control.wrapping_byte_add(SOURCE);
+        header.msg_controllen = (header.msg_controllen as usize - SOURCE) as _;
+        let mut failed = 0;
+        for car in 0..cars {
+            let mut sent = Err(Errno::EINTR);
+            while sent == Err(Errno::EINTR) {
+                sent = self.call(socket, train, train + 1);
+            }
+            if sent == Err(Errno::EAGAIN) {
+                // The way out is blocked, for the rest of them too.
+                return failed + (cars - car);
+            }
+            failed += usize::from(sent.is_err());
+            let header = &mut self.headers[train].msg_hdr;
+            header.msg_iov = header.msg_iov.wrapping_add(1);
+        }
+        failed
+    }
+}
+
+/// Where in its [`Way`] the control messages of a train begin.
+fn begin(cars: &Cars<'_>) -> usize {
+    if cars.len() > 1 { 0 } else { SOURCE }
+}
+
+/// Replies in a train.
+fn cars(header: &mmsghdr) -> usize {
+    header.msg_hdr.msg_iovlen as usize
+}
+
+/// Has a socket send no checksums, which trains need.
+#[cfg(test)]
+fn without_checksums(socket: BorrowedFd<'_>) {
+    use nix::libc::{SO_NO_CHECK, SOL_SOCKET, setsockopt};
+    let on: c_int = 1;
+    let (option, len) = (ptr::from_ref(&on).cast(), size_of::<c_int>());
+    // SAFETY: the option is the number of this length that `on` holds.
+    let set = unsafe { setsockopt(socket.as_raw_fd(), SOL_SOCKET, SO_NO_CHECK, option, len as _) };
+    assert_eq!(set, 0);
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,10 @@
 use std::mem::{align_of, offset_of, size_of};
 use std::net::{IpAddr, Ipv6Addr};
 
-use nix::libc::{in_pktinfo, in6_pktinfo, sockaddr_in, sockaddr_in6};
+use nix::libc::{
+    IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, SOL_UDP, UDP_GRO, c_int, in_pktinfo,
+    in6_pktinfo, sockaddr_in, sockaddr_in6,
+};
 
 use crate::telemetry::Family;
 
@@ -106,6 +109,48 @@ impl Asked {
     }
 }
 
+/// What the control messages of a datagram say.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Told {
+    /// Octets of each car but the last, where it is a train; not zero.
+    pub(super) car: Option<usize>,
+    pub(super) asked: Option<Asked>,
+}
+
+impl Told {
+    /// Reads messages as the kernel writes them (cmsg(3)): a length of one word that counts the
+    /// header too, level and type, then the data, padded to a word.
+    pub(super) fn read(mut octets: &[u8], family: Family) -> Self {
+        const WORD: usize = size_of::<usize>();
+        const HEADER: usize = WORD + 2 * size_of::<c_int>();
+        let number = |octets: &[u8]| octets.first_chunk().map(|four| c_int::from_ne_bytes(*four));
+        let mut told = Self::default();
+        while let Some((fixed, _)) = octets.split_at_checked(HEADER)
+            && let Some(word) = fixed.first_chunk()
+            && let len = usize::from_ne_bytes(*word)
+            && let Some(data) = octets.get(HEADER..len)
+            && let (Some(level), Some(kind)) = (number(&fixed[WORD..]), number(&fixed[WORD + 4..]))
+        {
+            if (level, kind) == (SOL_UDP, UDP_GRO) {
+                told.car =
+                    number(data).and_then(|car| usize::try_from(car).ok()).filter(|c| *c > 0);
+            } else if (level, kind) == information(family) {
+                told.asked = Asked::read(data, family);
+            }
+            octets = octets.get(len.next_multiple_of(WORD)..).unwrap_or(&[]);
+        }
+        told
+    }
+}
+
+/// What a control message says, by family: level and type.
+pub(super) fn information(family: Family) -> (c_int, c_int) {
+    match family {
+        Family::V4 => (IPPROTO_IP, IP_PKTINFO),
+        Family::V6 => (IPPROTO_IPV6, IPV6_PKTINFO),
+    }
+}
+
 /// The address in four words.
 fn ipv6(words: &[u32]) -> Ipv6Addr {
     let mut octets = [0; 16];
@@ -144,6 +189,13 @@ mod tests {
             *word = u32::from_ne_bytes(octets.try_into().unwrap());
         }
         words
+    }
+
+    #[test]
+    fn control_messages_that_make_no_sense_say_nothing() {
+        for octets in [&[][..], &[0; 15], &[0; 16], &[0xff; 64], &[16, 0, 0, 0]] {
+            assert_eq!(Told::read(octets, Family::V4), Told::default(), "{octets:?}");
+        }
     }
 
     #[test]
