@@ -10,7 +10,7 @@ use super::known::Fresh;
 
 /// The longest that views wait for those of other sources. Clusters that are read at the same time
 /// are complete within some seconds of each other; a source that cannot be read must not keep
-/// `/state` and checks from knowing the others for long. DNS is not answered meanwhile either way.
+/// `/state` from telling the others for long. DNS is not answered meanwhile either way.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Whether views of sources that have been read for the first time wait.

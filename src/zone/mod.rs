@@ -13,6 +13,8 @@ mod service;
 mod statics;
 mod tails;
 mod terms;
+#[cfg(test)]
+mod testing;
 mod tree;
 
 pub use addresses::{Addresses, Singles};

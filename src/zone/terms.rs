@@ -156,8 +156,9 @@ impl Common {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DomainName, Ports, ServiceKey, ShardEntry, ShardParts, Ties};
-    use crate::zone::{SoaSettings, Zone};
+    use crate::model::{Ports, ServiceKey, ShardEntry, ShardParts};
+    use crate::zone::Zone;
+    use crate::zone::testing::settings;
 
     fn terms(weight: u32) -> Terms {
         Terms {
@@ -183,26 +184,6 @@ mod tests {
         // No more are looked through than that.
         (2..10).for_each(|weight| assert_eq!(*common.one(terms(weight)), terms(weight)));
         assert_eq!(common.0.len(), Common::MOST);
-    }
-
-    fn settings() -> Settings {
-        let name = |text| DomainName::parse(text).expect("a name");
-        Settings {
-            federation: Label::parse("fed").expect("a label"),
-            domain: name("example.com"),
-            nameservers: Vec::new(),
-            soa: SoaSettings { rname: name("root.example.net"), refresh: 2, retry: 1, expire: 3 },
-            ttl: 180,
-            negative_ttl: 60,
-            unhealthy_ttl: 5,
-            unsettled_ttl: None,
-            max_addresses: std::num::NonZeroU16::MIN,
-            policy: Policy::All,
-            ties: Ties::Rotate,
-            when_none_healthy: WhenNoneHealthy::Nothing,
-            records: Vec::new(),
-            internal: None,
-        }
     }
 
     #[test]

@@ -2,10 +2,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{
-    Policy, Port, Ports, Protocol, ServiceKey, ShardEntry, ShardParts, WhenNoneHealthy, bucket_of,
-};
-use crate::zone::{Nameserver, SoaSettings};
+use crate::model::{Port, Ports, Protocol, ServiceKey, ShardEntry, ShardParts, bucket_of};
+use crate::zone::{Nameserver, testing};
 
 fn label(text: &str) -> Label {
     Label::parse(text).expect("a label")
@@ -17,24 +15,14 @@ fn name(text: &str) -> DomainName {
 
 fn settings(domain: DomainName, cluster: &str, zone: Option<&str>) -> Settings {
     Settings {
-        federation: label("fed"),
         nameservers: vec![Nameserver { name: name("ns1.example.net"), addresses: Vec::new() }],
-        soa: SoaSettings { rname: name("root.example.net"), refresh: 2, retry: 1, expire: 3 },
         domain,
-        ttl: 180,
-        negative_ttl: 60,
-        unhealthy_ttl: 5,
-        unsettled_ttl: None,
-        max_addresses: std::num::NonZeroU16::MIN,
-        policy: Policy::All,
-        ties: crate::model::Ties::Rotate,
-        when_none_healthy: WhenNoneHealthy::Nothing,
-        records: Vec::new(),
         internal: Some(InternalSettings {
             cluster: label(cluster),
             apex: name("fed.svc.cluster.local"),
             zone: zone.map(label),
         }),
+        ..testing::settings()
     }
 }
 
