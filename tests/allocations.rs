@@ -165,7 +165,7 @@ fn serving(snapshot: Snapshot) {
 const BOUND: Duration = Duration::from_secs(20);
 
 /// What a query over UDP runs through: files, and directories with all that is in them.
-const PATH: [&str; 21] = [
+const PATH: [&str; 23] = [
     "answer",
     "wire",
     "zone",
@@ -183,6 +183,8 @@ const PATH: [&str; 21] = [
     "geo/space.rs",
     "geo/table_map.rs",
     "model/buckets.rs",
+    "model/fetch.rs",
+    "model/key.rs",
     "model/set.rs",
     "server/udp",
     "server/udp.rs",

@@ -210,6 +210,24 @@ fn an_override_ends_by_itself() {
 }
 
 #[test]
+fn those_who_answer_come_before_those_who_do_not() {
+    let world = World::new(&[("a", "")], "");
+    world.services("a", &web(), "127.0.0.71", 80);
+    let server = world.start();
+    assert_eq!(answer(&server, "web.n.f.svc"), ["A 127.0.0.71"]);
+    let threads = server.threads();
+    let nice = |prefix: &str| {
+        let those = threads.iter().filter(|(name, _)| name.starts_with(prefix));
+        those.map(|(_, nice)| *nice).collect::<Vec<_>>()
+    };
+    let (workers, others) = (nice("udp-"), nice("tokio-"));
+    assert!(!workers.is_empty() && !others.is_empty(), "{threads:?}");
+    // As nice as this process is, the server's workers are.
+    let highest = workers.iter().max();
+    assert!(others.iter().all(|nice| Some(nice) > highest), "{threads:?}");
+}
+
+#[test]
 fn a_drained_cluster_is_counted_as_such() {
     let world = World::new(&[("a", "drain: true,"), ("b", "")], "");
     world.services("a", &web(), "127.0.0.31", 80);

@@ -26,7 +26,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use crate::geo::LocatedBy;
-pub use quick::{Ahead, warm};
+pub use quick::Ahead;
 pub use ranking::{Choice, Eligible, ranking, visit};
 pub use resolve::{End, Path, resolve};
 

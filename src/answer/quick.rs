@@ -10,8 +10,8 @@ mod draft;
 
 use std::net::IpAddr;
 
+pub use self::ahead::Ahead;
 use self::ahead::Asked;
-pub use self::ahead::{Ahead, warm};
 use self::draft::Draft;
 use super::ranking::by_distance;
 use super::{Answered, Client};

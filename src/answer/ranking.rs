@@ -42,7 +42,7 @@ impl<'s> Eligible<'s> {
     #[must_use]
     pub fn all(base: &'s ClusterSet, snapshot: &'s Snapshot, live: &'s Live, end: Level) -> Self {
         let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
-        let unbarred = live.exception.as_ref().map(|exception| &exception.unbarred);
+        let unbarred = live.exception().map(|exception| &exception.unbarred);
         let others = [Some(&snapshot.unbarred), unbarred, None];
         Self { low: 0, base, others, only }.with_low()
     }

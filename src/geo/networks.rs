@@ -51,10 +51,16 @@ impl<V: Value> Networks<V> {
         self.v4.lookup(bits)
     }
 
-    /// Has the memory fetched that look-ups of these IPv4 addresses read.
+    /// Has fetched what a look-up of an IPv4 address reads first.
     #[inline]
-    pub(super) fn warm_v4(&self, clients: impl Iterator<Item = u32> + Clone) {
-        self.v4.warm(clients);
+    pub(super) fn fetch_index_v4(&self, bits: u32) {
+        self.v4.fetch_index(bits);
+    }
+
+    /// Has fetched what it reads then.
+    #[inline]
+    pub(super) fn fetch_ranges_v4(&self, bits: u32) {
+        self.v4.fetch_ranges(bits);
     }
 
     /// The IPv4 ranges in ascending order.

@@ -6,7 +6,8 @@
 //! *Does not*: know what keys and values mean.
 
 use std::fmt;
-use std::hint::black_box;
+
+use crate::model::fetch;
 
 /// An address, or the part of it that tells networks apart.
 pub(super) trait Key: Copy + Ord + fmt::Debug {
@@ -54,6 +55,10 @@ pub(super) trait Indexed: Key {
 
     /// The key with this bucket and rest.
     fn join(bucket: usize, low: Self::Low) -> Self;
+
+    /// How many of `count` ranges of a bucket begin at or before the rest, if they are all as wide;
+    /// `None` where they never are.
+    fn guess(low: Self::Low, count: usize) -> Option<usize>;
 }
 
 impl Indexed for u32 {
@@ -66,6 +71,11 @@ impl Indexed for u32 {
     fn join(bucket: usize, low: u16) -> Self {
         (bucket as u32) << 16 | u32::from(low)
     }
+
+    #[inline]
+    fn guess(low: u16, count: usize) -> Option<usize> {
+        Some(((usize::from(low) * count) >> 16) + usize::from(count > 0))
+    }
 }
 
 impl Indexed for u64 {
@@ -77,6 +87,12 @@ impl Indexed for u64 {
 
     fn join(bucket: usize, low: Low48) -> Self {
         (bucket as u64) << 48 | low.to_bits()
+    }
+
+    #[inline]
+    fn guess(_: Low48, _: usize) -> Option<usize> {
+        // A registry's /12 has thousands of networks, and most of it none.
+        None
     }
 }
 
@@ -235,10 +251,10 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
     #[inline]
     pub(super) fn lookup(&self, key: K) -> (V, u8) {
         let (bucket, low) = key.split();
-        let here @ Bucket { left, right, .. } = self.index[bucket];
-        let (first, end) = (here.first(), self.index[bucket + 1].first());
-        let lows = &self.lows[first..end];
-        let next = lows.partition_point(|&start| start <= low);
+        let Bucket { left, right, .. } = self.index[bucket];
+        let (first, lows) = self.bucket(bucket);
+        let near = K::guess(low, lows.len()).and_then(|guess| next_near(lows, low, guess));
+        let next = near.unwrap_or_else(|| lows.partition_point(|&start| start <= low));
         let beyond = |outside: K| 1 + key.common_bits(outside);
         let left = match next.checked_sub(1).map(|at| K::join(bucket, lows[at])) {
             Some(start) if start.split().1 != K::Low::default() => {
@@ -251,22 +267,39 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
         (self.values[first + next - 1], left.max(right))
     }
 
-    /// Has the memory fetched that look-ups of these keys read, of all of them at once.
+    /// How many ranges begin before a bucket, and where those begin that begin in it.
     #[inline]
-    pub(super) fn warm(&self, keys: impl Iterator<Item = K> + Clone) {
-        let first = |key: K| self.index[key.split().0].first();
-        black_box(keys.clone().fold(0, |all, key| all ^ first(key)));
-        for key in keys {
-            let first = first(key);
-            black_box((self.lows.get(first).copied(), self.values.get(first).copied()));
+    fn bucket(&self, bucket: usize) -> (usize, &[K::Low]) {
+        let (first, end) = (self.index[bucket].first(), self.index[bucket + 1].first());
+        (first, &self.lows[first..end])
+    }
+
+    /// Has fetched what a look-up of a key reads first.
+    #[inline]
+    pub(super) fn fetch_index(&self, key: K) {
+        fetch(&self.index[key.split().0].first);
+    }
+
+    /// Has fetched what it most likely reads then.
+    #[inline]
+    pub(super) fn fetch_ranges(&self, key: K) {
+        let (bucket, low) = key.split();
+        let (first, lows) = self.bucket(bucket);
+        let guess = K::guess(low, lows.len()).unwrap_or(0);
+        // The range that begins before the next one has the value.
+        let at = (first + guess).saturating_sub(1);
+        if let (Some(low), Some(value)) = (self.lows.get(at), self.values.get(at)) {
+            fetch(low);
+            fetch(value);
         }
     }
 
     /// The ranges' starts and values in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         (0..BUCKETS).flat_map(move |bucket| {
-            (self.index[bucket].first()..self.index[bucket + 1].first())
-                .map(move |at| (K::join(bucket, self.lows[at]), self.values[at]))
+            let (first, lows) = self.bucket(bucket);
+            let keys = lows.iter().map(move |low| K::join(bucket, *low));
+            keys.zip(self.values[first..].iter().copied())
         })
     }
 
@@ -274,6 +307,29 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.index) + size_of_val(&*self.lows) + size_of_val(&*self.values)
     }
+}
+
+/// How many ranges a look-up looks at around where it guesses: half a line of the processor's cache
+/// where a start takes two octets. Networks of one bucket are mostly of one size, or few, so that
+/// what is sought is most often among them.
+const WINDOW: usize = 16;
+
+/// Where the window around a guess begins among `count` ranges.
+#[inline]
+fn window(count: usize, guess: usize) -> usize {
+    guess.saturating_sub(WINDOW / 2).min(count.saturating_sub(WINDOW))
+}
+
+/// The first of a bucket's ranges that begins behind `low`, if it is found around `guess`.
+#[inline]
+fn next_near<L: Copy + Ord>(lows: &[L], low: L, guess: usize) -> Option<usize> {
+    let start = window(lows.len(), guess);
+    let near = lows.get(start..)?.first_chunk::<WINDOW>()?;
+    // All are counted, so that nothing has to be foretold.
+    let begun = usize::from(near.iter().map(|&start| u16::from(start <= low)).sum::<u16>());
+    // None and all of them tell of no other, but at the ends.
+    let told = (begun > 0 || start == 0) && (begun < WINDOW || start + WINDOW == lows.len());
+    told.then_some(start + begun)
 }
 
 /// Frozen ranges without an index, for the few that need exact addresses.

@@ -137,11 +137,19 @@ impl GeoTable {
         Some(((code.0 < Code::FIRST_BLOCK).then(|| self.order(code)), scope))
     }
 
-    /// Has the memory fetched that look-ups of these clients read. Changes nothing.
+    /// Has fetched what a look-up of a client reads first.
     #[inline]
-    pub fn warm(&self, clients: &[Ipv4Addr]) {
+    pub fn fetch_index(&self, client: Ipv4Addr) {
         if let Clients::ByNetwork(networks) = &self.clients {
-            networks.warm_v4(clients.iter().map(|client| client.to_bits()));
+            networks.fetch_index_v4(client.to_bits());
+        }
+    }
+
+    /// Has fetched what it reads then.
+    #[inline]
+    pub fn fetch_ranges(&self, client: Ipv4Addr) {
+        if let Clients::ByNetwork(networks) = &self.clients {
+            networks.fetch_ranges_v4(client.to_bits());
         }
     }
 

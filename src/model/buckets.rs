@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::fetch::fetch_slot;
+
 /// How many buckets every array has. At 100,000 services a bucket holds 25, so that rebuilding
 /// one costs microseconds.
 pub const BUCKETS: usize = 1 << BUCKET_BITS;
@@ -82,6 +84,25 @@ impl<T> Buckets<T> {
     #[inline]
     pub fn bucket(&self, index: usize) -> &[T] {
         self.slot(index).as_deref().unwrap_or(&[])
+    }
+
+    /// Where among `count` items that of a hash is, as hashes are spread evenly.
+    #[inline]
+    fn guess(hash: u64, count: usize) -> usize {
+        ((u128::from(hash << BUCKET_BITS) * count as u128) >> u64::BITS) as usize
+    }
+
+    /// An item close to where that of a hash is, found without looking at any.
+    #[inline]
+    pub fn near(&self, hash: u64) -> Option<&T> {
+        let items = self.bucket(bucket_of(hash));
+        items.get(Self::guess(hash, items.len()))
+    }
+
+    /// Has fetched where the bucket of a hash is told.
+    #[inline]
+    pub fn fetch_bucket(&self, hash: u64) {
+        fetch_slot(self.slot(bucket_of(hash)));
     }
 
     /// Replaces one bucket; the caller keeps `items` sorted by hash.
@@ -173,15 +194,14 @@ impl<T: Keyed> Buckets<T> {
 
     /// The items with this hash: one, but for collisions.
     pub fn find(&self, hash: u64) -> impl Iterator<Item = &T> {
-        let (bucket, start) = self.place(hash);
-        self.bucket(bucket)[start..].iter().take_while(move |item| item.hash() == hash)
+        let (items, start) = self.place(hash);
+        items[start..].iter().take_while(move |item| item.hash() == hash)
     }
 
-    /// The bucket of a hash, and how many of its items have a smaller one.
+    /// The items of the bucket of a hash, and how many of them have a smaller one.
     #[inline]
-    pub fn place(&self, hash: u64) -> (usize, usize) {
-        let index = bucket_of(hash);
-        let items = self.bucket(index);
+    pub fn place(&self, hash: u64) -> (&[T], usize) {
+        let items = self.bucket(bucket_of(hash));
         let smaller = |at: usize| items.get(at).is_some_and(|item| item.hash() < hash);
         // A few steps from where it must be, most often on the same cache line.
         let mut at = Self::guess(hash, items.len());
@@ -191,23 +211,10 @@ impl<T: Keyed> Buckets<T> {
             } else if at > 0 && !smaller(at - 1) {
                 at -= 1;
             } else {
-                return (index, at);
+                return (items, at);
             }
         }
-        (index, items.partition_point(|item| item.hash() < hash))
-    }
-
-    /// Where among `count` items that of a hash is, as hashes are spread evenly.
-    #[inline]
-    fn guess(hash: u64, count: usize) -> usize {
-        ((u128::from(hash << BUCKET_BITS) * count as u128) >> u64::BITS) as usize
-    }
-
-    /// An item close to where that of a hash is, found without looking at any.
-    #[inline]
-    pub fn near(&self, hash: u64) -> Option<&T> {
-        let items = self.bucket(bucket_of(hash));
-        items.get(Self::guess(hash, items.len()))
+        (items, items.partition_point(|item| item.hash() < hash))
     }
 
     /// Puts `item` in the place of those that `replaces` names among the items of its hash.
@@ -268,14 +275,14 @@ mod tests {
             let hashes: Vec<u64> = hashes.flat_map(|hash| [hash, hash]).collect();
             let items = Buckets::from_items(hashes.iter().map(|hash| Item(*hash, "")));
             for (at, hash) in hashes.iter().enumerate() {
-                assert_eq!(items.place(*hash), (0, at & !1));
+                assert_eq!(items.place(*hash).1, at & !1);
                 assert_eq!(
                     items.place(hash - 1).1,
                     if spread > 1 { at & !1 } else { (at & !1).saturating_sub(2) }
                 );
                 assert_eq!(items.find(*hash).count(), 2);
             }
-            assert_eq!(items.place((1 << 52) + 1), (1, 0));
+            assert!(matches!(items.place((1 << 52) + 1), ([], 0)));
         }
     }
 

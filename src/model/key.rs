@@ -4,9 +4,9 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::FixedState;
-use triomphe::ThinArc;
+use triomphe::Arc;
 
-use super::Label;
+use super::{Label, fetch};
 
 /// The hash by which services are found: over the wire form of `name.namespace`, lower case,
 /// length octets included, root excluded. One pass, the same on the query path and in views.
@@ -22,7 +22,39 @@ pub fn key_hash(wire: &[u8]) -> u64 {
 /// Held as the two labels in wire form, service name first, as they stand in every owner name,
 /// behind their hash. A pointer of eight octets, whose copies share what it points to.
 #[derive(Clone)]
-pub struct ServiceKey(ThinArc<u64, u8>);
+pub struct ServiceKey(Arc<Held>);
+
+/// Beside the count of copies as long as a line of the processor's cache, which is where allocators
+/// put what is as long as one. Of one length for nearly all keys, so that it can be fetched before
+/// anything of it is read.
+struct Held {
+    hash: u64,
+    wire: Wire,
+}
+
+const _: () = assert!(size_of::<Held>() + size_of::<usize>() == 64);
+
+/// Octets of a key that are held in place: names of services and of namespaces are seldom more than
+/// twenty octets long.
+const IN_PLACE: usize = 46;
+
+enum Wire {
+    InPlace { len: u8, octets: [u8; IN_PLACE] },
+    Elsewhere(Box<[u8]>),
+}
+
+impl Wire {
+    fn new(wire: &[u8]) -> Self {
+        let mut octets = [0; IN_PLACE];
+        match octets.get_mut(..wire.len()) {
+            Some(place) => {
+                place.copy_from_slice(wire);
+                Self::InPlace { len: wire.len() as u8, octets }
+            }
+            None => Self::Elsewhere(wire.into()),
+        }
+    }
+}
 
 impl ServiceKey {
     /// The key of service `name` in `namespace`.
@@ -33,21 +65,30 @@ impl ServiceKey {
             wire.push(label.as_bytes().len() as u8);
             wire.extend_from_slice(label.as_bytes());
         }
-        Self(ThinArc::from_header_and_slice(key_hash(&wire), &wire))
+        Self(Arc::new(Held { hash: key_hash(&wire), wire: Wire::new(&wire) }))
     }
 
     /// `name.namespace` as length-prefixed labels without the root.
     #[must_use]
     #[inline]
     pub fn wire(&self) -> &[u8] {
-        &self.0.slice
+        match &self.0.wire {
+            Wire::InPlace { len, octets } => octets.get(..usize::from(*len)).unwrap_or(octets),
+            Wire::Elsewhere(wire) => wire,
+        }
     }
 
     /// The hash of [`Self::wire`].
     #[must_use]
     #[inline]
     pub fn hash(&self) -> u64 {
-        self.0.header.header
+        self.0.hash
+    }
+
+    /// Has it fetched.
+    #[inline]
+    pub fn fetch(&self) {
+        fetch(&self.0.hash);
     }
 
     /// The service's name.
@@ -69,7 +110,7 @@ impl ServiceKey {
     /// How many copies there are of it.
     #[must_use]
     pub fn copies(&self) -> usize {
-        ThinArc::strong_count(&self.0)
+        Arc::strong_count(&self.0)
     }
 
     fn text(octets: &[u8]) -> &str {
@@ -81,7 +122,7 @@ impl ServiceKey {
 impl PartialEq for ServiceKey {
     fn eq(&self, other: &Self) -> bool {
         // Keys are mostly shared, and what is far away in memory is not read then.
-        self.0.as_ptr() == other.0.as_ptr() || self.wire() == other.wire()
+        Arc::ptr_eq(&self.0, &other.0) || self.wire() == other.wire()
     }
 }
 

@@ -8,6 +8,7 @@
 mod buckets;
 mod check;
 mod cluster;
+mod fetch;
 mod force;
 mod key;
 mod label;
@@ -26,6 +27,7 @@ pub use check::{
     TlsCheck, Verify,
 };
 pub use cluster::{ClusterView, Coordinates, InvalidCoordinates, Member, Report, Topology};
+pub use fetch::fetch;
 pub use force::{Force, Forced, Until};
 pub use key::{ServiceKey, key_hash};
 pub use label::{InvalidLabel, Label};

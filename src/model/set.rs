@@ -1,5 +1,9 @@
 //! Dense cluster ids and small bit sets of them.
 
+use std::hash::{Hash, Hasher};
+
+use super::fetch;
+
 /// The place of a cluster in the registry of one snapshot: dense, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(u16);
@@ -30,18 +34,52 @@ impl ClusterId {
 
 /// A set of clusters of any width; up to 64 clusters it needs no allocation.
 ///
-/// Invariant: the last word of `high` is not zero, so equal sets have equal words.
-/// In the order of its fields, so that the first 64 stand first.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// In the order of its fields, so that the first 64 stand first. Every service has some, and they
+/// are read by every answer, so it takes sixteen octets.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct ClusterSet {
     /// The first 64 clusters, which are all of them in most federations.
     low: u64,
-    /// Those from 64 on.
-    high: Box<[u64]>,
+    high: High,
+}
+
+/// Those from 64 on.
+///
+/// Invariant: the last word is not zero, and there is nothing for no word, so that equal sets are
+/// equal here.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct High(Option<Box<Box<[u64]>>>);
+
+impl High {
+    fn new(mut words: Vec<u64>) -> Self {
+        while words.last() == Some(&0) {
+            words.pop();
+        }
+        Self((!words.is_empty()).then(|| Box::new(words.into())))
+    }
+
+    #[inline]
+    fn words(&self) -> &[u64] {
+        self.0.as_deref().map_or(&[], |words| words)
+    }
+
+    fn take(&mut self) -> Vec<u64> {
+        self.0.take().map_or(Vec::new(), |words| words.into_vec())
+    }
+}
+
+// Instances of other builds, that hold it in another way, are to tell the same digest.
+impl Hash for ClusterSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.low, self.high.words()).hash(state);
+    }
 }
 
 impl ClusterSet {
+    /// No cluster.
+    pub const EMPTY: Self = Self { low: 0, high: High(None) };
+
     /// The clusters with ids below `count`.
     #[must_use]
     pub fn first(count: usize) -> Self {
@@ -54,12 +92,10 @@ impl ClusterSet {
         match word.checked_sub(1) {
             None => self.low |= 1 << bit,
             Some(word) => {
-                if word >= self.high.len() {
-                    let mut wider = std::mem::take(&mut self.high).into_vec();
-                    wider.resize(word + 1, 0);
-                    self.high = wider.into();
-                }
-                self.high[word] |= 1 << bit;
+                let mut words = self.high.take();
+                words.resize(words.len().max(word + 1), 0);
+                words[word] |= 1 << bit;
+                self.high = High::new(words);
             }
         }
     }
@@ -70,10 +106,11 @@ impl ClusterSet {
         match word.checked_sub(1) {
             None => self.low &= !(1 << bit),
             Some(word) => {
-                if let Some(word) = self.high.get_mut(word) {
+                let mut words = self.high.take();
+                if let Some(word) = words.get_mut(word) {
                     *word &= !(1 << bit);
                 }
-                self.high = trimmed(std::mem::take(&mut self.high).into_vec());
+                self.high = High::new(words);
             }
         }
     }
@@ -104,7 +141,7 @@ impl ClusterSet {
     pub fn word(&self, index: usize) -> u64 {
         match index.checked_sub(1) {
             None => self.low,
-            Some(above) => self.high.get(above).copied().unwrap_or(0),
+            Some(above) => self.high.words().get(above).copied().unwrap_or(0),
         }
     }
 
@@ -112,14 +149,20 @@ impl ClusterSet {
     #[must_use]
     #[inline]
     pub fn width(&self) -> usize {
-        1 + self.high.len()
+        1 + self.high.words().len()
+    }
+
+    /// Has the first 64 clusters fetched.
+    #[inline]
+    pub fn fetch(&self) {
+        fetch(&self.low);
     }
 
     /// Whether no cluster is in the set.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.low == 0 && self.high.is_empty()
+        self.low == 0 && self.high.0.is_none()
     }
 
     /// How many clusters are in the set.
@@ -132,14 +175,16 @@ impl ClusterSet {
     #[must_use]
     #[inline]
     pub fn meets(&self, other: &Self) -> bool {
-        self.low & other.low != 0 || self.high.iter().zip(&other.high).any(|(a, b)| a & b != 0)
+        // Of this set nothing more is read where the other is narrow: it may be far away in memory.
+        let high = || self.high.words().iter().zip(other.high.words()).any(|(a, b)| a & b != 0);
+        self.low & other.low != 0 || other.high.0.is_some() && high()
     }
 
     /// The clusters in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let high = self.high.iter().zip(&other.high).map(|(a, b)| a & b).collect();
-        Self { low: self.low & other.low, high: trimmed(high) }
+        let high = self.high.words().iter().zip(other.high.words()).map(|(a, b)| a & b).collect();
+        Self { low: self.low & other.low, high: High::new(high) }
     }
 
     /// Adds every cluster of `other`.
@@ -160,14 +205,6 @@ impl ClusterSet {
             })
         })
     }
-}
-
-/// Words without zeros at the end.
-fn trimmed(mut words: Vec<u64>) -> Box<[u64]> {
-    while words.last() == Some(&0) {
-        words.pop();
-    }
-    words.into()
 }
 
 impl FromIterator<ClusterId> for ClusterSet {

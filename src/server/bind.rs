@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
-use rustix::net::sockopt::{
-    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
-};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::dns::{DnsSocket, DnsSockets};
@@ -173,7 +170,6 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     set_buffers(&socket)?;
     socket.set_read_timeout(Some(UDP_WAIT))?;
     socket.set_write_timeout(Some(UDP_WAIT))?;
-    ignore_path_mtu(&socket, address);
     if address.ip().is_unspecified() {
         // Has the kernel say which address was asked, so that the reply comes from there.
         match address {
@@ -200,20 +196,6 @@ fn set_buffers(socket: &Socket) -> io::Result<()> {
 /// value (to allow space for bookkeeping overhead)", socket(7).
 fn granted(socket: &UdpSocket) -> io::Result<usize> {
     Ok(SockRef::from(socket).recv_buffer_size()? / 2)
-}
-
-/// Has the kernel believe the interface's MTU rather than what ICMP says of a path: a forged
-/// "fragmentation needed" would split our replies, and the second fragment is easily forged (DNS
-/// flag day 2020). Replies of 1232 octets fit every path that carries IPv6.
-fn ignore_path_mtu(socket: &Socket, address: SocketAddr) {
-    let set = match address {
-        SocketAddr::V4(_) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::OMIT),
-        SocketAddr::V6(_) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::OMIT),
-    };
-    if let Err(error) = set {
-        // A safeguard that some sandboxes lack, no reason not to answer.
-        tracing::debug!(%address, %error, "cannot have path MTU discovery ignored");
-    }
 }
 
 #[cfg(test)]

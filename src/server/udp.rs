@@ -4,6 +4,8 @@
 //! allocated when the worker starts. A batch that waits for nothing more than its first datagram
 //! (`MSG_WAITFORONE`) adds no latency.
 
+mod fragments;
+mod line;
 mod mmsg;
 mod packet;
 mod train;
@@ -17,11 +19,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
-use self::mmsg::{Cursor, Datagram, Inbox, Outbox};
+use self::fragments::Fragments;
+use self::line::{Aheads, Line};
+use self::mmsg::{Datagram, Inbox, Outbox};
 use self::train::Destination;
 use super::AnswerFn;
 use super::stop::Stop;
-use crate::answer::{Ahead, Client, Transport, warm};
+use crate::answer::{Ahead, Client, Transport};
 use crate::snapshot::{Snapshot, SnapshotCell};
 use crate::telemetry::{Counters, Dropped, Family};
 
@@ -90,6 +94,8 @@ pub(super) struct Worker {
     pub(super) turn: u32,
     /// Whether to receive trains of queries where the kernel makes them.
     pub(super) receive_offload: bool,
+    /// How its replies are sent, once that is known.
+    pub(super) fragments: Option<Fragments>,
 }
 
 /// What kind of address a socket is bound to.
@@ -107,7 +113,7 @@ impl Worker {
         let bound = Bound { family: Family::of(ip), wildcard: ip.is_unspecified() };
         let mut inbox = Inbox::new(bound, Reception::of(&self.socket, self.receive_offload));
         let mut outbox = Outbox::new(bound.family, Segmentation::of(&self.socket));
-        let mut ahead: [Ahead; Snapshot::WARM] = Default::default();
+        let mut ahead = Aheads::default();
         while !self.stop.requested() {
             match inbox.receive(self.socket.as_fd()) {
                 Ok(count) => {
@@ -126,43 +132,30 @@ impl Worker {
         &mut self,
         (inbox, count): (&Inbox, usize),
         bound: Bound,
-        ahead: &mut [Ahead; Snapshot::WARM],
+        ahead: &mut Aheads,
         outbox: &mut Outbox,
     ) -> usize {
         // Loaded once a batch, and given back before waiting: a snapshot that was replaced must not
         // live for as long as a worker has nothing to do.
         let mut snapshot = self.cell.load();
-        let (begun, mut at, mut all) = (Instant::now(), Cursor::default(), 0);
-        loop {
-            let (mut queries, mut read) = ([const { None }; Snapshot::WARM], 0);
-            for (ahead, query) in ahead.iter_mut().zip(&mut queries) {
-                *query = inbox.next(&mut at, count);
-                let Some(Datagram { octets, .. }) = query else { break };
-                ahead.read(octets);
-                read += 1;
+        let (begun, mut all) = (Instant::now(), 0);
+        self.suit(&snapshot, bound.family);
+        let mut line = Line::new((inbox, count), ahead);
+        while let Some((query, ahead)) = line.next(&snapshot) {
+            all += 1;
+            let replied = self.reply_to(&snapshot, (inbox, query, ahead), bound, outbox);
+            if let Err(reason) = replied {
+                self.counters.dropped(reason, 1);
             }
-            if read > 1 {
-                warm(&snapshot, &mut ahead[..read]);
-            }
-            for (ahead, query) in ahead.iter().zip(queries.iter().flatten()) {
-                let replied = self.reply_to(&snapshot, (inbox, query, ahead), bound, outbox);
-                if let Err(reason) = replied {
-                    self.counters.dropped(reason, 1);
-                }
-            }
-            all += read;
-            if at.is_behind(count) {
-                break;
-            }
-            if outbox.left() < ahead.len() {
-                // Of trains there are more than one batch of replies.
+            if outbox.left() == 0 {
+                // Of trains there may be more than one batch of replies.
                 drop(snapshot);
                 self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
                 if begun.elapsed() > PATIENCE {
                     // The way out is blocked, and who asked has asked again.
-                    let rest = std::iter::from_fn(|| inbox.next(&mut at, count)).count();
-                    self.counters.dropped(Dropped::Send, rest);
-                    return all + rest;
+                    let left = line.left();
+                    self.counters.dropped(Dropped::Send, left);
+                    return all + left;
                 }
                 snapshot = self.cell.load();
             }
@@ -170,6 +163,16 @@ impl Worker {
         drop(snapshot);
         self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
         all
+    }
+
+    /// Has replies sent as suits the longest of them, which a reload may change.
+    #[inline]
+    fn suit(&mut self, snapshot: &Snapshot, family: Family) {
+        let fragments = Fragments::of(snapshot.identity().udp_payload);
+        if self.fragments != Some(fragments) {
+            self.fragments = Some(fragments);
+            fragments.apply(&self.socket, family);
+        }
     }
 
     /// Adds the reply to one query.

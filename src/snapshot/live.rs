@@ -6,17 +6,27 @@ use crate::model::{ClusterId, ClusterSet};
 use crate::zone::Service;
 
 /// What changes faster than a service's records, kept beside them at the same position.
+///
+/// As small as it can be, so that in the buckets several stand in one line of the processor's cache.
 #[derive(Clone, Debug)]
 pub struct Live {
     /// Clusters whose shard of the service is healthy by itself; whether the cluster as a whole
     /// is up is kept once for all services in [`Snapshot::up`].
-    pub served: ClusterSet,
-    /// What is not told by these two sets, for the few services of which there is something.
-    pub exception: Option<Box<Exception>>,
+    served: ClusterSet,
+    /// All else, where there is something.
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What is known beside the shards that are healthy, of services that are not served as they might
+/// be in every cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Trouble {
+    /// What the clusters served and those up do not tell.
+    exception: Option<Exception>,
     /// Whether some shard of it may change soon, so that its TTL is lowered.
-    pub unsettled: bool,
+    unsettled: bool,
     /// Clusters whose shard is not served like any other, and since when, Unix time in seconds.
-    pub unserved: Box<[(ClusterId, u64)]>,
+    unserved: Box<[(ClusterId, u64)]>,
 }
 
 /// Which shards of a service are served where overrides or loads have a say.
@@ -54,7 +64,7 @@ impl Sorted {
         }
     }
 
-    fn exception(&self, service: &Service, up: &ClusterSet) -> Option<Box<Exception>> {
+    fn exception(&self, service: &Service, up: &ClusterSet) -> Option<Exception> {
         if [&self.forced, &self.spare, &self.barred].into_iter().all(ClusterSet::is_empty) {
             return None;
         }
@@ -65,7 +75,7 @@ impl Sorted {
         }
         let mut unbarred = service.clusters.clone();
         self.barred.iter().for_each(|id| unbarred.remove(id));
-        Some(Box::new(Exception { eligible, unbarred }))
+        Some(Exception { eligible, unbarred })
     }
 }
 
@@ -75,28 +85,50 @@ impl Live {
     #[must_use]
     #[inline]
     pub fn eligible<'s>(&'s self, up: &'s ClusterSet) -> [&'s ClusterSet; 2] {
-        match &self.exception {
+        match self.exception() {
             None => [&self.served, up],
             Some(exception) => [&exception.eligible; 2],
         }
     }
 
-    /// Something of each cache line that an answer reads.
+    /// Clusters whose shard of the service is healthy by itself.
+    #[must_use]
+    pub fn served(&self) -> &ClusterSet {
+        &self.served
+    }
+
+    /// What is not told by these and the clusters that are up, for the few services of which there is
+    /// something.
+    #[must_use]
     #[inline]
-    pub(super) fn read_hot(&self) -> u64 {
-        self.served.word(0) ^ u64::from(self.exception.is_some()) ^ u64::from(self.unsettled)
+    pub fn exception(&self) -> Option<&Exception> {
+        self.trouble.as_ref()?.exception.as_ref()
+    }
+
+    /// Whether some shard of it may change soon, so that its TTL is lowered.
+    #[must_use]
+    #[inline]
+    pub fn is_unsettled(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.unsettled)
+    }
+
+    /// Has it fetched.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        self.served.fetch();
     }
 
     /// The clusters in which the service may be served, but for those that are not up.
     pub(super) fn candidates(&self) -> &ClusterSet {
-        self.exception.as_ref().map_or(&self.served, |exception| &exception.eligible)
+        self.exception().map_or(&self.served, |exception| &exception.eligible)
     }
 
     /// Since when the shard in a cluster has not been served like any other, Unix time in seconds;
     /// `None` where it is, or where there is none.
     #[must_use]
     pub fn unserved_since(&self, cluster: ClusterId) -> Option<u64> {
-        self.unserved.iter().find(|(id, _)| *id == cluster).map(|(_, since)| *since)
+        let unserved = &self.trouble.as_ref()?.unserved;
+        unserved.iter().find(|(id, _)| *id == cluster).map(|(_, since)| *since)
     }
 
     /// What is known of the health of one service's shards, where the clusters of `up` are, and when
@@ -120,13 +152,10 @@ impl Live {
                 unserved.push((id, since(id).unwrap_or(inputs.now)));
             }
         }
-        let live = Self {
-            exception: sorted.exception(service, up),
-            served: sorted.served,
-            unsettled,
-            unserved: unserved.into(),
-        };
-        (live, until)
+        let exception = sorted.exception(service, up);
+        let trouble = Trouble { exception, unsettled, unserved: unserved.into() };
+        let trouble = (trouble != Trouble::default()).then(|| Box::new(trouble));
+        (Self { served: sorted.served, trouble }, until)
     }
 }
 

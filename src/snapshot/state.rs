@@ -203,7 +203,7 @@ impl Snapshot {
     #[must_use]
     #[inline]
     pub fn is_unsettled(&self, service: &Service, live: &Live) -> bool {
-        live.unsettled || service.clusters.meets(&self.unsettled)
+        live.is_unsettled() || service.meets(&self.unsettled)
     }
 
     /// When time alone changes an answer, Unix time in seconds: at this time it has to be built

@@ -32,6 +32,7 @@ pub(crate) fn standing(state: ClusterState) -> Standing {
 #[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) zone: zone::Settings,
+    pub(crate) udp_payload: u16,
     pub(crate) networks: Vec<NetworkRule>,
     pub(crate) members: Vec<Member>,
     pub(crate) shards: Vec<Vec<ShardEntry>>,
@@ -67,12 +68,19 @@ impl Fixture {
         };
         Self {
             zone,
+            udp_payload: 1232,
             networks: Vec::new(),
             members: Vec::new(),
             shards: Vec::new(),
             read: Vec::new(),
             states: Vec::new(),
         }
+    }
+
+    /// The longest UDP reply, octets.
+    pub(crate) fn udp_payload(mut self, octets: u16) -> Self {
+        self.udp_payload = octets;
+        self
     }
 
     /// Registers a cluster in `zones` of `region`, at a point where one is given.
@@ -155,7 +163,12 @@ impl Fixture {
             zone: Arc::new(self.zone.clone()),
             health: health::Settings::default(),
             networks: self.networks.clone(),
-            identity: Identity { version: None, id: None, nsid: None, udp_payload: 1232 },
+            identity: Identity {
+                version: None,
+                id: None,
+                nsid: None,
+                udp_payload: self.udp_payload,
+            },
             members: self.members.clone(),
             membership: Membership::Known,
             reports: BTreeSet::new(),

@@ -1,51 +1,53 @@
-//! Memory fetched ahead of a batch of answers.
+//! Memory fetched ahead of answers.
 //!
 //! Out of a hundred thousand services the one that is asked for is in no cache of the processor. An
 //! answer reads some ten places one after another, each of which tells where the next is, and waits
-//! for every one of them. Read step by step for many answers, the places of one step hang on nothing
-//! but the step before, so that the processor fetches them all at once.
+//! for every one of them. So they are asked for in four steps, each of which needs what the step
+//! before asked for, and between which a worker answers other queries.
 
-use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Snapshot;
-use crate::model::Keyed;
 use crate::zone::Position;
 
 impl Snapshot {
-    /// The most answers at once: a processor has 10 to 16 fetches on their way, and what they
-    /// bring has to stay in its first cache until it is used.
-    pub const WARM: usize = 16;
-
-    /// Has fetched what the answers for services with these key hashes read, at most
-    /// [`Self::WARM`] of them. Gives where the first service with each hash stands.
+    /// The first step: where the services are told whose keys have hashes like this one, and the index
+    /// by which the order of clusters is found for this client, where it is of IPv4.
     #[inline]
-    pub fn warm_services(&self, hashes: &[u64]) -> [Option<Position>; Self::WARM] {
-        let services = self.zone.services();
-        let near = |hash: &u64| services.near(*hash).map_or(0, Keyed::hash);
-        read(hashes.iter().map(near));
-        let mut found = [None; Self::WARM];
-        for (found, hash) in found.iter_mut().zip(hashes) {
-            let (bucket, slot) = services.place(*hash);
-            let entry = services.bucket(bucket).get(slot).filter(|entry| entry.hash() == *hash);
-            *found = entry.map(|entry| (&*entry.service, Position { bucket, slot }));
+    pub fn fetch_directory(&self, hash: u64, client: Option<IpAddr>) {
+        self.zone.services().fetch_bucket(hash);
+        self.live.fetch_bucket(hash);
+        if let Some(IpAddr::V4(client)) = client {
+            self.geography.compiled.whole().fetch_index(client);
         }
-        let each = || found.iter().flatten();
-        read(each().map(|(service, at)| service.read_hot() ^ self.live(*at).read_hot()));
-        read(each().map(|(service, _)| service.read_behind()));
-        found.map(|found| found.map(|(_, position)| position))
     }
 
-    /// Has fetched what tells the order of clusters for these clients, at most [`Self::WARM`] of
-    /// them. Changes nothing.
+    /// The second: where the service is likely to stand, its health, and the client's order.
     #[inline]
-    pub fn warm_clients(&self, clients: &[Ipv4Addr]) {
-        self.geography.compiled.whole().warm(clients);
+    pub fn fetch_near(&self, hash: u64, client: Option<IpAddr>) {
+        self.zone.fetch_near(hash);
+        if let Some(live) = self.live.near(hash) {
+            live.fetch();
+        }
+        if let Some(IpAddr::V4(client)) = client {
+            self.geography.compiled.whole().fetch_ranges(client);
+        }
     }
-}
 
-/// Reads values of which nothing is wanted but that they were read.
-#[inline]
-fn read(values: impl Iterator<Item = u64>) {
-    black_box(values.fold(0, |all, value| all ^ value));
+    /// The third: the service and its health. Gives where the first service with this hash stands.
+    #[inline]
+    pub fn fetch_found(&self, hash: u64) -> Option<Position> {
+        let (service, position) = self.zone.first_with(hash)?;
+        service.fetch();
+        self.live(position).fetch();
+        Some(position)
+    }
+
+    /// The fourth: what the service that was found leads to.
+    #[inline]
+    pub fn fetch_behind(&self, found: Position) {
+        if let Some(service) = self.zone.at(found) {
+            service.fetch_behind();
+        }
+    }
 }

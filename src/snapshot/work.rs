@@ -108,7 +108,7 @@ impl Work {
                 Some(live)
             })
             .collect();
-        self.time(index, deadline, live.iter().any(|live| live.exception.is_some()));
+        self.time(index, deadline, live.iter().any(|live| live.exception().is_some()));
         self.live.replace(index, live);
         self.count(index, extent, 1);
     }
@@ -197,5 +197,5 @@ impl Work {
 
 /// A service's part of the digest.
 fn part(service: &Service, live: &Live) -> u64 {
-    (service.digest(), &live.served, &live.exception, live.unsettled).hash_one()
+    (service.digest(), live.served(), live.exception(), live.is_unsettled()).hash_one()
 }

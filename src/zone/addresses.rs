@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::mem::offset_of;
 use std::slice;
 
-use crate::model::{ClusterId, ClusterSet};
+use crate::model::{ClusterId, ClusterSet, fetch};
 
 /// Addresses by cluster, as RDATA of `N` octets; frozen.
 ///
@@ -39,7 +39,7 @@ struct Elsewhere<const N: usize> {
 
 impl<const N: usize> Default for Addresses<N> {
     fn default() -> Self {
-        Self::new([])
+        Self::NONE
     }
 }
 
@@ -98,6 +98,12 @@ impl<'a, const N: usize> Singles<'a, N> {
 impl<const N: usize> Addresses<N> {
     /// Octets at its front that nearly every answer reads.
     pub(super) const HOT: usize = offset_of!(Self, clusters) + size_of::<u64>();
+
+    /// Of no cluster.
+    pub(super) const NONE: Self = Self {
+        held: Held::InPlace { count: 0, octets: [0; IN_PLACE] },
+        clusters: ClusterSet::EMPTY,
+    };
 
     /// The most that one service has in one family: ends are 16 bits wide.
     pub(super) const MAX: usize = u16::MAX as usize;
@@ -162,12 +168,13 @@ impl<const N: usize> Addresses<N> {
         })
     }
 
-    /// Something of what is not in place, if anything is.
+    /// Has fetched what is not in place, if anything is.
     #[inline]
-    pub(super) fn read_behind(&self) -> u8 {
-        match &self.held {
-            Held::InPlace { .. } => 0,
-            Held::Elsewhere(elsewhere) => elsewhere.octets.first().map_or(0, |octets| octets[0]),
+    pub(super) fn fetch_behind(&self) {
+        if let Held::Elsewhere(elsewhere) = &self.held {
+            if let Some(octets) = elsewhere.octets.first() {
+                fetch(octets);
+            }
         }
     }
 

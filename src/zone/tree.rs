@@ -13,7 +13,8 @@ use super::statics::{StaticNode, Statics};
 use super::tails::Tails;
 use super::terms::{Common, NamedPort};
 use crate::model::{
-    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, key_hash, labels,
+    Buckets, ClusterId, DomainName, Keyed, Label, Report, ShardEntry, Topology, bucket_of, fetch,
+    key_hash, labels,
 };
 use crate::wire::QuestionName;
 
@@ -442,26 +443,47 @@ impl Zone {
         self.service_with(key_hash(key), key)
     }
 
+    /// Has fetched where services with this hash of their key are likely to stand.
+    #[inline]
+    pub fn fetch_near(&self, hash: u64) {
+        if let Some(entry) = self.services.near(hash) {
+            fetch(&entry.hash);
+        }
+    }
+
+    /// The first service with this hash of its key, and its place.
+    #[must_use]
+    #[inline]
+    pub fn first_with(&self, hash: u64) -> Option<(&Service, Position)> {
+        let (entries, slot) = self.services.place(hash);
+        let entry = entries.get(slot).filter(|entry| entry.hash == hash)?;
+        Some((&*entry.service, Position { bucket: bucket_of(hash), slot }))
+    }
+
+    /// The service at a place.
+    #[must_use]
+    #[inline]
+    pub fn at(&self, at: Position) -> Option<&Service> {
+        Some(&*self.services.bucket(at.bucket).get(at.slot)?.service)
+    }
+
     /// The service at a place, if its key has this wire form.
     #[must_use]
     #[inline]
     pub fn service_at(&self, at: Position, key: &[u8]) -> Option<(&Service, Position)> {
-        let entry = self.services.bucket(at.bucket).get(at.slot)?;
-        (entry.service.key.wire() == key).then_some((&*entry.service, at))
+        self.at(at).filter(|service| service.key.wire() == key).map(|service| (service, at))
     }
 
     /// As [`Self::service`], of a key whose hash ([`key_hash`]) is known.
     #[must_use]
     #[inline]
     pub fn service_with(&self, hash: u64, key: &[u8]) -> Option<(&Service, Position)> {
-        let (bucket, first) = self.services.place(hash);
-        let entries = self.services.bucket(bucket);
-        let mut slot = first;
+        let (entries, mut slot) = self.services.place(hash);
         while let Some(entry) = entries.get(slot)
             && entry.hash == hash
         {
             if entry.service.key.wire() == key {
-                return Some((&*entry.service, Position { bucket, slot }));
+                return Some((&*entry.service, Position { bucket: bucket_of(hash), slot }));
             }
             slot += 1;
         }

@@ -158,6 +158,23 @@ impl Server {
         assert!(status.success(), "{kill}");
     }
 
+    /// The names and nice values of its threads.
+    pub(crate) fn threads(&self) -> Vec<(String, i64)> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let tasks =
+            fs::read_dir(tasks).expect("it runs").map(|task| task.expect("readable").path());
+        // A thread may have ended since.
+        let stats = tasks.filter_map(|task| fs::read_to_string(task.join("stat")).ok());
+        let thread = |stat: String| {
+            // proc_pid_stat(5): the name stands in parentheses, and the nice value is field 19.
+            let (before, after) = stat.rsplit_once(')').expect("a name");
+            let name = before.split_once('(').expect("a name").1.to_owned();
+            let nice = after.split_whitespace().nth(19 - 3).expect("a nice value");
+            (name, nice.parse().expect("a number"))
+        };
+        stats.map(thread).collect()
+    }
+
     /// Waits for the server to end by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

@@ -26,7 +26,7 @@ pub struct Ahead {
     /// Whether it is asked in the common way; if not, nothing else counts.
     common: bool,
     asked: Asked,
-    /// Where [`warm`] found something under the hash of its key. No more than a hint.
+    /// Where something was found under the hash of its key. No more than a hint.
     pub(super) found: Option<Position>,
 }
 
@@ -38,34 +38,43 @@ impl Ahead {
         self.found = None;
     }
 
+    /// The first of four steps that have fetched what its answer will read, and change nothing of
+    /// it. Each needs what the step before has asked for, and is best done a while after that.
+    #[inline]
+    pub fn fetch_directory(&self, snapshot: &Snapshot) {
+        if self.common {
+            snapshot.fetch_directory(self.asked.hash, self.asked.opt.subnet);
+        }
+    }
+
+    /// The second.
+    #[inline]
+    pub fn fetch_near(&self, snapshot: &Snapshot) {
+        if self.common {
+            snapshot.fetch_near(self.asked.hash, self.asked.opt.subnet);
+        }
+    }
+
+    /// The third.
+    #[inline]
+    pub fn fetch_found(&mut self, snapshot: &Snapshot) {
+        if self.common {
+            self.found = snapshot.fetch_found(self.asked.hash);
+        }
+    }
+
+    /// The fourth.
+    #[inline]
+    pub fn fetch_behind(&self, snapshot: &Snapshot) {
+        if let Some(found) = self.found {
+            snapshot.fetch_behind(found);
+        }
+    }
+
     /// What is asked, if it is asked in the common way.
     #[inline]
     pub(super) fn asked(&self) -> Option<&Asked> {
         self.common.then_some(&self.asked)
-    }
-}
-
-/// Has the memory fetched that the answers to these queries read, of all of them at once. Changes
-/// no answer.
-#[inline]
-pub fn warm(snapshot: &Snapshot, queries: &mut [Ahead]) {
-    for queries in queries.chunks_mut(Snapshot::WARM) {
-        let mut hashes = [0; Snapshot::WARM];
-        let mut clients = [Ipv4Addr::UNSPECIFIED; Snapshot::WARM];
-        let (mut asked, mut placed) = (0, 0);
-        for query in queries.iter().filter_map(Ahead::asked) {
-            hashes[asked] = query.hash;
-            asked += 1;
-            if let Some(IpAddr::V4(client)) = query.opt.subnet {
-                clients[placed] = client;
-                placed += 1;
-            }
-        }
-        let found = snapshot.warm_services(&hashes[..asked]);
-        for (query, found) in queries.iter_mut().filter(|query| query.common).zip(found) {
-            query.found = found;
-        }
-        snapshot.warm_clients(&clients[..placed]);
     }
 }
 

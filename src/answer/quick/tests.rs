@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::super::{Answered, Client, MAX_MESSAGE, Transport, thorough};
-use super::{Ahead, quick, warm};
+use super::{Ahead, quick};
 use crate::health::ClusterState;
 use crate::model::{Force, Forced, Keyed, Policy, ServiceOptions, Ties, Until, bucket_of};
 use crate::snapshot::testing::{Fixture, name, settle};
@@ -269,7 +269,10 @@ fn short(
 ) -> Option<(Answered, Vec<u8>)> {
     ahead.read(query);
     // Memory may be fetched for any query, and where something was found is no more than a hint.
-    warm(snapshot, std::slice::from_mut(ahead));
+    ahead.fetch_directory(snapshot);
+    ahead.fetch_near(snapshot);
+    ahead.fetch_found(snapshot);
+    ahead.fetch_behind(snapshot);
     if turn % 2 == 1 {
         let services = snapshot.zone.services();
         let bucket = services.iter().nth(turn as usize / 2 % 4).map(|s| bucket_of(s.hash()));

@@ -161,3 +161,28 @@ async fn what_gets_no_reply_is_counted_and_hinders_nothing() {
     assert_eq!(dropped("oversize"), 1);
     server.running.stop().await;
 }
+
+#[tokio::test]
+async fn replies_that_fit_every_path_are_never_fragmented() {
+    use rustix::net::sockopt::{Ipv4PathMtuDiscovery, ip_mtu_discover};
+
+    let sockets = bind(&settings(&["127.0.0.1:0"])).unwrap();
+    let address = sockets.dns.addresses().next().unwrap();
+    let socket = sockets.dns.sockets[0].udp[0].try_clone().unwrap();
+    let (cell, telemetry) = (cell(), Telemetry::new("example.com."));
+    let running = sockets.dns.serve(&cell, &telemetry, stand_in).unwrap();
+    let client = client("127.0.0.1");
+    // By a reload.
+    for (payload, expected) in [
+        (1232, Ipv4PathMtuDiscovery::PROBE),
+        (1233, Ipv4PathMtuDiscovery::OMIT),
+        (512, Ipv4PathMtuDiscovery::PROBE),
+    ] {
+        let fixture = crate::snapshot::testing::Fixture::new().udp_payload(payload);
+        cell.swap(fixture.build().into());
+        client.send_to(&query(1, ECHO), address).unwrap();
+        receive(&client);
+        assert_eq!(ip_mtu_discover(&socket).unwrap(), expected, "{payload}");
+    }
+    running.stop().await;
+}

@@ -69,7 +69,7 @@ pub(super) struct Inbox {
 }
 
 /// A query.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Datagram<'a> {
     pub(super) octets: &'a [u8],
     /// In which datagram of the batch it came.
@@ -85,13 +85,6 @@ pub(super) struct Cursor {
     index: usize,
     /// Where in it the next query begins.
     start: usize,
-}
-
-impl Cursor {
-    /// Whether it is behind all of `count` datagrams.
-    pub(super) fn is_behind(&self, count: usize) -> bool {
-        self.index >= count
-    }
 }
 
 impl Inbox {

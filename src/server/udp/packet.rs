@@ -65,13 +65,13 @@ impl Peer {
     }
 
     /// A number whose high bits are seldom the same for two peers of one batch.
-    pub(super) fn mix(&self) -> u32 {
-        // In network order what differs between neighbours, the port and the last octets of the
-        // address, is in the low bits, which the product by the golden ratio spreads upwards. Flow
-        // and scope of IPv6 tell nothing of their own.
-        let [port, v4, a, b, c, d, _] = self.0.map(u32::from_be);
-        let address = v4 ^ a.rotate_left(7) ^ b.rotate_left(13) ^ c.rotate_left(19) ^ d;
-        (port ^ address.rotate_left(11)).wrapping_mul(0x9E37_79B9)
+    #[inline]
+    pub(super) fn mix(&self) -> u64 {
+        // The port with the IPv4 address, and the halves of an IPv6 address; the product by 2^64 over
+        // the golden ratio has the high bits hang on all.
+        let [port, v4, a, b, c, d, _] = self.0.map(u64::from);
+        let (port, high, low) = (port | v4 << 32, a | b << 32, c | d << 32);
+        (port ^ high.rotate_left(23) ^ low.rotate_left(41)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 }
 

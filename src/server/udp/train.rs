@@ -21,8 +21,9 @@ const TRAIN: usize = 64_000;
 /// two peers meet, the older one's next reply begins another train.
 const SLOTS: usize = 4 * BATCH;
 
-// A slot holds the number of a train and one more, and cars of a train are as many at most.
-const _: () = assert!(BATCH < 256);
+// A slot holds the number of a train and one more, and cars of a train are as many at most. The
+// number of a slot is some bits.
+const _: () = assert!(BATCH < 256 && SLOTS.is_power_of_two());
 
 /// The trains of one batch.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Trains {
         }
         self.slots = [0; SLOTS];
         for (reply, destination) in replies.iter().enumerate() {
-            let slot = ((u64::from(destination.peer.mix()) * SLOTS as u64) >> 32) as usize;
+            let slot = (destination.peer.mix() >> (u64::BITS - SLOTS.trailing_zeros())) as usize;
             let last = usize::from(self.slots[slot]);
             if last > 0 && self.join(last - 1, reply, replies) {
                 continue;

@@ -1,0 +1,88 @@
+//! Queries of a batch on their way to their answers.
+
+use super::mmsg::{Cursor, Datagram, Inbox};
+use crate::answer::Ahead;
+use crate::snapshot::Snapshot;
+
+/// How many queries behind one another their steps are: answering so many takes some times as long
+/// as memory, so that what one step asks for is there for the next.
+const APART: usize = 2;
+
+/// Behind how many others a query is answered that is being read: it takes three steps between.
+const WAY: usize = 4 * APART;
+
+/// Queries on their way at once.
+const LENGTH: usize = (WAY + 1).next_power_of_two();
+
+/// What is read of queries ahead of their answers.
+pub(super) type Aheads = [Ahead; LENGTH];
+
+/// The queries of a batch, of which each has what its answer reads fetched while those before it are
+/// answered.
+pub(super) struct Line<'i, 'a> {
+    inbox: &'i Inbox,
+    /// Datagrams received.
+    count: usize,
+    /// Where in them the next query is.
+    at: Cursor,
+    ahead: &'a mut Aheads,
+    queries: [Datagram<'i>; LENGTH],
+    /// Queries taken from the inbox so far.
+    taken: usize,
+    /// Steps of the line so far: each takes a query and brings those before it on.
+    steps: usize,
+}
+
+impl<'i, 'a> Line<'i, 'a> {
+    /// Of so many datagrams that were received, with room for what will be read of queries.
+    pub(super) fn new((inbox, count): (&'i Inbox, usize), ahead: &'a mut Aheads) -> Self {
+        let queries = [Datagram::default(); LENGTH];
+        Self { inbox, count, at: Cursor::default(), ahead, queries, taken: 0, steps: 0 }
+    }
+
+    /// The next query, with what was read of it ahead.
+    #[inline]
+    pub(super) fn next(&mut self, snapshot: &Snapshot) -> Option<(&Datagram<'i>, &Ahead)> {
+        loop {
+            if let Some(query) = self.inbox.next(&mut self.at, self.count) {
+                let place = self.taken % LENGTH;
+                self.taken += 1;
+                self.queries[place] = query;
+                self.ahead[place].read(query.octets);
+                self.ahead[place].fetch_directory(snapshot);
+            }
+            if let Some(place) = self.before(APART) {
+                self.ahead[place].fetch_near(snapshot);
+            }
+            if let Some(place) = self.before(2 * APART) {
+                self.ahead[place].fetch_found(snapshot);
+            }
+            if let Some(place) = self.before(3 * APART) {
+                self.ahead[place].fetch_behind(snapshot);
+            }
+            let ready = self.before(WAY);
+            self.steps += 1;
+            if let Some(place) = ready {
+                return Some((&self.queries[place], &self.ahead[place]));
+            }
+            if self.steps > self.taken + WAY {
+                return None;
+            }
+        }
+    }
+
+    /// The place of the query that was taken so many steps before, if one was.
+    #[inline]
+    fn before(&self, steps: usize) -> Option<usize> {
+        // Wraps around to more than there are.
+        let query = self.steps.wrapping_sub(steps);
+        (query < self.taken).then_some(query % LENGTH)
+    }
+
+    /// How many queries [`Self::next`] has not given.
+    pub(super) fn left(mut self) -> usize {
+        let given = self.steps.saturating_sub(WAY);
+        let behind = std::iter::from_fn(|| self.inbox.next(&mut self.at, self.count)).count();
+        self.taken + behind - given
+    }
+}
