@@ -1,6 +1,6 @@
 //! Which Service each EndpointSlice belongs to, laid out for memory.
 
-use super::shelves::{SHELF_BITS, make_room, shelf_of, spare_room};
+use super::shelves::{SHELF_BITS, gather, make_room, shelf_of, spare_room};
 use crate::cluster::narrow::ObjectId;
 
 /// Services by slice, of whose identities only as much is kept as eight octets take: the bits of the
@@ -50,6 +50,11 @@ impl Owners {
         shelf.insert(at, entry);
     }
 
+    /// Has them take no more memory than they must; to be called when many have come.
+    pub(super) fn gather(&mut self) {
+        gather(&mut self.shelves);
+    }
+
     /// Removes a slice of a Service.
     pub(super) fn remove(&mut self, slice: ObjectId, service: ObjectId) {
         let shelf = &mut self.shelves[shelf_of(slice)];
@@ -88,6 +93,8 @@ mod tests {
                 if let Some(service) = service {
                     owners.insert(slice, service);
                     map.insert(slice, service);
+                } else {
+                    owners.gather();
                 }
                 for (slice, _) in &map {
                     let alike = |(other, _): &(&ObjectId, _)| {

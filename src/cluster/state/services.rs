@@ -118,6 +118,8 @@ impl Services {
         });
         let mut shown = Buckets::from_items(entries);
         self.unshown.shrink_to_fit();
+        self.groups.gather();
+        self.owners.gather();
         amend(&mut shown);
         self.shown = Some(shown);
     }

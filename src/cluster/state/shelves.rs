@@ -47,6 +47,21 @@ pub(super) fn spare_room<T>(shelf: &mut Vec<T>) {
     }
 }
 
+/// Moves all items to memory of just their size, where they stand close together. A shelf that has
+/// outgrown its room leaves it behind among that of shelves that have not, so that the allocator cannot
+/// give it back: after a first list of 100,000 services that was a quarter of what shelves took.
+pub(super) fn gather<T>(shelves: &mut [Vec<T>]) {
+    let lens: Vec<usize> = shelves.iter().map(Vec::len).collect();
+    let mut all = Vec::with_capacity(lens.iter().sum());
+    // All leave before the first comes back.
+    shelves.iter_mut().for_each(|shelf| all.append(&mut std::mem::take(shelf)));
+    let mut all = all.into_iter();
+    for (shelf, len) in shelves.iter_mut().zip(lens) {
+        shelf.reserve_exact(len);
+        shelf.extend(all.by_ref().take(len));
+    }
+}
+
 impl<V> Default for Shelves<V> {
     fn default() -> Self {
         Self { shelves: (0..1 << SHELF_BITS).map(|_| Vec::new()).collect() }
@@ -90,6 +105,11 @@ impl<V> Shelves<V> {
         Some(value)
     }
 
+    /// Has them take no more memory than they must; to be called when many have come.
+    pub(super) fn gather(&mut self) {
+        gather(&mut self.shelves);
+    }
+
     /// The items whose highest 32 bits are these.
     pub(super) fn beginning_with(&self, highest: u32) -> impl Iterator<Item = (ObjectId, &V)> {
         let first = ObjectId::from_bits(u64::from(highest) << u32::BITS);
@@ -127,6 +147,9 @@ mod tests {
                     map.insert(id, step);
                 } else {
                     prop_assert_eq!(shelves.remove(id), map.remove(&id));
+                }
+                if step % 16 == 0 {
+                    shelves.gather();
                 }
                 prop_assert_eq!(shelves.get(id), map.get(&id));
                 prop_assert_eq!(shelves.get_mut(id), map.get_mut(&id));
@@ -168,6 +191,8 @@ mod tests {
         // Of 16 octets each: 20 KiB would be too little.
         let room = shelves.shelves[0].capacity();
         assert_eq!(room * 16, 24 << 10);
+        shelves.gather();
+        assert!(shelves.shelves.iter().all(|shelf| shelf.capacity() == shelf.len()));
         ids.skip(100).for_each(|id| _ = shelves.remove(id));
         let room = shelves.shelves[0].capacity();
         assert!((100..=200).contains(&room), "{room}");
