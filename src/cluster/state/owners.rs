@@ -96,7 +96,7 @@ mod tests {
                 } else {
                     owners.gather();
                 }
-                for (slice, _) in &map {
+                for slice in map.keys() {
                     let alike = |(other, _): &(&ObjectId, _)| {
                         (shelf_of(**other), behind_shelf(**other))
                             == (shelf_of(*slice), behind_shelf(*slice))
