@@ -6,12 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use foldhash::fast::FixedState;
-use kube::client::ClientBuilder;
+use http_body_util::BodyExt;
+use hyper::{Request, Response};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt, DynBody};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tower::util::BoxService;
+use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use super::fault;
 use super::observe::Observer;
@@ -25,6 +32,11 @@ const CREDENTIALS: Duration = Duration::from_secs(60);
 
 /// What a stream may be silent beyond its watch's time-out before its connection is given up.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// The most that is read from a connection at once, octets. A buffer as long as that stays with every
+/// connection, and each watch has one for itself; the first list would have it grow to 417,792. Two
+/// records of TLS are read at a time, and heads of responses are far shorter.
+const BUFFER: usize = 32 << 10;
 
 /// A client and what it was made of.
 #[derive(Clone)]
@@ -138,11 +150,40 @@ fn make(source: &ApiSource, settings: &ApiSettings) -> Result<Connection, Connec
     config.reset_reader_on_write = true;
     // We try again ourselves, so that each failure is seen.
     config.default_retry = false;
-    let builder = ClientBuilder::try_from(config).map_err(ConnectError::Client)?;
+    let builder = builder(config).map_err(ConnectError::Client)?;
     let observer = Observer::default();
     let client = builder.with_layer(&observer).build();
     let expires = (*client.valid_until()).map(SystemTime::from);
     Ok(Connection { client, observer, fingerprint, expires })
+}
+
+/// What the client sends requests by.
+type Stack = BoxService<Request<Body>, Response<Box<DynBody>>, BoxError>;
+
+/// kube's own stack keeps what buffers have grown to. It alone knows proxies, though, and when a
+/// certificate ends that a plugin gave.
+fn builder(config: Config) -> Result<ClientBuilder<Stack>, kube::Error> {
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
+        return ClientBuilder::try_from(config);
+    }
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector()?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let client = legacy::Client::builder(TokioExecutor::new())
+        .http1_max_buf_size(BUFFER)
+        .build::<_, Body>(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client)
+        .map_response(|response: Response<_>| {
+            response.map(|body| Box::new(BodyExt::map_err(body, BoxError::from)) as Box<DynBody>)
+        });
+    Ok(ClientBuilder::new(service.boxed(), config.default_namespace))
 }
 
 fn load(source: &ApiSource) -> Result<(Config, u64), ConnectError> {
@@ -200,7 +241,43 @@ fn hash(path: &Path, kubeconfig: &Kubeconfig) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// What comes in one piece was in the buffer.
+    #[tokio::test]
+    async fn what_is_read_at_once_is_bounded() {
+        const LENGTH: usize = 16 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+            while head.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").unwrap();
+            stream.write_all(&vec![b' '; LENGTH]).unwrap();
+        });
+        let kubeconfig = format!(
+            "{{current-context: c, clusters: [{{name: c, cluster: {{server: 'http://{server}'}}}}], \
+             users: [{{name: c, user: {{token: t}}}}], \
+             contexts: [{{name: c, context: {{cluster: c, user: c}}}}]}}"
+        );
+        let source = ApiSource::Inline(kubeconfig.into());
+        let connection = connect(&source, &ApiSettings::default()).await.unwrap();
+        let request = Request::get("/all").body(Body::empty()).unwrap();
+        let mut body = connection.client.send(request).await.unwrap().into_body();
+        let mut all = 0;
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap().len();
+            // A buffer that is made anew may be as long as the last with what was added to it.
+            assert!(piece <= 2 * BUFFER, "{piece} octets");
+            all += piece;
+        }
+        assert_eq!(all, LENGTH);
+        serving.join().unwrap();
+    }
 
     #[test]
     fn a_registered_kubeconfig_stands_for_itself() {

@@ -41,27 +41,32 @@ pub(in crate::cluster) struct PodAddress {
     pub(in crate::cluster) ready: bool,
 }
 
-/// One endpoint in eight octets: a hash of who it is, whose lowest bit is its readiness.
+/// One endpoint in four octets: a hash of who it is, whose lowest bit is its readiness.
+///
+/// Endpoints are told apart within one service alone. The hash is keyed at random, so that nobody can
+/// choose those that collide; by chance two of a thousand do once in four thousand services, and one
+/// endpoint of that service is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::cluster) struct EndpointMark(u64);
+pub(in crate::cluster) struct EndpointMark(u32);
 
 impl EndpointMark {
     fn new(identity: u64, ready: bool) -> Self {
-        Self(identity & !1 | u64::from(ready))
+        // All bits of a hash are as good as each other.
+        Self(identity as u32 & !1 | u32::from(ready))
     }
 
     /// It as a number.
-    pub(in crate::cluster) fn bits(self) -> u64 {
+    pub(in crate::cluster) fn bits(self) -> u32 {
         self.0
     }
 
     /// The mark whose [`Self::bits`] these are.
-    pub(in crate::cluster) fn from_bits(bits: u64) -> Self {
+    pub(in crate::cluster) fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
     /// Who it is: equal for the same endpoint in several slices.
-    pub(in crate::cluster) fn identity(self) -> u64 {
+    pub(in crate::cluster) fn identity(self) -> u32 {
         self.0 >> 1
     }
 

@@ -311,7 +311,7 @@ fn endpoints_are_told_apart_and_judged() {
             {"addresses": ["10.0.0.6"], "nodeName": "n"},
         ]),
     );
-    let identities: Vec<u64> = found.endpoints.iter().map(|mark| mark.identity()).collect();
+    let identities: Vec<u32> = found.endpoints.iter().map(|mark| mark.identity()).collect();
     let same = |a: usize, b: usize| identities[a] == identities[b];
     assert!(same(0, 1) && same(3, 4));
     assert!(!same(1, 2) && !same(2, 3) && !same(4, 5) && !same(5, 6));

@@ -13,6 +13,7 @@ mod guard;
 mod hosts;
 mod lists;
 mod nodes;
+mod owners;
 mod packed;
 mod pods;
 mod reports;

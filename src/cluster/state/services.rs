@@ -1,20 +1,18 @@
 //! Services with their slices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use smallvec::SmallVec;
 
 use super::hosts::Hosts;
+use super::owners::Owners;
 use super::pods::Pods;
 use super::reports::Reports;
 use super::shelves::Shelves;
-use super::slices::{Slice, Slices};
+use super::slices::Slices;
 use crate::cluster::narrow::{
-    EndpointMark, ExportedService, FederateLabel, NarrowService, NarrowSlice, ObjectId, Readiness,
-    Rules,
+    ExportedService, FederateLabel, NarrowService, NarrowSlice, ObjectId, Readiness, Rules,
 };
 use crate::model::{
     AddressList, Buckets, Endpoints, Internal, Refusal, Report, ServiceKey, Shard, ShardEntry,
@@ -24,13 +22,14 @@ use crate::model::{
 /// The Services and EndpointSlices of one cluster.
 ///
 /// Laid out for memory: what most services share costs them nothing. A shard that the view shows is
-/// held there alone; what cannot be told from it is in [`Rest`], which most services do without.
+/// held there alone; what cannot be told from it is in a [`Rest`], which most services do without.
 #[derive(Debug)]
 pub(super) struct Services {
     rules: Arc<Rules>,
     groups: Shelves<Group>,
+    rests: Shelves<Box<Rest>>,
     /// The service that each slice belongs to.
-    slices: Shelves<ObjectId>,
+    owners: Owners,
     pods: Pods,
     /// Exported services whose names were changed to make a key, by key and name.
     renamed: HashMap<ServiceKey, BTreeMap<Box<str>, ObjectId>>,
@@ -47,10 +46,9 @@ struct Group {
     /// The Service's key, if it is federated.
     exported: Option<ServiceKey>,
     slices: Slices,
-    rest: Option<Box<Rest>>,
 }
 
-/// What only some services have.
+/// What only some Services have.
 #[derive(Debug, Default)]
 struct Rest {
     /// `namespace/name` as written, where the Service is known.
@@ -76,7 +74,8 @@ impl Services {
         Self {
             rules,
             groups: Shelves::default(),
-            slices: Shelves::default(),
+            rests: Shelves::default(),
+            owners: Owners::default(),
             pods: Pods::default(),
             renamed: HashMap::new(),
             shown: None,
@@ -86,13 +85,15 @@ impl Services {
 
     /// The Services that are known; those that only have slices are not.
     pub(super) fn service_ids(&self) -> impl Iterator<Item = ObjectId> {
-        let known = |group: &Group| group.exported.is_some() || group.rest.is_some();
-        self.groups.iter().filter(move |(_, group)| known(group)).map(|(id, _)| id)
+        let is_exported = |id| self.groups.get(id).is_some_and(|group| group.exported.is_some());
+        let exported = self.groups.iter().filter(|(_, group)| group.exported.is_some());
+        let others = self.rests.iter().map(|(id, _)| id).filter(move |id| !is_exported(*id));
+        exported.map(|(id, _)| id).chain(others)
     }
 
     /// The EndpointSlices that are known.
     pub(super) fn slice_ids(&self) -> impl Iterator<Item = ObjectId> {
-        self.slices.iter().map(|(id, _)| id)
+        self.groups.iter().flat_map(|(_, group)| group.slices.ids())
     }
 
     /// The shards of the view, once there is one.
@@ -117,6 +118,8 @@ impl Services {
         });
         let mut shown = Buckets::from_items(entries);
         self.unshown.shrink_to_fit();
+        self.groups.gather();
+        self.owners.gather();
         amend(&mut shown);
         self.shown = Some(shown);
     }
@@ -157,19 +160,20 @@ impl Services {
 
     /// The Service of a slice.
     pub(super) fn service_of(&self, slice: ObjectId) -> Option<ObjectId> {
-        self.slices.get(slice).copied()
+        let groups = self.owners.of(slice).flat_map(|owner| self.groups.beginning_with(owner));
+        groups.filter(|(_, group)| group.slices.contains(slice)).map(|(service, _)| service).next()
     }
 
     /// All slices of the Service that a slice belongs to.
     pub(super) fn siblings(&self, slice: ObjectId) -> impl Iterator<Item = ObjectId> {
         let service = self.service_of(slice);
         let group = service.and_then(|service| self.groups.get(service));
-        group.into_iter().flat_map(|group| group.slices.iter().map(Slice::id))
+        group.into_iter().flat_map(|group| group.slices.ids())
     }
 
     /// A Service as it was put, where it is known.
     pub(super) fn narrowed(&self, id: ObjectId) -> Option<NarrowService> {
-        let rest = self.groups.get(id)?.rest.as_deref();
+        let rest = self.rests.get(id);
         let shard = self.shard(id);
         let export = shard.map(|(key, shard)| {
             let base =
@@ -208,7 +212,6 @@ impl Services {
     pub(super) fn put(&mut self, service: NarrowService, hosts: &mut Hosts) -> Option<ServiceKey> {
         let NarrowService { id, name, export, reasons } = service;
         let before = self.shard(id).map(|(key, shard)| (key.clone(), shard.clone()));
-        let group = self.groups.get_or_insert_with(id, Group::default);
         let fresh = export.as_ref().map_or(&[][..], |export| export.shard.hostnames());
         fresh.iter().for_each(|host| hosts.claim(host, id));
         for host in before.iter().flat_map(|(_, before)| before.hostnames()) {
@@ -216,7 +219,7 @@ impl Services {
                 hosts.release(host, id);
             }
         }
-        let shown = group.rest.take().map(|rest| rest.shown).unwrap_or_default();
+        let shown = self.rests.remove(id).map(|rest| rest.shown).unwrap_or_default();
         let readiness = export.as_ref().map_or(Readiness::Conditions, |export| export.readiness);
         let own =
             export.as_ref().filter(|export| !export.shard.hostnames().is_empty()).map(|export| {
@@ -226,18 +229,18 @@ impl Services {
         let plain = own.is_none() && readiness == Readiness::Conditions;
         if !(plain && reasons.is_empty() && shown.is_empty()) {
             let name = name.clone();
-            group.rest = Some(Box::new(Rest { name, own, readiness, reasons, shown }));
+            let rest = Rest { name, own, readiness, reasons, shown };
+            self.rests.get_or_insert_with(id, || Box::new(rest));
         }
         let Some(export) = export else {
-            group.exported = None;
-            self.unshown.remove(&id);
-            self.drop_if_empty(id);
+            self.withdraw(id);
             let (key, _) = before?;
             self.forget_name(&key, &name);
             return Some(key);
         };
         let ExportedService { key, shard, .. } = *export;
-        let shard = finish(shard, group, hosts, &self.pods, &self.rules);
+        let group = self.groups.get_or_insert_with(id, Group::default);
+        let shard = finish(shard, &group.slices, readiness, hosts, &self.pods, &self.rules);
         if *name != *key.to_string() {
             self.renamed.entry(key.clone()).or_default().insert(name, id);
         }
@@ -262,12 +265,9 @@ impl Services {
         dirty: &mut bool,
     ) -> Option<ServiceKey> {
         let shard = self.shard(id).map(|(_, shard)| shard.clone());
-        let group = self.groups.get_mut(id)?;
-        let rest = group.rest.take().unwrap_or_default();
+        let rest = self.rests.remove(id).unwrap_or_default();
         *dirty |= reports.replace(&rest.shown, &BTreeSet::new());
-        let exported = group.exported.take();
-        self.unshown.remove(&id);
-        self.drop_if_empty(id);
+        let exported = self.withdraw(id);
         shard.iter().flat_map(Shard::hostnames).for_each(|host| hosts.release(host, id));
         let key = exported?;
         self.forget_name(&key, &rest.name);
@@ -277,13 +277,15 @@ impl Services {
     /// Adds, changes or moves a slice; returns the services that have changed.
     pub(super) fn put_slice(&mut self, slice: NarrowSlice) -> [Option<ObjectId>; 2] {
         let NarrowSlice { id, service, endpoints, pods, federate } = slice;
-        let moved_from = self.slices.get(id).copied().filter(|before| Some(*before) != service);
+        let owner = self.service_of(id);
+        let moved_from = owner.filter(|before| Some(*before) != service);
         if moved_from.is_some() {
             self.remove_slice(id);
         }
         let Some(service) = service else { return [moved_from, None] };
-        // It was of no other, or is so no more.
-        self.slices.get_or_insert_with(id, || service);
+        if owner != Some(service) {
+            self.owners.insert(id, service);
+        }
         self.pods.put(id, pods);
         let group = self.groups.get_or_insert_with(service, Group::default);
         group.slices.put(id, federate, &endpoints);
@@ -292,7 +294,8 @@ impl Services {
 
     /// Removes a slice; returns the service that has changed.
     pub(super) fn remove_slice(&mut self, id: ObjectId) -> Option<ObjectId> {
-        let service = self.slices.remove(id)?;
+        let service = self.service_of(id)?;
+        self.owners.remove(id, service);
         self.pods.remove(id);
         if let Some(group) = self.groups.get_mut(service) {
             group.slices.remove(id);
@@ -304,22 +307,26 @@ impl Services {
     /// Recomputes the shard of one Service; returns its key where the shard differs.
     pub(super) fn refresh(&mut self, id: ObjectId, hosts: &Hosts) -> Option<ServiceKey> {
         let (key, before) = self.shard(id)?;
-        let group = self.groups.get(id)?;
+        let (group, rest) = (self.groups.get(id)?, self.rests.get(id));
+        let readiness = rest.map(|rest| rest.readiness).unwrap_or_default();
         // Most changes of slices are none in what is counted.
         let same_pods = match before.internal() {
-            Some(Internal::Headless(pods)) => *pods == group.pods(&self.pods),
+            Some(Internal::Headless(pods)) => {
+                *pods == self.pods.ready(group.slices.ids(), readiness)
+            }
             Some(Internal::ClusterIp(_)) | None => true,
         };
-        if before.hostnames().is_empty() && before.endpoints == group.endpoints() && same_pods {
+        let same_endpoints = before.endpoints == group.slices.count(readiness);
+        if before.hostnames().is_empty() && same_endpoints && same_pods {
             return None;
         }
-        let base = match group.rest.as_ref().and_then(|rest| rest.own.clone()) {
+        let base = match rest.and_then(|rest| rest.own.clone()) {
             Some(Own { addresses, refused }) => {
                 ShardParts { addresses, refused, ttl_cap: None, ..before.parts() }.into()
             }
             None => before.clone(),
         };
-        let shard = finish(base, group, hosts, &self.pods, &self.rules);
+        let shard = finish(base, &group.slices, readiness, hosts, &self.pods, &self.rules);
         if *before == shard {
             return None;
         }
@@ -346,35 +353,33 @@ impl Services {
 
     /// Brings the reports on one Service up to date; says whether they differ.
     pub(super) fn report(&mut self, id: ObjectId, hosts: &Hosts, reports: &mut Reports) -> bool {
-        let Some(group) = self.groups.get(id) else { return false };
-        let told = self.reports_on(id, group, hosts);
-        let Some(group) = self.groups.get_mut(id) else { return false };
-        if group.rest.is_none() && told.is_empty() {
+        let told = self.reports_on(id, hosts);
+        if told.is_empty() && self.rests.get(id).is_none() {
             return false;
         }
-        let name = group.exported.as_ref().map(ServiceKey::to_string);
-        let rest = group.rest.get_or_insert_with(|| {
-            Box::new(Rest { name: name.unwrap_or_default().into(), ..Rest::default() })
+        let key = self.groups.get(id).and_then(|group| group.exported.as_ref());
+        let rest = self.rests.get_or_insert_with(id, || {
+            let name = key.map(ServiceKey::to_string).unwrap_or_default().into();
+            Box::new(Rest { name, ..Rest::default() })
         });
         let changed = reports.replace(&rest.shown, &told);
         rest.shown = told;
         if rest.is_empty() {
-            group.rest = None;
+            self.rests.remove(id);
         }
-        self.drop_if_empty(id);
         changed
     }
 
-    fn reports_on(&self, id: ObjectId, group: &Group, hosts: &Hosts) -> BTreeSet<Report> {
-        let mut reasons: Vec<Box<str>> =
-            group.rest.as_ref().map(|rest| rest.reasons.clone()).unwrap_or_default();
+    fn reports_on(&self, id: ObjectId, hosts: &Hosts) -> BTreeSet<Report> {
+        let rest = self.rests.get(id);
+        let mut reasons: Vec<Box<str>> = rest.map(|rest| rest.reasons.clone()).unwrap_or_default();
         let Some((key, shard)) = self.shard(id) else {
-            return as_reports(group.rest.as_ref().map_or("", |rest| &rest.name), reasons);
+            return as_reports(rest.map_or("", |rest| &rest.name), reasons);
         };
-        let missing =
-            group.slices.iter().filter(|slice| slice.federate() == FederateLabel::Missing).count();
+        let slices = || self.groups.get(id).into_iter().flat_map(|group| group.slices.iter());
+        let missing = slices().filter(|slice| slice.federate() == FederateLabel::Missing).count();
         if missing > 0 {
-            let all = group.slices.iter().count();
+            let all = slices().count();
             reasons.push(
                 format!(
                     "{missing} of its {all} EndpointSlices lack the label meridian.dev/federate \
@@ -397,7 +402,7 @@ impl Services {
             let reason = format!("another Service already has the DNS name {key}; rename this one");
             reasons.push(reason.into());
         }
-        match &group.rest {
+        match rest {
             Some(rest) => as_reports(&rest.name, reasons),
             None => as_reports(&key.to_string(), reasons),
         }
@@ -412,40 +417,19 @@ impl Services {
         }
     }
 
+    /// A Service is not exported, or is so no longer; returns the key that it had.
+    fn withdraw(&mut self, id: ObjectId) -> Option<ServiceKey> {
+        let exported = self.groups.get_mut(id)?.exported.take();
+        self.unshown.remove(&id);
+        self.drop_if_empty(id);
+        exported
+    }
+
     fn drop_if_empty(&mut self, id: ObjectId) {
-        let empty = |group: &Group| {
-            group.exported.is_none() && group.slices.is_empty() && group.rest.is_none()
-        };
+        let empty = |group: &Group| group.exported.is_none() && group.slices.is_empty();
         if self.groups.get(id).is_some_and(empty) {
             self.groups.remove(id);
         }
-    }
-}
-
-impl Group {
-    /// Counts endpoints, each once over all slices: an endpoint with an IPv4 and an IPv6 address
-    /// stands in a slice of each family. It is ready if any slice says so.
-    fn endpoints(&self) -> Endpoints {
-        let readiness = self.readiness();
-        let mut marks: SmallVec<[EndpointMark; 16]> =
-            self.slices.iter().flat_map(Slice::endpoints).collect();
-        marks.sort_unstable();
-        let mut endpoints = Endpoints::default();
-        for same in marks.chunk_by(|a, b| a.identity() == b.identity()) {
-            endpoints.total += 1;
-            let ready = readiness == Readiness::Ignored || same.iter().any(|mark| mark.is_ready());
-            endpoints.ready += u32::from(ready);
-        }
-        endpoints
-    }
-
-    /// Where its ready pods are reached within the cluster.
-    fn pods(&self, pods: &Pods) -> Box<[IpAddr]> {
-        pods.ready(self.slices.iter().map(Slice::id), self.readiness())
-    }
-
-    fn readiness(&self) -> Readiness {
-        self.rest.as_ref().map(|rest| rest.readiness).unwrap_or_default()
     }
 }
 
@@ -460,15 +444,22 @@ impl Rest {
 
 /// Adds to `base`, the shard as its Service alone makes it, its endpoints, where it is headless
 /// their addresses, and resolved addresses.
-fn finish(mut base: Shard, group: &Group, hosts: &Hosts, pods: &Pods, rules: &Rules) -> Shard {
-    base.endpoints = group.endpoints();
+fn finish(
+    mut base: Shard,
+    slices: &Slices,
+    readiness: Readiness,
+    hosts: &Hosts,
+    pods: &Pods,
+    rules: &Rules,
+) -> Shard {
+    base.endpoints = slices.count(readiness);
     let headless = matches!(base.internal(), Some(Internal::Headless(_)));
     if base.hostnames().is_empty() && !headless {
         return base;
     }
     let mut parts = base.parts();
     if let Some(Internal::Headless(addresses)) = parts.internal.as_deref_mut() {
-        *addresses = group.pods(pods);
+        *addresses = pods.ready(slices.ids(), readiness);
     }
     if !parts.hostnames.is_empty() {
         hosts.add_addresses(&mut parts, rules);

@@ -1,122 +1,216 @@
 //! EndpointSlices of one Service, laid out for memory.
 
-use crate::cluster::narrow::{EndpointMark, FederateLabel, ObjectId};
+use smallvec::SmallVec;
 
-/// The slices of a Service, nearly always one, or one a family: one allocation, whatever they hold.
-///
-/// Invariant: of each slice its identity, twice the number of its endpoints (and one more where it
-/// lacks the label), and their marks.
-#[derive(Debug, Default)]
-pub(super) struct Slices(Box<[u64]>);
+use crate::cluster::narrow::{EndpointMark, FederateLabel, ObjectId, Readiness};
+use crate::model::Endpoints;
+
+/// Endpoints of a slice that are held in place: most services have three replicas at most, and one
+/// more would take eight octets of each.
+const FEW: usize = 3;
+
+/// The slices of a Service: nearly always one, of a few endpoints, which then is held in place.
+#[derive(Debug)]
+pub(super) enum Slices {
+    /// One. Of the marks as many count as `count` says; the others are zero.
+    One { id: ObjectId, marks: [u32; FEW], count: u8, federate: FederateLabel },
+    /// Any number, in one allocation. Invariant: of each the halves of its identity, twice the number
+    /// of its endpoints (and one more where it lacks the label), and their marks.
+    Any(Box<[u32]>),
+}
+
+/// Words of a slice beside its marks.
+const HEAD: usize = 3;
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice<'s> {
-    head: &'s [u64; 2],
-    marks: &'s [u64],
+    id: ObjectId,
+    federate: FederateLabel,
+    marks: &'s [u32],
 }
 
 impl<'s> Slice<'s> {
     pub(super) fn id(self) -> ObjectId {
-        ObjectId::from_bits(self.head[0])
+        self.id
     }
 
     pub(super) fn federate(self) -> FederateLabel {
-        match self.head[1] & 1 {
-            0 => FederateLabel::Satisfied,
-            _ => FederateLabel::Missing,
-        }
+        self.federate
     }
 
     pub(super) fn endpoints(self) -> impl Iterator<Item = EndpointMark> + 's {
         self.marks.iter().map(|mark| EndpointMark::from_bits(*mark))
     }
+
+    /// It as it stands among any number.
+    fn words(self) -> impl Iterator<Item = u32> + 's {
+        let id = self.id.bits();
+        let missing = u32::from(self.federate == FederateLabel::Missing);
+        // An API server gives a slice a thousand endpoints at most.
+        let head = [(id >> 32) as u32, id as u32, (self.marks.len() as u32) << 1 | missing];
+        head.into_iter().chain(self.marks.iter().copied())
+    }
+
+    /// The first of some words, and those behind it.
+    fn split(words: &'s [u32]) -> Option<(Self, &'s [u32])> {
+        let ([high, low, count], behind) = words.split_first_chunk::<HEAD>()?;
+        let (marks, next) = behind.split_at_checked((count >> 1) as usize)?;
+        let federate = match count & 1 {
+            0 => FederateLabel::Satisfied,
+            _ => FederateLabel::Missing,
+        };
+        let id = ObjectId::from_bits(u64::from(*high) << 32 | u64::from(*low));
+        Some((Self { id, federate, marks }, next))
+    }
+}
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self::Any(Box::default())
+    }
 }
 
 impl Slices {
-    pub(super) fn iter(&self) -> impl Iterator<Item = Slice<'_>> {
-        let mut rest = &*self.0;
-        std::iter::from_fn(move || {
-            let (head, behind) = rest.split_first_chunk::<2>()?;
-            let (marks, next) = behind.split_at_checked(head[1] as usize >> 1)?;
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slice<'_>> + Clone {
+        let (one, mut rest) = match self {
+            Self::One { id, marks, count, federate } => {
+                let marks = &marks[..usize::from(*count).min(FEW)];
+                (Some(Slice { id: *id, federate: *federate, marks }), &[][..])
+            }
+            Self::Any(words) => (None, &**words),
+        };
+        one.into_iter().chain(std::iter::from_fn(move || {
+            let (slice, next) = Slice::split(rest)?;
             rest = next;
-            Some(Slice { head, marks })
-        })
+            Some(slice)
+        }))
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.iter().map(Slice::id)
+    }
+
+    /// Counts endpoints, each once over all slices: an endpoint with an IPv4 and an IPv6 address
+    /// stands in a slice of each family. It is ready if any slice says so.
+    pub(super) fn count(&self, readiness: Readiness) -> Endpoints {
+        let mut marks: SmallVec<[EndpointMark; 16]> =
+            self.iter().flat_map(Slice::endpoints).collect();
+        marks.sort_unstable();
+        let mut endpoints = Endpoints::default();
+        for same in marks.chunk_by(|a, b| a.identity() == b.identity()) {
+            endpoints.total += 1;
+            let ready = readiness == Readiness::Ignored || same.iter().any(|mark| mark.is_ready());
+            endpoints.ready += u32::from(ready);
+        }
+        endpoints
+    }
+
+    /// Whether a slice is one of them.
+    pub(super) fn contains(&self, id: ObjectId) -> bool {
+        self.iter().any(|slice| slice.id == id)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.iter().next().is_none()
     }
 
     /// Adds a slice, or changes the one of the same identity.
     pub(super) fn put(&mut self, id: ObjectId, federate: FederateLabel, marks: &[EndpointMark]) {
-        let mut all = self.without(id, 2 + marks.len());
-        let missing = u64::from(federate == FederateLabel::Missing);
-        all.extend([id.bits(), (marks.len() as u64) << 1 | missing]);
-        all.extend(marks.iter().map(|mark| mark.bits()));
-        self.0 = all.into();
+        let marks: SmallVec<[u32; 16]> = marks.iter().map(|mark| mark.bits()).collect();
+        self.replace(id, Some(Slice { id, federate, marks: &marks }));
     }
 
     /// Removes a slice.
     pub(super) fn remove(&mut self, id: ObjectId) {
-        self.0 = self.without(id, 0).into();
+        self.replace(id, None);
     }
 
-    /// All but one, with room for so many words more.
-    fn without(&self, id: ObjectId, room: usize) -> Vec<u64> {
-        let others = || self.iter().filter(|slice| slice.id() != id);
-        let len = others().map(|slice| slice.head.len() + slice.marks.len()).sum::<usize>();
-        let mut all = Vec::with_capacity(len + room);
-        for slice in others() {
-            all.extend_from_slice(slice.head);
-            all.extend_from_slice(slice.marks);
+    fn replace(&mut self, id: ObjectId, fresh: Option<Slice<'_>>) {
+        *self = Self::of(self.iter().filter(|slice| slice.id != id).chain(fresh));
+    }
+
+    fn of<'s>(slices: impl Iterator<Item = Slice<'s>> + Clone) -> Self {
+        let mut first = slices.clone();
+        match (first.next(), first.next()) {
+            (Some(Slice { id, federate, marks }), None) if marks.len() <= FEW => {
+                let mut held = [0; FEW];
+                held[..marks.len()].copy_from_slice(marks);
+                Self::One { id, marks: held, count: marks.len() as u8, federate }
+            }
+            _ => {
+                let len = slices.clone().map(|slice| HEAD + slice.marks.len()).sum();
+                let mut words = Vec::with_capacity(len);
+                words.extend(slices.flat_map(Slice::words));
+                Self::Any(words.into())
+            }
         }
-        all
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cluster::narrow::Rules;
-    use crate::model::DomainName;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn each_slice_is_there_once_until_it_is_removed() {
-        let apex = DomainName::parse("example.com").unwrap();
-        let rules = Rules::new(crate::cluster::Export::All, [].into(), apex);
-        let id = |name: &str| rules.id("ns", name);
-        let marks = [3, 5, 8].map(EndpointMark::from_bits);
-        let mut slices = Slices::default();
-        let held = |slices: &Slices| -> Vec<_> {
-            let told = |slice: Slice<'_>| {
-                (slice.id(), slice.federate(), slice.endpoints().collect::<Vec<_>>())
-            };
-            slices.iter().map(told).collect()
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn held(slices: &Slices) -> BTreeMap<ObjectId, (bool, Vec<EndpointMark>)> {
+        let told = |slice: Slice<'_>| {
+            let missing = slice.federate() == FederateLabel::Missing;
+            (slice.id(), (missing, slice.endpoints().collect()))
         };
-        for (count, name) in ["a", "b", "c"].into_iter().enumerate() {
-            slices.put(id(name), FederateLabel::Missing, &marks);
-            slices.put(id(name), FederateLabel::Satisfied, &marks[count..]);
-            assert_eq!(slices.iter().count(), count + 1);
+        slices.iter().map(told).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn they_hold_what_was_put_last(
+            steps in prop::collection::vec(
+                (0..4_u64, prop::option::of((any::<bool>(), prop::collection::vec(any::<u32>(), 0..6)))),
+                0..40,
+            )
+        ) {
+            let (mut slices, mut map) = (Slices::default(), BTreeMap::new());
+            for (id, put) in steps {
+                // Halves that differ.
+                let id = ObjectId::from_bits(id << 32 | 7);
+                match put {
+                    Some((missing, marks)) => {
+                        let marks: Vec<_> = marks.into_iter().map(EndpointMark::from_bits).collect();
+                        let federate = match missing {
+                            true => FederateLabel::Missing,
+                            false => FederateLabel::Satisfied,
+                        };
+                        slices.put(id, federate, &marks);
+                        map.insert(id, (missing, marks));
+                    }
+                    None => {
+                        slices.remove(id);
+                        map.remove(&id);
+                    }
+                }
+                prop_assert_eq!(held(&slices), map.clone());
+                prop_assert_eq!(slices.iter().count(), map.len());
+                prop_assert_eq!(slices.is_empty(), map.is_empty());
+                prop_assert_eq!(slices.contains(id), map.contains_key(&id));
+            }
         }
-        let one = |name, from: usize| (id(name), FederateLabel::Satisfied, marks[from..].to_vec());
-        assert_eq!(held(&slices), [one("a", 0), one("b", 1), one("c", 2)]);
-        slices.put(id("a"), FederateLabel::Missing, &[]);
-        slices.remove(id("b"));
-        slices.remove(id("none"));
-        let bare = (id("a"), FederateLabel::Missing, Vec::new());
-        assert_eq!(held(&slices), [one("c", 2), bare]);
-        slices.remove(id("a"));
-        slices.remove(id("c"));
-        assert!(slices.is_empty() && slices.iter().next().is_none());
     }
 
     /// There is one for every service of every cluster.
     #[test]
-    fn a_slice_takes_two_words_beside_its_endpoints() {
+    fn a_slice_of_few_endpoints_is_held_in_place() {
+        assert_eq!(size_of::<Slices>(), 24);
         let mut slices = Slices::default();
-        let marks = [0; 2].map(EndpointMark::from_bits);
-        slices.put(ObjectId::from_bits(7), FederateLabel::Satisfied, &marks);
-        assert_eq!((size_of::<Slices>(), size_of_val(&*slices.0)), (16, 32));
+        let marks = [5; FEW + 1].map(EndpointMark::from_bits);
+        slices.put(ObjectId::from_bits(7), FederateLabel::Missing, &marks[..FEW]);
+        assert!(matches!(slices, Slices::One { .. }));
+        slices.put(ObjectId::from_bits(7), FederateLabel::Missing, &marks);
+        assert!(matches!(&slices, Slices::Any(words) if words.len() == HEAD + FEW + 1));
+        slices.put(ObjectId::from_bits(8), FederateLabel::Missing, &[]);
+        slices.remove(ObjectId::from_bits(7));
+        assert!(matches!(slices, Slices::One { count: 0, .. }));
     }
 }
