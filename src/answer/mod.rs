@@ -90,9 +90,9 @@ pub const MAX_MESSAGE: usize = 65_535;
 
 /// Answers one query.
 ///
-/// Writes the reply to `reply`, which holds at least
-/// [`udp_payload`](crate::snapshot::Identity::udp_payload) octets for UDP and [`MAX_MESSAGE`] for
-/// TCP. `turn` rotates equals: give each query the next number. `None` where nothing may be sent:
+/// Writes the reply to `reply`, whose length limits it beside
+/// [`udp_payload`](crate::snapshot::Identity::udp_payload) over UDP and [`MAX_MESSAGE`] over TCP, and
+/// which holds at least 512 octets. `turn` rotates equals: give each query the next number. `None` where nothing may be sent:
 /// to a response, lest two servers talk for ever, and to a runt without an id.
 pub fn answer(
     snapshot: &Snapshot,
@@ -199,6 +199,7 @@ impl<'s, 'q, 'b> Answer<'s, 'q, 'b> {
                 usize::from(payload.clamp(PLAIN_UDP_LIMIT as u16, identity.udp_payload))
             }
         };
+        let limit = limit.min(buffer.len());
         let room = limit - HEADER_LEN - query.question.len();
         let edns = query.edns.map(|asked| {
             let edns = ReplyEdns {

@@ -89,7 +89,6 @@ impl DnsSockets {
                     // Workers begin apart (2^32 by the golden ratio), not to rotate in step.
                     turn: (number as u32).wrapping_mul(0x9E37_79B9),
                     receive_offload: self.udp_receive_offload,
-                    fragments: None,
                 };
                 let obituary = watch(format!("UDP worker {number} of {address}"));
                 let work = move || {

@@ -94,8 +94,6 @@ pub(super) struct Worker {
     pub(super) turn: u32,
     /// Whether to receive trains of queries where the kernel makes them.
     pub(super) receive_offload: bool,
-    /// How its replies are sent, once that is known.
-    pub(super) fragments: Option<Fragments>,
 }
 
 /// What kind of address a socket is bound to.
@@ -111,20 +109,32 @@ impl Worker {
     pub(super) fn run(mut self, address: SocketAddr) {
         let ip = address.ip();
         let bound = Bound { family: Family::of(ip), wildcard: ip.is_unspecified() };
-        let mut inbox = Inbox::new(bound, Reception::of(&self.socket, self.receive_offload));
-        let mut outbox = Outbox::new(bound.family, Segmentation::of(&self.socket));
+        let reception = Reception::of(&self.socket, self.receive_offload);
+        let segmentation = Segmentation::of(&self.socket);
         let mut ahead = Aheads::default();
         while !self.stop.requested() {
-            match inbox.receive(self.socket.as_fd()) {
-                Ok(count) => {
-                    let start = Instant::now();
-                    let received = (&inbox, count);
-                    let queries = self.reply_to_all(received, bound, &mut ahead, &mut outbox);
-                    self.counters.batch(start.elapsed(), queries);
+            // Everything is as long as the longest reply that may be sent, which a reload may change.
+            let longest = self.longest();
+            Fragments::of(longest).apply(&self.socket, bound.family);
+            let mut inbox = Inbox::new(bound, reception, longest);
+            let mut outbox = Outbox::new(bound.family, segmentation, longest);
+            while !self.stop.requested() && self.longest() == longest {
+                match inbox.receive(self.socket.as_fd()) {
+                    Ok(count) => {
+                        let start = Instant::now();
+                        let received = (&inbox, count);
+                        let queries = self.reply_to_all(received, bound, &mut ahead, &mut outbox);
+                        self.counters.batch(start.elapsed(), queries);
+                    }
+                    Err(error) => self.receive_failed(error),
                 }
-                Err(error) => self.receive_failed(error),
             }
         }
+    }
+
+    /// The longest reply of the present snapshot, octets.
+    fn longest(&self) -> u16 {
+        self.cell.load().identity().udp_payload
     }
 
     /// Replies to all queries in so many datagrams that were received; gives how many these were.
@@ -139,7 +149,6 @@ impl Worker {
         // live for as long as a worker has nothing to do.
         let mut snapshot = self.cell.load();
         let (begun, mut all) = (Instant::now(), 0);
-        self.suit(&snapshot, bound.family);
         let mut line = Line::new((inbox, count), ahead);
         while let Some((query, ahead)) = line.next(&snapshot) {
             all += 1;
@@ -163,16 +172,6 @@ impl Worker {
         drop(snapshot);
         self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
         all
-    }
-
-    /// Has replies sent as suits the longest of them, which a reload may change.
-    #[inline]
-    fn suit(&mut self, snapshot: &Snapshot, family: Family) {
-        let fragments = Fragments::of(snapshot.identity().udp_payload);
-        if self.fragments != Some(fragments) {
-            self.fragments = Some(fragments);
-            fragments.apply(&self.socket, family);
-        }
     }
 
     /// Adds the reply to one query.

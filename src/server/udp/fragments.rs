@@ -18,7 +18,7 @@ const WHOLE: u16 = 1232;
 
 /// What may become of a reply that is longer than a link takes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Fragments {
+pub(super) enum Fragments {
     /// Nothing: none is that long.
     None,
     /// It is cut, by the sender and, over IPv4, on the way.

@@ -24,13 +24,13 @@ use super::train::{Cars, Destination, Trains};
 use super::{BATCH, Bound, Reception, Segmentation};
 use crate::telemetry::Family;
 
-/// The longest query taken, octets: the largest payload size that we can be configured to announce
-/// (RFC 6891 §6.2.3), and a cache line that keeps the fronts of all buffers from meeting in the
-/// same cache sets. Nearly all stay below 512; what is never written to takes no memory.
-const QUERY: usize = 4096 + 64;
-
-/// Room for a reply: the largest `udp_payload` of [`crate::snapshot::Identity`], and a cache line.
-const REPLY: usize = 4096 + 64;
+/// Octets from the front of one buffer to that of the next, for messages of at most `longest`: lines of
+/// the processor's cache whose number is odd, so that fronts do not meet in the same sets of it. No more
+/// than is needed, as every page that a batch touches has to be looked up.
+fn stride(longest: u16) -> usize {
+    const LINE: usize = 64;
+    (usize::from(longest).div_ceil(LINE) | 1) * LINE
+}
 
 /// A header that points to nothing.
 fn header() -> mmsghdr {
@@ -41,8 +41,8 @@ fn header() -> mmsghdr {
 /// A slice of nothing.
 const NOTHING: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
-/// Room for a train of queries: the longest datagram there is, and a cache line as of [`QUERY`].
-const TRAIN: usize = (1 << 16) + 64;
+/// The longest train of queries, octets: the longest datagram there is.
+const TRAIN: u16 = u16::MAX;
 
 /// Room for the control messages of a datagram: the length of the cars of a train (24 octets as the
 /// kernel pads it) and the address that was asked (40 with IPv6).
@@ -56,15 +56,17 @@ struct Controls([u8; CONTROL]);
 /// Datagrams of a batch. Each holds a query, or several of one client: a train.
 pub(super) struct Inbox {
     bound: Bound,
-    /// Octets of a datagram's buffer.
-    room: usize,
+    /// The longest query taken, octets.
+    longest: u16,
+    /// The longest datagram, octets.
+    datagram: u16,
     /// Whether they may be trains.
     trains: bool,
     headers: Box<[mmsghdr; BATCH]>,
     slices: Box<[iovec; BATCH]>,
     peers: Box<[Peer; BATCH]>,
     controls: Box<[Controls; BATCH]>,
-    /// As much room for each.
+    /// As much room for each: the [`stride`] of the longest.
     buffers: Vec<u8>,
 }
 
@@ -88,27 +90,31 @@ pub(super) struct Cursor {
 }
 
 impl Inbox {
-    pub(super) fn new(bound: Bound, reception: Reception) -> Self {
-        let (room, trains) = match reception {
-            Reception::Single => (QUERY, false),
+    /// For queries of at most `longest` octets.
+    pub(super) fn new(bound: Bound, reception: Reception, longest: u16) -> Self {
+        let (datagram, trains) = match reception {
+            Reception::Single => (longest, false),
             Reception::Trains => (TRAIN, true),
         };
         Self {
             bound,
-            room,
+            longest,
+            datagram,
             trains,
             headers: Box::new([header(); BATCH]),
             slices: Box::new([NOTHING; BATCH]),
             peers: Box::new([Peer::default(); BATCH]),
             controls: Box::new([Controls([0; CONTROL]); BATCH]),
-            buffers: vec![0; room * BATCH],
+            buffers: vec![0; stride(datagram) * BATCH],
         }
     }
 
     /// Waits for a datagram, for as long as the socket's time-out says, and takes what has come by
     /// then. Returns how many.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
-        for (i, buffer) in self.buffers.chunks_exact_mut(self.room).enumerate().take(BATCH) {
+        let buffers = self.buffers.chunks_exact_mut(stride(self.datagram));
+        for (i, buffer) in buffers.enumerate().take(BATCH) {
+            let buffer = &mut buffer[..usize::from(self.datagram)];
             self.slices[i] = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             let header = &mut self.headers[i].msg_hdr;
             header.msg_name = ptr::from_mut(&mut self.peers[i]).cast();
@@ -141,7 +147,7 @@ impl Inbox {
             return None;
         }
         let header = &self.headers[index];
-        let len = (header.msg_len as usize).min(self.room);
+        let len = (header.msg_len as usize).min(self.datagram.into());
         let end = match self.car(index) {
             Some(car) if start + car < len => {
                 at.start = start + car;
@@ -152,10 +158,10 @@ impl Inbox {
                 len
             }
         };
-        let octets = &self.buffers[index * self.room..][start..end];
-        let long = octets.len() > QUERY;
+        let octets = &self.buffers[index * stride(self.datagram)..][start..end];
+        let long = octets.len() > usize::from(self.longest);
         Some(Datagram {
-            octets: if long { &octets[..QUERY] } else { octets },
+            octets: if long { &octets[..self.longest.into()] } else { octets },
             index,
             cut: header.msg_hdr.msg_flags & MSG_TRUNC != 0 || long,
         })
@@ -253,7 +259,10 @@ const SOURCE: usize = offset_of!(Way, source);
 /// Replies on their way out.
 pub(super) struct Outbox {
     family: Family,
-    buffers: Box<[[u8; REPLY]]>,
+    /// The longest reply, octets.
+    longest: u16,
+    /// As much room for each: the [`stride`] of the longest.
+    buffers: Vec<u8>,
     destinations: Vec<Destination>,
     trains: Trains,
     /// One for each train.
@@ -264,11 +273,13 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(family: Family, segmentation: Segmentation) -> Self {
+    /// For replies of at most `longest` octets.
+    pub(super) fn new(family: Family, segmentation: Segmentation, longest: u16) -> Self {
         let way = Way { segment: Control::new(0), source: Control::new(Asked::default()) };
         Self {
             family,
-            buffers: vec![[0; REPLY]; BATCH].into(),
+            longest,
+            buffers: vec![0; stride(longest) * BATCH],
             destinations: Vec::with_capacity(BATCH),
             trains: Trains::new(segmentation),
             headers: Box::new([header(); BATCH]),
@@ -280,7 +291,8 @@ impl Outbox {
     /// Room for the next reply; there is some for as many as a batch has queries.
     #[inline]
     pub(super) fn room(&mut self) -> &mut [u8] {
-        &mut self.buffers[self.destinations.len()]
+        let start = self.destinations.len() * stride(self.longest);
+        &mut self.buffers[start..][..self.longest.into()]
     }
 
     /// For how many more replies there is room.
@@ -291,8 +303,9 @@ impl Outbox {
     /// What was written to the room is a reply.
     #[inline]
     pub(super) fn push(&mut self, destination: Destination) {
-        debug_assert!(destination.len <= REPLY && self.destinations.len() < BATCH);
-        self.destinations.push(destination);
+        debug_assert!(self.destinations.len() < BATCH);
+        let len = destination.len.min(self.longest.into());
+        self.destinations.push(Destination { len, ..destination });
     }
 
     /// Sends all and is empty. Returns how many could not be sent.
@@ -324,8 +337,8 @@ impl Outbox {
 
     /// Writes a header for each train; returns how many there are.
     fn address(&mut self) -> usize {
-        let Self { family, buffers, destinations, trains, headers, slices, ways } = self;
-        let buffers = buffers.as_mut_ptr();
+        let Self { family, longest, buffers, destinations, trains, headers, slices, ways } = self;
+        let (buffers, stride) = (buffers.as_mut_ptr(), stride(*longest));
         let (mut count, mut filled) = (0, 0);
         for (length, cars) in trains.iter() {
             let (header, way) = (&mut headers[count].msg_hdr, &mut ways[count]);
@@ -345,7 +358,7 @@ impl Outbox {
                 way.segment.fill((SOL_UDP, UDP_SEGMENT), length, size_of::<u16>());
             }
             for reply in cars {
-                let start = buffers.wrapping_add(reply).cast();
+                let start = buffers.wrapping_add(reply * stride).cast();
                 slices[filled] = iovec { iov_base: start, iov_len: destinations[reply].len };
                 filled += 1;
             }
@@ -374,7 +387,7 @@ impl Outbox {
         // SAFETY: `headers` points to `count` headers, which `address` has written. Their pointers
         // lead into buffers, destinations, slices and ways of `self`, which is borrowed until the
         // call is over; since they were made nothing has touched those. Slices are as long as
-        // replies, which fit their buffers; as many belong to a header as its train has cars;
+        // replies, none of which `push` takes for longer than its buffer; as many belong to a header as its train has cars;
         // names and control messages have the lengths of their types. The kernel reads all that,
         // and writes to the headers alone.
         let sent = unsafe { sendmmsg(socket.as_raw_fd(), headers, count, 0) };

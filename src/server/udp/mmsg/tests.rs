@@ -11,6 +11,9 @@ use nix::sys::socket::{
 
 use super::*;
 
+/// The longest message, octets.
+const LONGEST: u16 = 1500;
+
 const BOUND: Bound = Bound { family: Family::V4, wildcard: false };
 
 fn socket(address: &str) -> UdpSocket {
@@ -23,11 +26,11 @@ fn socket(address: &str) -> UdpSocket {
 fn what_is_longer_than_any_query_is_known() {
     for reception in [Reception::Single, Reception::Trains] {
         let (from, to) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-        from.send_to(&[7; QUERY + 1], to.local_addr().unwrap()).unwrap();
-        let mut inbox = Inbox::new(BOUND, reception);
+        from.send_to(&[7; LONGEST as usize + 1], to.local_addr().unwrap()).unwrap();
+        let mut inbox = Inbox::new(BOUND, reception, LONGEST);
         assert_eq!(inbox.receive(to.as_fd()).unwrap(), 1);
         let datagram = inbox.next(&mut Cursor::default(), 1).unwrap();
-        assert_eq!((datagram.cut, datagram.octets.len()), (true, QUERY));
+        assert_eq!((datagram.cut, datagram.octets.len()), (true, usize::from(LONGEST)));
     }
 }
 
@@ -75,7 +78,7 @@ fn trains_are_taken_query_by_query() {
         } else if wildcard {
             setsockopt(&to, sockopt::Ipv6RecvPacketInfo, &true).unwrap();
         }
-        let mut inbox = Inbox::new(Bound { family, wildcard }, reception);
+        let mut inbox = Inbox::new(Bound { family, wildcard }, reception, LONGEST);
         // Twice, as buffers are used again, with one alone between.
         for _ in 0..2 {
             send(b"abcdefgh", 3);
@@ -91,7 +94,7 @@ fn trains_are_taken_query_by_query() {
 fn peer(of: &UdpSocket) -> Peer {
     let receiver = socket("127.0.0.1:0");
     of.send_to(b"who", receiver.local_addr().unwrap()).unwrap();
-    let mut inbox = Inbox::new(BOUND, Reception::Single);
+    let mut inbox = Inbox::new(BOUND, Reception::Single, LONGEST);
     assert_eq!(inbox.receive(receiver.as_fd()).unwrap(), 1);
     let datagram = inbox.next(&mut Cursor::default(), 1).unwrap();
     assert_eq!((datagram.octets, datagram.cut), (&b"who"[..], false));
@@ -108,7 +111,7 @@ fn push(outbox: &mut Outbox, peer: Peer, reply: &[u8]) {
 
 fn hears(socket: &UdpSocket, expected: &[&[u8]]) {
     for expected in expected {
-        let mut octets = [0; REPLY];
+        let mut octets = [0; LONGEST as usize];
         let len = socket.recv(&mut octets).unwrap();
         assert_eq!(&octets[..len], *expected);
     }
@@ -120,7 +123,7 @@ fn a_datagram_that_cannot_be_sent_does_not_hold_up_the_rest() {
     let good = peer(&to);
     // Nothing can be sent to port 0.
     let bad = good.with_port(0);
-    let mut outbox = Outbox::new(Family::V4, Segmentation::Absent);
+    let mut outbox = Outbox::new(Family::V4, Segmentation::Absent, LONGEST);
     for (to, reply) in [(bad, b"0"), (good, b"1"), (bad, b"2"), (good, b"3"), (bad, b"4")] {
         push(&mut outbox, to, reply);
     }
@@ -132,7 +135,7 @@ fn a_datagram_that_cannot_be_sent_does_not_hold_up_the_rest() {
 fn trains_arrive_car_by_car() {
     let (from, one, other) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"), socket("127.0.0.1:0"));
     let segmentation = Segmentation::of(&from);
-    let mut outbox = Outbox::new(Family::V4, segmentation);
+    let mut outbox = Outbox::new(Family::V4, segmentation, LONGEST);
     let peers = [peer(&one), peer(&other)];
     // Twice, as headers and buffers are used again.
     for _ in 0..2 {
@@ -148,7 +151,7 @@ fn trains_arrive_car_by_car() {
 #[test]
 fn a_train_that_is_refused_is_sent_car_by_car() {
     let (from, to) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-    let mut outbox = Outbox::new(Family::V4, Segmentation::Present);
+    let mut outbox = Outbox::new(Family::V4, Segmentation::Present, LONGEST);
     // Segmentation needs checksums, and this socket sends none.
     without_checksums(from.as_fd());
     let peer = peer(&to);
