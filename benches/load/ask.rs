@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
-use super::process::on_processor;
+use super::process::{modes, on_processor};
 use super::queries::{Expect, Queries, Wrong};
 use super::sockets::{Sockets, Sources};
 
@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) octets: f64,
     /// Microseconds of the server's processor time a reply; none without its process.
     pub(crate) cpu: Option<f64>,
+    /// Of that in user mode, by ticks of the clock; some seconds make it good to a tenth.
+    pub(crate) user: Option<f64>,
     /// The share of one processor that the server used.
     pub(crate) busy: Option<f64>,
     /// Microseconds.
@@ -126,14 +128,20 @@ pub(crate) fn ask(plan: &Plan, queries: &Queries) -> io::Result<Report> {
     };
     load.run_until(plan.warm);
     load.found = Found { from: load.now(), first: load.sent, ..Found::new() };
-    let before = plan.pid.map(on_processor).transpose()?;
+    let spent = || plan.pid.map(|pid| Ok::<_, io::Error>((on_processor(pid)?, modes(pid)?)));
+    let before = spent().transpose()?;
     load.run_until(plan.warm + plan.measured);
-    let after = plan.pid.map(on_processor).transpose()?;
+    let after = spent().transpose()?;
     let (sent, took) = (load.sent - load.found.first, load.now() - load.found.from);
     let (answered, octets) = (load.found.answered, load.found.octets);
     load.drain();
     let Found { lost, wrong, mixed, why, latency, .. } = load.found;
-    let used = before.zip(after).map(|(before, after)| after.saturating_sub(before));
+    let spent = before.zip(after);
+    let used = spent.map(|(before, after)| after.0.saturating_sub(before.0));
+    let in_user = spent.map(|((_, before), (_, after))| {
+        let [user, kernel] = [0, 1].map(|mode| after[mode].saturating_sub(before[mode]) as f64);
+        user / (user + kernel).max(1.0)
+    });
     let each = |nanoseconds: u64| nanoseconds as f64 / 1e3 / answered.max(1) as f64;
     Ok(Report {
         qps: answered as f64 * 1e9 / took as f64,
@@ -145,6 +153,7 @@ pub(crate) fn ask(plan: &Plan, queries: &Queries) -> io::Result<Report> {
         why: why.map(|why| format!("{why:?}")),
         octets: octets as f64 / answered.max(1) as f64,
         cpu: used.map(each),
+        user: used.zip(in_user).map(|(used, share)| each(used) * share),
         busy: used.map(|used| used as f64 / took as f64),
         p50: latency.quantile(0.5),
         p99: latency.quantile(0.99),

@@ -246,10 +246,13 @@ fn table(load: Load, servers: &[Server], found: &BTreeMap<(Load, usize), Vec<Rep
             println!("| server | queries/s | p50 us | p99 us | p99.9 us | lost | wrong |")
         }
         _ => println!(
-            "| server | queries/s | cpu us each | beyond the echo | of the echo | of Meridian | busy | lost | wrong |"
+            "| server | queries/s | cpu us each | in user mode | beyond the echo | of the echo | of Meridian | busy | lost | wrong |"
         ),
     }
-    println!("|---|---|---|---|---|---|---|{}", if load == Load::Half { "" } else { "---|---|" });
+    println!(
+        "|---|---|---|---|---|---|---|{}",
+        if load == Load::Half { "" } else { "---|---|---|" }
+    );
     for (at, server) in servers.iter().enumerate() {
         let reports = &found[&(load, at)];
         let of = |field: fn(&Report) -> f64| median(reports.iter().map(field).collect());
@@ -270,8 +273,9 @@ fn table(load: Load, servers: &[Server], found: &BTreeMap<(Load, usize), Vec<Rep
         } else {
             let cpu = of(|report| report.cpu.unwrap_or_default());
             let busy = 100.0 * of(|report| report.busy.unwrap_or_default());
+            let user = of(|report| report.user.unwrap_or_default());
             println!(
-                "| {name} | {qps:.0} | {cpu:.2} | {:.2} | {:.2} | {:.2} | {busy:.0} % | {lost} | {wrong} |",
+                "| {name} | {qps:.0} | {cpu:.2} | {user:.2} | {:.2} | {:.2} | {:.2} | {busy:.0} % | {lost} | {wrong} |",
                 beside(0, |own, echo| own - echo),
                 ratio(0),
                 ratio(1)

@@ -86,6 +86,20 @@ pub(crate) fn on_processor(pid: u32) -> io::Result<u64> {
     Ok(nanoseconds)
 }
 
+/// Clock ticks that a process and its children spent in user mode, and in the kernel.
+pub(crate) fn modes(pid: u32) -> io::Result<[u64; 2]> {
+    let mut modes = [0; 2];
+    for pid in tree(pid) {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // proc_pid_stat(5): behind the name in parentheses comes field 3; these are 14 and 15.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        for (mode, ticks) in modes.iter_mut().zip(fields.skip(14 - 3)) {
+            *mode += ticks.parse::<u64>().unwrap_or(0);
+        }
+    }
+    Ok(modes)
+}
+
 /// Resident memory of a process now and at its peak, megabytes (10^6).
 pub(crate) fn memory(pid: u32) -> io::Result<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
