@@ -12,7 +12,7 @@ use std::thread;
 
 use super::files::PORT;
 use super::model::{PAIRS, Size, address, namespace, pair, pair_addresses, service};
-use super::process::free_address;
+use super::process::{free_address, stand_back};
 
 /// The API server of one cluster. It serves for as long as the process lives.
 pub(crate) struct Api {
@@ -46,6 +46,7 @@ impl Api {
         let shared = Arc::new(Shared { cluster, size, version, services, slices });
         let api = Self { cluster, address, shared: shared.clone() };
         thread::spawn(move || {
+            stand_back();
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = shared.clone();
                 // An error is the client's end of the connection.

@@ -14,7 +14,7 @@ use super::ask::Report;
 use super::files::{Files, fresh};
 use super::histogram::Histogram;
 use super::model::{DOMAIN, Level, PAIRS, Random, Size};
-use super::process::on_processor;
+use super::process::{on_processor, stand_back};
 use super::serve::{Meridian, ask, binary};
 use super::{SizeArguments, queries};
 
@@ -205,6 +205,7 @@ fn change(
     rate: usize,
     over: &AtomicBool,
 ) -> io::Result<(usize, Duration)> {
+    stand_back();
     let start = Instant::now();
     let mut random = Random(5);
     let mut ready = vec![true; size.services.div_ceil(EVERY) * size.clusters];

@@ -171,10 +171,10 @@ impl<const N: usize> Addresses<N> {
     /// Has fetched what is not in place, if anything is.
     #[inline]
     pub(super) fn fetch_behind(&self) {
-        if let Held::Elsewhere(elsewhere) = &self.held {
-            if let Some(octets) = elsewhere.octets.first() {
-                fetch(octets);
-            }
+        if let Held::Elsewhere(elsewhere) = &self.held
+            && let Some(octets) = elsewhere.octets.first()
+        {
+            fetch(octets);
         }
     }
 
