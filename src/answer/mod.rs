@@ -92,8 +92,9 @@ pub const MAX_MESSAGE: usize = 65_535;
 ///
 /// Writes the reply to `reply`, whose length limits it beside
 /// [`udp_payload`](crate::snapshot::Identity::udp_payload) over UDP and [`MAX_MESSAGE`] over TCP, and
-/// which holds at least 512 octets. `turn` rotates equals: give each query the next number. `None` where nothing may be sent:
-/// to a response, lest two servers talk for ever, and to a runt without an id.
+/// which holds at least 512 octets. `turn` rotates equals: give each query the next number. `None`
+/// where nothing may be sent: to a response, lest two servers talk for ever, and to a runt without
+/// an id.
 pub fn answer(
     snapshot: &Snapshot,
     query: &[u8],

@@ -1,6 +1,5 @@
 //! `meridian serve`.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,25 +40,27 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     // What `serve` itself starts, the UDP workers among it, keeps the priority of the process.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .on_thread_start(background()?)
+        .on_thread_start(background())
         .build()?;
     runtime.block_on(serve(path, config))
 }
 
-/// How much nicer threads are that read clusters, build snapshots, check and write than those that
-/// answer over UDP, which get nine times their share of a processor that both want (sched(7)): a
-/// query that waits is asked again, while a change that waits is built in together with the next.
+/// How much nicer the threads of the runtime are, which read clusters, build snapshots, check, write,
+/// and serve TCP and HTTP, than those that answer over UDP, which get nine times their share of a
+/// processor that both want (sched(7)): a datagram that waits too long is lost, while a change that
+/// waits is built in together with the next. Checks and probes that run out of time while no processor
+/// was free for them tell nothing.
 const NICER: i32 = 10;
 
 /// Has the thread that calls it stand behind those that answer. The nice value is one of threads, in
 /// spite of POSIX (sched(7)), and a thread has it from the one that started it.
-fn background() -> io::Result<impl Fn() + Send + Sync> {
-    let nice = getpriority_process(None)? + NICER;
-    Ok(move || {
+fn background() -> impl Fn() + Send + Sync {
+    let nice = getpriority_process(None).unwrap_or(0) + NICER;
+    move || {
         if let Err(error) = setpriority_process(None, nice) {
             warn!(%error, "threads that do not answer cannot be given a lower priority");
         }
-    })
+    }
 }
 
 /// Logs are lines on standard error; `RUST_LOG` chooses which, `info` by default. kube logs every

@@ -370,19 +370,23 @@ impl<K: Key, V: Copy + Eq> ExactRanges<K, V> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{ExactRanges, Indexed, RangeTable, Ranges};
+    use super::{ExactRanges, Indexed, RangeTable, Ranges, WINDOW, next_near};
 
     /// Keys whose borders fall on, beside and far from the borders of buckets.
     fn key() -> impl Strategy<Value = u32> {
-        (any::<u32>(), 0u32..=32, any::<bool>()).prop_map(|(key, zeros, ones)| {
+        let any_key = (any::<u32>(), 0u32..=32, any::<bool>()).prop_map(|(key, zeros, ones)| {
             let low = u32::MAX.checked_shr(32 - zeros).unwrap_or(0);
             if ones { key | low } else { key & !low }
-        })
+        });
+        prop_oneof![3 => any_key, 1 => 0x0a00_0000..0x0a01_0000u32]
     }
 
     fn ranges() -> impl Strategy<Value = Vec<(u32, u16)>> {
         let starts = proptest::collection::btree_map(key(), 0u16..4, 0..40);
-        (0u16..4, starts).prop_map(|(first, mut starts)| {
+        // Many in one bucket, which are found by a guess.
+        let dense = proptest::collection::btree_map(0x0a00_0000..0x0a01_0000u32, 0u16..4, 0..100);
+        (0u16..4, starts, dense).prop_map(|(first, mut starts, dense)| {
+            starts.extend(dense);
             starts.insert(0, first);
             starts.into_iter().collect()
         })
@@ -410,6 +414,27 @@ mod tests {
     }
 
     proptest! {
+        /// Wherever it is looked for: what is found is right, and it is found where it is close.
+        #[test]
+        fn what_is_near_is_found(
+            lows in proptest::collection::btree_set(any::<u16>(), 0..200),
+            low in any::<u16>(),
+            on in any::<proptest::sample::Index>(),
+            guess in any::<proptest::sample::Index>(),
+        ) {
+            let lows: Vec<u16> = lows.into_iter().collect();
+            let sought = [Some(low), lows.get(on.index(lows.len().max(1))).copied()];
+            for low in sought.into_iter().flatten() {
+                let (next, guess) =
+                    (lows.partition_point(|start| *start <= low), guess.index(lows.len() + 1));
+                let found = next_near(&lows, low, guess);
+                prop_assert!(found.is_none_or(|found| found == next), "{found:?} for {next}");
+                if lows.len() >= WINDOW && next.abs_diff(guess) < WINDOW / 2 {
+                    prop_assert_eq!(found, Some(next));
+                }
+            }
+        }
+
         #[test]
         fn finds_the_value_and_the_widest_prefix(
             ranges in ranges(),

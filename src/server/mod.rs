@@ -10,7 +10,7 @@
 //! | standard | where |
 //! |---|---|
 //! | RFC 7766 DNS over TCP | `tcp` |
-//! | DNS flag day 2020, fragmentation | `bind` |
+//! | DNS flag day 2020, fragmentation; RFC 9715 | `udp::fragments` |
 
 mod bind;
 mod dns;

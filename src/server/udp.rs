@@ -1,7 +1,7 @@
 //! A UDP worker: receive a batch, answer it, send the replies.
 //!
 //! Nearly all of a query's price is the kernel's; batches save the entry into it. Everything is
-//! allocated when the worker starts. A batch that waits for nothing more than its first datagram
+//! allocated when the worker starts, or a reload changes how long replies may be. A batch that waits for nothing more than its first datagram
 //! (`MSG_WAITFORONE`) adds no latency.
 
 mod fragments;
@@ -35,6 +35,10 @@ const BATCH: usize = 64;
 /// Pause after a failure to receive that is none of the usual ones, so that one that persists
 /// does not burn a processor.
 const FAILURE_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest query that is taken where replies are no longer, octets: what fits every path, for who
+/// asks may not know yet what we take (RFC 6891 §6.2.3).
+const LONGEST_QUERY: u16 = 1232;
 
 /// How long a worker may be busy with one batch, of which each reply may wait for room: a fraction of
 /// what stopping may take, and as long as clients wait before they ask again.
@@ -116,7 +120,7 @@ impl Worker {
             // Everything is as long as the longest reply that may be sent, which a reload may change.
             let longest = self.longest();
             Fragments::of(longest).apply(&self.socket, bound.family);
-            let mut inbox = Inbox::new(bound, reception, longest);
+            let mut inbox = Inbox::new(bound, reception, longest.max(LONGEST_QUERY));
             let mut outbox = Outbox::new(bound.family, segmentation, longest);
             while !self.stop.requested() && self.longest() == longest {
                 match inbox.receive(self.socket.as_fd()) {

@@ -17,8 +17,8 @@ const NAME: usize = 128;
 /// QR and opcode in the header's flags: zero in a standard query.
 const NOT_A_QUERY: u16 = 0xf800;
 
-/// A query as far as the short way has to know it, read before it is answered: so a batch can be
-/// read first, and all the memory that its answers will need be fetched at once.
+/// A query as far as the short way has to know it, read before it is answered: so the memory
+/// that its answer will need can be fetched while others are answered.
 ///
 /// It does not borrow the query, so that it can be read in place and never has to be moved.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
+use foldhash::quality::FixedState;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use super::{Admission, ObjectId, Rules, Unnamed, has_federate_label, label, names};
@@ -43,9 +44,9 @@ pub(in crate::cluster) struct PodAddress {
 
 /// One endpoint in four octets: a hash of who it is, whose lowest bit is its readiness.
 ///
-/// Endpoints are told apart within one service alone. The hash is keyed at random, so that nobody can
-/// choose those that collide; by chance two of a thousand do once in four thousand services, and one
-/// endpoint of that service is not counted.
+/// Endpoints are told apart within one service alone. Of a thousand two collide by chance once in four
+/// thousand services, and one endpoint of that service is not counted. The hash has a fixed seed, so that
+/// all instances count alike; who chooses endpoints that collide makes a service of their own smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::cluster) struct EndpointMark(u32);
 
@@ -103,7 +104,7 @@ impl Rules {
             id: self.id(namespace, name),
             service: service.map(|service| self.id(namespace, service)),
             endpoints: endpoints()
-                .map(|endpoint| EndpointMark::new(self.identity(endpoint), is_ready(endpoint)))
+                .map(|endpoint| EndpointMark::new(Self::identity(endpoint), is_ready(endpoint)))
                 .collect(),
             pods,
             federate,
@@ -122,25 +123,19 @@ impl Rules {
     /// Who an endpoint is, the same in the IPv4 and the IPv6 slice of its Service: the object
     /// behind it, else its host name (of which the API says that equal ones are fungible), else
     /// its node and address.
-    fn identity(&self, endpoint: &Endpoint) -> u64 {
+    fn identity(endpoint: &Endpoint) -> u64 {
+        let hasher = FixedState::with_seed(0);
         if let Some(target) = &endpoint.target_ref {
             if let Some(uid) = target.uid.as_deref().filter(|uid| !uid.is_empty()) {
-                return self.hasher.hash_one(("uid", uid));
+                return hasher.hash_one(("uid", uid));
             }
             if target.name.is_some() {
-                return self.hasher.hash_one((
-                    "object",
-                    &target.kind,
-                    &target.namespace,
-                    &target.name,
-                ));
+                return hasher.hash_one(("object", &target.kind, &target.namespace, &target.name));
             }
         }
         match endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
-            Some(hostname) => self.hasher.hash_one(("hostname", hostname)),
-            None => {
-                self.hasher.hash_one(("address", &endpoint.node_name, endpoint.addresses.first()))
-            }
+            Some(hostname) => hasher.hash_one(("hostname", hostname)),
+            None => hasher.hash_one(("address", &endpoint.node_name, endpoint.addresses.first())),
         }
     }
 }

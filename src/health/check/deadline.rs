@@ -1,4 +1,4 @@
-//! Ends of checks.
+//! Ends of checks, and of what else waits for others.
 
 use std::error::Error;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Why a check has no good answer.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The target gave none.
     Target(String),
     /// We could not ask.
@@ -43,7 +43,7 @@ const LOOKS: u32 = 8;
 /// It also tells how long this process slept over it. On a machine that has no processor for us, a
 /// reply that came in time is read too late, and that is said of no target.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub struct Deadline {
     at: Instant,
     limit: Duration,
     /// How much later than it asked to be woken a check was, in all, until time was over.
@@ -52,12 +52,16 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// The end of what may take `limit` from now on.
-    pub(super) fn after(limit: Duration) -> Self {
+    #[must_use]
+    pub fn after(limit: Duration) -> Self {
         Self { at: Instant::now() + limit, limit, late: Duration::ZERO }
     }
 
     /// What `step` yields, if it does in time; `missing` tells what was waited for.
-    pub(super) async fn limit<T>(
+    ///
+    /// # Errors
+    /// Those of `step`; [`Fault::Target`] or [`Fault::Late`] where time is over.
+    pub async fn limit<T>(
         &mut self,
         missing: &str,
         step: impl Future<Output = Result<T, Fault>>,

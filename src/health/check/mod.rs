@@ -29,7 +29,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::model::{CheckKind, Member, Shard, is_metadata_service, one_line};
 use connection::Way;
-use deadline::{Deadline, Fault};
+pub use deadline::{Deadline, Fault};
 use sessions::Sessions;
 pub use settings::{Settings, Timing};
 

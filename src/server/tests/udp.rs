@@ -150,8 +150,10 @@ async fn what_gets_no_reply_is_counted_and_hinders_nothing() {
     let client = client("127.0.0.1");
     client.send_to(&query(1, SILENT), server.address).unwrap();
     client.send_to(&[], server.address).unwrap();
-    client.send_to(&[0; 5000], server.address).unwrap();
-    client.send_to(&query(2, ECHO), server.address).unwrap();
+    client.send_to(&[0; 1233], server.address).unwrap();
+    let mut longest = query(2, ECHO).to_vec();
+    longest.resize(1232, 0);
+    client.send_to(&longest, server.address).unwrap();
     assert_eq!(receive(&client).0.id, 2);
     let dropped = |reason| {
         let series = format!(r#"meridian_dns_dropped_total{{reason="{reason}"}}"#);

@@ -83,6 +83,6 @@ impl<'i, 'a> Line<'i, 'a> {
     pub(super) fn left(mut self) -> usize {
         let given = self.steps.saturating_sub(WAY);
         let behind = std::iter::from_fn(|| self.inbox.next(&mut self.at, self.count)).count();
-        self.taken + behind - given
+        self.taken + behind - given.min(self.taken)
     }
 }
