@@ -253,7 +253,9 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
         let (bucket, low) = key.split();
         let Bucket { left, right, .. } = self.index[bucket];
         let (first, lows) = self.bucket(bucket);
-        let near = K::guess(low, lows.len()).and_then(|guess| next_near(lows, low, guess));
+        // Few are found as fast without a guess.
+        let guess = if lows.len() < WINDOW { None } else { K::guess(low, lows.len()) };
+        let near = guess.and_then(|guess| next_near(lows, low, guess));
         let next = near.unwrap_or_else(|| lows.partition_point(|&start| start <= low));
         let beyond = |outside: K| 1 + key.common_bits(outside);
         let left = match next.checked_sub(1).map(|at| K::join(bucket, lows[at])) {
