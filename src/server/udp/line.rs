@@ -86,3 +86,44 @@ impl<'i, 'a> Line<'i, 'a> {
         self.taken + behind - given.min(self.taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::server::udp::{Bound, Reception};
+    use crate::snapshot::testing::Fixture;
+    use crate::telemetry::Family;
+
+    /// However many come and wherever one stops: each comes once and in order, or is left.
+    #[test]
+    fn every_query_comes_or_is_left() {
+        let snapshot = Fixture::new().build();
+        let bound = Bound { family: Family::V4, wildcard: false };
+        let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (from, to) = (socket(), socket());
+        for count in [1, APART, WAY, WAY + 1, LENGTH, LENGTH + 1, 60] {
+            for stop in [0, 1, count / 2, count] {
+                let mut inbox = Inbox::new(bound, Reception::Single, 512);
+                for query in 0..count {
+                    from.send_to(&[query as u8], to.local_addr().unwrap()).unwrap();
+                }
+                // Loopback has delivered what was sent.
+                let received = inbox.receive(to.as_fd()).unwrap();
+                assert_eq!(received, count);
+                let mut ahead = Aheads::default();
+                let mut line = Line::new((&inbox, received), &mut ahead);
+                for expected in 0..stop {
+                    let (query, _) = line.next(&snapshot).expect("one more");
+                    assert_eq!(query.octets, [expected as u8]);
+                }
+                if stop == count {
+                    assert!(line.next(&snapshot).is_none());
+                }
+                assert_eq!(line.left(), count - stop, "{stop} of {count}");
+            }
+        }
+    }
+}
