@@ -1,8 +1,8 @@
 //! A UDP worker: receive a batch, answer it, send the replies.
 //!
 //! Nearly all of a query's price is the kernel's; batches save the entry into it. Everything is
-//! allocated when the worker starts, or a reload changes how long replies may be. A batch that waits for nothing more than its first datagram
-//! (`MSG_WAITFORONE`) adds no latency.
+//! allocated when the worker starts, or when a reload changes how long replies may be. A batch that
+//! waits for nothing more than its first datagram (`MSG_WAITFORONE`) adds no latency.
 
 mod fragments;
 mod line;

@@ -388,8 +388,8 @@ impl Outbox {
         // lead into buffers, destinations, slices and ways of `self`, which is borrowed until the
         // call is over; since they were made nothing has touched those. Slices are as long as
         // replies, none of which `push` takes for longer than its buffer; as many belong to a
-        // header as its train has cars; names and control messages have the lengths of their types. The kernel reads all that,
-        // and writes to the headers alone.
+        // header as its train has cars; names and control messages have the lengths of their
+        // types. The kernel reads all that, and writes to the headers alone.
         let sent = unsafe { sendmmsg(socket.as_raw_fd(), headers, count, 0) };
         Errno::result(sent).map(|sent| sent as usize)
     }
