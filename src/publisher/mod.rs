@@ -1,9 +1,9 @@
 //! Joins what the sources say, decides when to build, and swaps.
 //!
 //! *Owns*: timing and the swap, nothing else: what is built is `snapshot`'s, what is read
-//! `cluster`'s. *Guarantees*: the first change is published at once, unless
-//! nothing is answered yet ([`hold`]), those of the next [`pace::GATHER`] together, compiled tables and a reload at once; an old snapshot is freed here,
-//! never by a query worker. *Does not*: judge.
+//! `cluster`'s. *Guarantees*: the first change is published at once, unless nothing is answered yet
+//! ([`hold`]), those of the next [`pace::GATHER`] together, compiled tables and a reload at once; an
+//! old snapshot is freed here, never by a query worker. *Does not*: judge.
 
 mod changes;
 mod checks;
