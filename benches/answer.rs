@@ -11,7 +11,7 @@ mod support;
 use std::hint::black_box;
 use std::time::Instant;
 
-use meridian::answer::{Ahead, Client, Transport, answer_ahead};
+use meridian::answer::{Ahead, Client, Found, Transport, answer_ahead};
 use meridian::snapshot::Snapshot;
 use support::Load;
 
@@ -62,7 +62,8 @@ impl Counted {
         for (turn, query) in queries.iter().enumerate() {
             // As the UDP workers do it, but one by one.
             ahead.read(query);
-            let answered = answer_ahead(snapshot, query, &ahead, client, turn as u32, &mut reply);
+            let found = Found::nothing(snapshot);
+            let answered = answer_ahead(found, query, &ahead, client, turn as u32, &mut reply);
             octets += answered.map_or(0, |a| a.len);
         }
         octets

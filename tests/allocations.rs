@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dns::Query;
-use meridian::answer::{Ahead, Answered, Client, MAX_MESSAGE, Transport, answer, answer_ahead};
+use meridian::answer::{
+    Ahead, Answered, Client, Found, MAX_MESSAGE, Transport, answer, answer_ahead,
+};
 use meridian::server::{Settings, Sockets, TcpSettings};
 use meridian::snapshot::{Snapshot, SnapshotCell, build};
 use meridian::telemetry::Telemetry;
@@ -115,7 +117,7 @@ fn answering(snapshot: &Snapshot) {
 
 /// Answers, and has the thread that does watched from its first query on.
 fn watched(
-    snapshot: &Snapshot,
+    found: Found<'_>,
     query: &[u8],
     ahead: &Ahead,
     client: Client,
@@ -123,7 +125,7 @@ fn watched(
     reply: &mut [u8],
 ) -> Option<Answered> {
     WATCHED.set(true);
-    answer_ahead(snapshot, query, ahead, client, turn, reply)
+    answer_ahead(found, query, ahead, client, turn, reply)
 }
 
 /// The same over a socket: receiving, answering, counting and sending.

@@ -26,7 +26,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use crate::geo::LocatedBy;
-pub use quick::Ahead;
+pub use quick::{Ahead, Found};
 pub use ranking::{Choice, Eligible, ranking, visit};
 pub use resolve::{End, Path, resolve};
 
@@ -104,22 +104,22 @@ pub fn answer(
 ) -> Option<Answered> {
     let mut ahead = Ahead::default();
     ahead.read(query);
-    answer_ahead(snapshot, query, &ahead, client, turn, reply)
+    answer_ahead(Found::nothing(snapshot), query, &ahead, client, turn, reply)
 }
 
 /// As [`answer`], of a query that `ahead` has read already; another query's is no query's answer.
 #[inline]
 pub fn answer_ahead(
-    snapshot: &Snapshot,
+    found: Found<'_>,
     query: &[u8],
     ahead: &Ahead,
     client: Client,
     turn: u32,
     reply: &mut [u8],
 ) -> Option<Answered> {
-    match quick::quick(snapshot, query, ahead, client, turn, reply) {
+    match quick::quick(found, query, ahead, client, turn, reply) {
         Some(answered) => Some(answered),
-        None => thorough(snapshot, query, client, turn, reply),
+        None => thorough(found.snapshot, query, client, turn, reply),
     }
 }
 

@@ -10,22 +10,26 @@ mod draft;
 
 use std::net::IpAddr;
 
-pub use self::ahead::Ahead;
 use self::ahead::Asked;
+pub use self::ahead::{Ahead, Found};
 use self::draft::Draft;
 use super::ranking::by_distance;
 use super::{Answered, Client};
 use crate::geo::{GeoTable, LocatedBy, Order, Ranking, Shape};
+use crate::model::key_hash;
 use crate::snapshot::{Live, Snapshot};
 use crate::wire::number::{rcode, rtype};
 use crate::wire::{AddressHead, Owner};
-use crate::zone::{Plain, Position, Service};
+use crate::zone::{Plain, ServiceEntry};
+
+/// A service and its health.
+type Entry = ServiceEntry<Live>;
 
 /// Answers one of the many alike, of which `ahead` was read; `None` where the long way has to be
 /// taken, after which `reply` may hold anything.
 #[inline]
 pub(super) fn quick(
-    snapshot: &Snapshot,
+    Found { snapshot, entry }: Found<'_>,
     query: &[u8],
     ahead: &Ahead,
     client: Client,
@@ -36,8 +40,9 @@ pub(super) fn quick(
     let zone = &snapshot.zone;
     let (level, found) = match zone.speaks_for(asked.end()) {
         Some(level) => {
-            let hint = || ahead.found.and_then(|at| zone.service_at(at, asked.key()));
-            (level, hint().or_else(|| zone.service_with(asked.hash, asked.key())))
+            let hint = || entry.filter(|entry| entry.service().has_key(asked.key()));
+            let search = || Some(zone.entry_with(asked.hash, asked.key())?.0);
+            (level, hint().or_else(search))
         }
         None => {
             // What is none of a known service and cluster is rare.
@@ -47,9 +52,8 @@ pub(super) fn quick(
     };
     let mut draft = Draft::new(snapshot, query, asked, client.transport, reply)?;
     let (rcode, counts, by) = match found {
-        Some((service, position)) => {
-            let live = snapshot.live(position);
-            let way = Way { snapshot, service, live, level, turn, subnet: &asked.opt.subnet };
+        Some(entry) => {
+            let way = Way { snapshot, entry, level, turn, subnet: &asked.opt.subnet };
             let (records, by) = way.answer(asked.qtype, client, &mut draft)?;
             (rcode::NOERROR, [records, 0], by)
         }
@@ -69,18 +73,17 @@ pub(super) fn quick(
 /// The cluster, one of the first 64, and the service of the shard that is asked for by its own name,
 /// if it is.
 #[inline(never)]
-fn shard<'s>(snapshot: &'s Snapshot, asked: &Asked) -> Option<(u8, (&'s Service, Position))> {
+fn shard<'s>(snapshot: &'s Snapshot, asked: &Asked) -> Option<(u8, &'s Entry)> {
     let zone = &snapshot.zone;
     let (label, key, end) = asked.shard()?;
     let cluster = zone.shard_of(label, end).filter(|cluster| cluster.index() < 64)?;
-    Some((cluster.index() as u8, zone.service(key)?))
+    Some((cluster.index() as u8, zone.entry_with(key_hash(key), key)?.0))
 }
 
 /// From a service to the addresses in an answer.
 struct Way<'s> {
     snapshot: &'s Snapshot,
-    service: &'s Service,
-    live: &'s Live,
+    entry: &'s Entry,
     /// Those of the first 64 clusters for which the level speaks.
     level: u64,
     turn: u32,
@@ -96,7 +99,8 @@ impl<'s> Way<'s> {
         client: Client,
         draft: &mut Draft<'_>,
     ) -> Option<(u16, (u8, LocatedBy))> {
-        let Self { snapshot, service, live, level, turn, .. } = *self;
+        let Self { snapshot, entry, level, turn, .. } = *self;
+        let (service, live) = (entry.service(), entry.beside());
         let addressed = match qtype {
             rtype::A => service.v4().clusters(),
             rtype::AAAA => service.v6().clusters(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 
 use crate::geo::{GeoTable, Geography, Ranked, Ranking, Shape};
-use crate::model::{ClusterId, ClusterSet, Policy, Ties};
+use crate::model::{ClusterId, ClusterSet, Clusters, Policy, Ties};
 use crate::snapshot::{Live, Snapshot};
 use crate::zone::{Level, Service};
 
@@ -16,7 +16,7 @@ use crate::zone::{Level, Service};
 pub struct Eligible<'s> {
     low: u64,
     base: &'s ClusterSet,
-    others: [Option<&'s ClusterSet>; 3],
+    others: [Option<Clusters<'s>>; 3],
     only: Option<ClusterId>,
 }
 
@@ -32,7 +32,7 @@ impl<'s> Eligible<'s> {
         level: Level,
     ) -> Self {
         let only = if let Level::Shard(cluster) = level { Some(cluster) } else { None };
-        let level = snapshot.zone.levels().clusters(level);
+        let level = snapshot.zone.levels().clusters(level).map(ClusterSet::view);
         let [served, up] = live.eligible(&snapshot.up);
         Self { low: 0, base, others: [Some(served), Some(up), level], only }.with_low()
     }
@@ -42,8 +42,8 @@ impl<'s> Eligible<'s> {
     #[must_use]
     pub fn all(base: &'s ClusterSet, snapshot: &'s Snapshot, live: &'s Live, end: Level) -> Self {
         let only = if let Level::Shard(cluster) = end { Some(cluster) } else { None };
-        let unbarred = live.exception().map(|exception| &exception.unbarred);
-        let others = [Some(&snapshot.unbarred), unbarred, None];
+        let unbarred = live.exception().map(|exception| exception.unbarred.view());
+        let others = [Some(snapshot.unbarred.view()), unbarred, None];
         Self { low: 0, base, others, only }.with_low()
     }
 

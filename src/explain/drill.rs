@@ -133,7 +133,7 @@ pub fn drill(snapshot: &Snapshot, request: &Request) -> Result<Drill, InvalidDri
     let mut tally = Tally::default();
     for bucket in 0..BUCKETS {
         for (slot, entry) in snapshot.zone.services().bucket(bucket).iter().enumerate() {
-            tally.add([snapshot, &after], &entry.service, Position { bucket, slot });
+            tally.add([snapshot, &after], entry.service(), Position { bucket, slot });
         }
     }
     let serves =

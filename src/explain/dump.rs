@@ -61,9 +61,9 @@ pub fn dump(snapshot: &Snapshot, out: &mut dyn fmt::Write) -> fmt::Result {
         }
     }
     let mut services: Vec<_> = zone.services().iter().collect();
-    services.sort_by(|a, b| a.service.key.cmp(&b.service.key));
+    services.sort_by(|a, b| a.service().key.cmp(&b.service().key));
     for entry in services {
-        if let Some((service, position)) = zone.service(entry.service.key.wire()) {
+        if let Some((service, position)) = zone.service(entry.service().key.wire()) {
             dump_service(snapshot, service, position, out)?;
         }
     }

@@ -91,8 +91,8 @@ pub(super) fn dump(snapshot: &Snapshot, out: &mut dyn fmt::Write) -> fmt::Result
         writeln!(out, "{apex} {ttl} IN NS {}", text(rtype::NS, rdata))?;
     }
     let mut services: Vec<_> = snapshot.zone.services().iter().collect();
-    services.sort_by(|a, b| a.service.key.cmp(&b.service.key));
-    services.iter().try_for_each(|entry| dump_service(snapshot, zone, &entry.service, out))
+    services.sort_by(|a, b| a.service().key.cmp(&b.service().key));
+    services.iter().try_for_each(|entry| dump_service(snapshot, zone, entry.service(), out))
 }
 
 fn dump_service(

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use foldhash::fast::FixedState;
 use triomphe::Arc;
 
-use super::{Label, fetch};
+use super::Label;
 
 /// The hash by which services are found: over the wire form of `name.namespace`, lower case,
 /// length octets included, root excluded. One pass, the same on the query path and in views.
@@ -25,8 +25,7 @@ pub fn key_hash(wire: &[u8]) -> u64 {
 pub struct ServiceKey(Arc<Held>);
 
 /// Beside the count of copies as long as a line of the processor's cache, which is where allocators
-/// put what is as long as one. Of one length for nearly all keys, so that it can be fetched before
-/// anything of it is read.
+/// put what is as long as one.
 struct Held {
     hash: u64,
     wire: Wire,
@@ -83,12 +82,6 @@ impl ServiceKey {
     #[inline]
     pub fn hash(&self) -> u64 {
         self.0.hash
-    }
-
-    /// Has it fetched.
-    #[inline]
-    pub fn fetch(&self) {
-        fetch(&self.0.hash);
     }
 
     /// The service's name.

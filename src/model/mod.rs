@@ -36,7 +36,7 @@ pub use lists::{AddressList, Ports};
 pub use name::{DomainName, InvalidName, labels};
 pub use options::{InvalidOption, is_metadata_service, unusable_address};
 pub use pool::Pool;
-pub use set::{ClusterId, ClusterSet};
+pub use set::{ClusterId, ClusterSet, Clusters};
 pub use shard::{
     Drain, Endpoints, Internal, MinReady, Policy, Port, Protocol, Refusal, ServiceOptions, Shard,
     ShardEntry, ShardParts, Ties, WhenNoneHealthy,

@@ -2,8 +2,6 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::fetch;
-
 /// The place of a cluster in the registry of one snapshot: dense, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(u16);
@@ -42,6 +40,46 @@ pub struct ClusterSet {
     /// The first 64 clusters, which are all of them in most federations.
     low: u64,
     high: High,
+}
+
+/// A set of clusters that is held elsewhere, whichever way.
+#[derive(Clone, Copy, Debug)]
+pub struct Clusters<'s> {
+    low: u64,
+    /// Those from 64 on, sixty-four a word.
+    high: &'s [u64],
+}
+
+impl<'s> Clusters<'s> {
+    /// Those among the first 64, as bits, and those above, sixty-four a word.
+    #[must_use]
+    #[inline]
+    pub fn new(low: u64, high: &'s [u64]) -> Self {
+        Self { low, high }
+    }
+
+    /// Sixty-four clusters from `64 * index` on, as bits; zero beyond the end.
+    #[must_use]
+    #[inline]
+    pub fn word(self, index: usize) -> u64 {
+        match index.checked_sub(1) {
+            None => self.low,
+            Some(above) => self.high.get(above).copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether the cluster is in the set.
+    #[must_use]
+    #[inline]
+    pub fn contains(self, id: ClusterId) -> bool {
+        self.word(id.index() / 64) & (1 << (id.index() % 64)) != 0
+    }
+
+    /// The same, held by itself.
+    #[must_use]
+    pub fn to_set(self) -> ClusterSet {
+        ClusterSet { low: self.low, high: High::new(self.high.to_vec()) }
+    }
 }
 
 /// Those from 64 on.
@@ -86,6 +124,19 @@ impl ClusterSet {
         (0..count).map(ClusterId::new).collect()
     }
 
+    /// The set, borrowed.
+    #[must_use]
+    #[inline]
+    pub fn view(&self) -> Clusters<'_> {
+        Clusters { low: self.low, high: self.high.words() }
+    }
+
+    /// Those from 64 on, sixty-four a word; the last word is not zero.
+    #[must_use]
+    pub fn above(&self) -> &[u64] {
+        self.high.words()
+    }
+
     /// Adds a cluster.
     pub fn insert(&mut self, id: ClusterId) {
         let (word, bit) = (id.index() / 64, id.index() % 64);
@@ -119,7 +170,7 @@ impl ClusterSet {
     #[must_use]
     #[inline]
     pub fn contains(&self, id: ClusterId) -> bool {
-        self.word(id.index() / 64) & (1 << (id.index() % 64)) != 0
+        self.view().contains(id)
     }
 
     /// How many clusters of the set have a lower id; `None` where the cluster is not in the set.
@@ -139,9 +190,9 @@ impl ClusterSet {
     #[must_use]
     #[inline]
     pub fn word(&self, index: usize) -> u64 {
-        match index.checked_sub(1) {
-            None => self.low,
-            Some(above) => self.high.words().get(above).copied().unwrap_or(0),
+        match index {
+            0 => self.low,
+            index => self.view().word(index),
         }
     }
 
@@ -150,12 +201,6 @@ impl ClusterSet {
     #[inline]
     pub fn width(&self) -> usize {
         1 + self.high.words().len()
-    }
-
-    /// Has the first 64 clusters fetched.
-    #[inline]
-    pub fn fetch(&self) {
-        fetch(&self.low);
     }
 
     /// Whether no cluster is in the set.

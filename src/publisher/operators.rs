@@ -46,7 +46,7 @@ impl Operators {
             let Some(zone) = previous.map(|previous| &previous.zone) else { return 0 };
             match key {
                 Some(key) => zone.service(key.wire()).map_or(0, |(service, _)| service.ttl),
-                None => zone.services().iter().map(|entry| entry.service.ttl).max().unwrap_or(0),
+                None => zone.services().iter().map(|entry| entry.service().ttl).max().unwrap_or(0),
             }
         });
         let phases = phases.clone();

@@ -27,8 +27,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::answer::{Ahead, Answered, Client};
-use crate::snapshot::Snapshot;
+use crate::answer::{Ahead, Answered, Client, Found};
 
 pub use bind::{BindError, Sockets};
 pub use dns::{DnsSockets, RunningDns};
@@ -71,7 +70,7 @@ pub struct TcpSettings {
 ///
 /// A plain function pointer rather than a type parameter: one well-predicted indirect call beside
 /// the four microseconds that the kernel takes for a datagram, and nothing here is generic.
-pub type AnswerFn = fn(&Snapshot, &[u8], &Ahead, Client, u32, &mut [u8]) -> Option<Answered>;
+pub type AnswerFn = fn(Found<'_>, &[u8], &Ahead, Client, u32, &mut [u8]) -> Option<Answered>;
 
 /// How long stopping may take before what still runs is abandoned: more than a UDP worker waits
 /// for a datagram, less than Kubernetes' usual 30 s before it kills.

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use super::AnswerFn;
 use super::slots::{Full, Slot, Slots};
 use super::stop::Stop;
-use crate::answer::{Ahead, Client, Transport};
+use crate::answer::{Ahead, Client, Found, Transport};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::{Dropped, SharedCounters, TcpMetrics};
 
@@ -234,7 +234,8 @@ impl Connection {
             let (answer, turn) = (self.service.answer, self.turn);
             self.turn = turn.wrapping_add(1);
             ahead.read(query);
-            match answer(&snapshot, query, &ahead, self.client, turn, &mut reply) {
+            let found = Found::nothing(&snapshot);
+            match answer(found, query, &ahead, self.client, turn, &mut reply) {
                 Some(answered) => {
                     self.service.counters.record(&answered);
                     // The buffer holds no more than fits 16 bits.

@@ -20,13 +20,13 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use self::fragments::Fragments;
-use self::line::{Aheads, Line};
+use self::line::{Aheads, Finds, Line};
 use self::mmsg::{Datagram, Inbox, Outbox};
 use self::train::Destination;
 use super::AnswerFn;
 use super::stop::Stop;
-use crate::answer::{Ahead, Client, Transport};
-use crate::snapshot::{Snapshot, SnapshotCell};
+use crate::answer::{Ahead, Client, Found, Transport};
+use crate::snapshot::SnapshotCell;
 use crate::telemetry::{Counters, Dropped, Family};
 
 /// Datagrams a batch: 16 to 128 measure alike, and the kernel takes at most 64 in a train.
@@ -149,41 +149,44 @@ impl Worker {
         ahead: &mut Aheads,
         outbox: &mut Outbox,
     ) -> usize {
-        // Loaded once a batch, and given back before waiting: a snapshot that was replaced must not
-        // live for as long as a worker has nothing to do.
-        let mut snapshot = self.cell.load();
         let (begun, mut all) = (Instant::now(), 0);
         let mut line = Line::new((inbox, count), ahead);
-        while let Some((query, ahead)) = line.next(&snapshot) {
-            all += 1;
-            let replied = self.reply_to(&snapshot, (inbox, query, ahead), bound, outbox);
-            if let Err(reason) = replied {
-                self.counters.dropped(reason, 1);
-            }
-            if outbox.left() == 0 {
-                // Of trains there may be more than one batch of replies.
-                drop(snapshot);
-                self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
-                if begun.elapsed() > PATIENCE {
-                    // The way out is blocked, and who asked has asked again.
-                    let left = line.left();
-                    self.counters.dropped(Dropped::Send, left);
-                    return all + left;
+        loop {
+            // Loaded once a batch, and given back before waiting: a snapshot that was replaced must not
+            // live for as long as a worker has nothing to do.
+            let snapshot = self.cell.load();
+            let mut finds = Finds::of(&snapshot);
+            // Of trains there may be more than one batch of replies.
+            while outbox.left() > 0
+                && let Some(query) = line.next(&mut finds)
+            {
+                all += 1;
+                let replied = self.reply_to(inbox, query, bound, outbox);
+                if let Err(reason) = replied {
+                    self.counters.dropped(reason, 1);
                 }
-                snapshot = self.cell.load();
+            }
+            let more = outbox.left() == 0;
+            drop(snapshot);
+            self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
+            if !more {
+                return all;
+            }
+            if begun.elapsed() > PATIENCE {
+                // The way out is blocked, and who asked has asked again.
+                let left = line.left();
+                self.counters.dropped(Dropped::Send, left);
+                return all + left;
             }
         }
-        drop(snapshot);
-        self.counters.dropped(Dropped::Send, outbox.send(self.socket.as_fd()));
-        all
     }
 
     /// Adds the reply to one query.
     #[inline]
     fn reply_to(
         &mut self,
-        snapshot: &Snapshot,
-        (inbox, query, ahead): (&Inbox, &Datagram<'_>, &Ahead),
+        inbox: &Inbox,
+        (query, ahead, found): (&Datagram<'_>, &Ahead, Found<'_>),
         bound: Bound,
         outbox: &mut Outbox,
     ) -> Result<(), Dropped> {
@@ -202,7 +205,7 @@ impl Worker {
         let client = Client { address, transport: Transport::Udp };
         let turn = self.turn;
         self.turn = turn.wrapping_add(1);
-        let answered = (self.answer)(snapshot, query.octets, ahead, client, turn, outbox.room());
+        let answered = (self.answer)(found, query.octets, ahead, client, turn, outbox.room());
         let answered = answered.ok_or(Dropped::Unanswerable)?;
         self.counters.record(&answered);
         outbox.push(Destination { peer: *peer, asked, len: answered.len });

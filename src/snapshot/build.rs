@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::extent::{self, Extent, extents};
 use super::location::{self, reports};
 use super::work::{HashOne, Work};
-use super::{Inputs, Snapshot};
+use super::{Inputs, Live, Snapshot};
 use crate::geo::{Compiled, Geography, PodNetworks, Site};
 use crate::health::{Assessment, Exclusion};
 use crate::model::{BUCKETS, ClusterId, ClusterSet, ClusterView, Report};
@@ -46,7 +46,6 @@ pub fn build(previous: Option<&Snapshot>, inputs: Inputs) -> Snapshot {
         tallies: work.tallies,
         content_digest: work.digest,
         structure_digest: work.structure,
-        live: work.live,
         timing: work.timing,
         negative: negative(work.zone.settings(), &soa),
         soa,
@@ -197,7 +196,7 @@ fn pods_of(view: &Option<Arc<ClusterView>>) -> Option<&Arc<BTreeSet<ipnet::IpNet
 
 /// A namespace of the federation's name: "`S.N.myns.svc.cluster.local` produced by the search path
 /// for pod namespace `myns` is taken for a federation query" by resolvers in the clusters.
-fn name_collision(zone: &Zone) -> Option<Report> {
+fn name_collision(zone: &Zone<Live>) -> Option<Report> {
     let federation = &zone.settings().federation;
     zone.has_namespace(federation).then(|| Report {
         subject: format!("federation {federation}").into(),
@@ -210,7 +209,7 @@ fn name_collision(zone: &Zone) -> Option<Report> {
 /// `max(previous + 1, unix time)` at every published change and at no other time: what does not
 /// change the digest changes no record. Serial arithmetic (RFC 1982) makes the
 /// wrap in 2106 an increase like any other.
-fn serial(previous: Option<&Snapshot>, digest: u64, inputs: &Inputs, zone: &Zone) -> u32 {
+fn serial(previous: Option<&Snapshot>, digest: u64, inputs: &Inputs, zone: &Zone<Live>) -> u32 {
     let now = inputs.now as u32;
     let Some(previous) = previous else { return now };
     // Cluster-internal addresses are no part of what replicas in other clusters answer.

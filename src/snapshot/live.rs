@@ -2,19 +2,29 @@
 
 use super::{Inputs, Snapshot};
 use crate::health::{Exclusion, Verdict, first};
-use crate::model::{ClusterId, ClusterSet};
+use crate::model::{ClusterId, ClusterSet, Clusters};
 use crate::zone::Service;
 
-/// What changes faster than a service's records, kept beside them at the same position.
+/// What changes faster than a service's records, kept beside it.
 ///
-/// As small as it can be, so that in the buckets several stand in one line of the processor's cache.
+/// As small as it can be, for it is read with the service: see [`Service`].
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// Clusters whose shard of the service is healthy by itself; whether the cluster as a whole
-    /// is up is kept once for all services in [`Snapshot::up`].
-    served: ClusterSet,
+    /// Of the first 64 clusters, those whose shard of the service is healthy by itself; whether the
+    /// cluster as a whole is up is kept once for all services in [`Snapshot::up`].
+    low: u64,
     /// All else, where there is something.
-    trouble: Option<Box<Trouble>>,
+    rest: Option<Box<Rest>>,
+}
+
+const _: () = assert!(size_of::<Live>() == 16);
+
+/// What is known of the health of few services.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Rest {
+    /// The clusters above the first 64, as [`ClusterSet::above`] gives them.
+    high: Box<[u64]>,
+    trouble: Trouble,
 }
 
 /// What is known beside the shards that are healthy, of services that are not served as they might
@@ -80,21 +90,33 @@ impl Sorted {
 }
 
 impl Live {
+    fn new(served: &ClusterSet, trouble: Trouble) -> Self {
+        let rest = Rest { high: served.above().into(), trouble };
+        let rest = (rest != Rest::default()).then(|| Box::new(rest));
+        Self { low: served.word(0), rest }
+    }
+
     /// Two sets whose intersection is the clusters in which the service is served, given those that
     /// are up.
     #[must_use]
     #[inline]
-    pub fn eligible<'s>(&'s self, up: &'s ClusterSet) -> [&'s ClusterSet; 2] {
+    pub fn eligible<'s>(&'s self, up: &'s ClusterSet) -> [Clusters<'s>; 2] {
         match self.exception() {
-            None => [&self.served, up],
-            Some(exception) => [&exception.eligible; 2],
+            None => [self.served(), up.view()],
+            Some(exception) => [exception.eligible.view(); 2],
         }
     }
 
     /// Clusters whose shard of the service is healthy by itself.
     #[must_use]
-    pub fn served(&self) -> &ClusterSet {
-        &self.served
+    #[inline]
+    pub fn served(&self) -> Clusters<'_> {
+        Clusters::new(self.low, self.rest.as_ref().map_or(&[], |rest| &rest.high))
+    }
+
+    #[inline]
+    fn trouble(&self) -> Option<&Trouble> {
+        Some(&self.rest.as_ref()?.trouble)
     }
 
     /// What is not told by these and the clusters that are up, for the few services of which there is
@@ -102,32 +124,26 @@ impl Live {
     #[must_use]
     #[inline]
     pub fn exception(&self) -> Option<&Exception> {
-        self.trouble.as_ref()?.exception.as_ref()
+        self.trouble()?.exception.as_ref()
     }
 
     /// Whether some shard of it may change soon, so that its TTL is lowered.
     #[must_use]
     #[inline]
     pub fn is_unsettled(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| trouble.unsettled)
-    }
-
-    /// Has it fetched.
-    #[inline]
-    pub(super) fn fetch(&self) {
-        self.served.fetch();
+        self.trouble().is_some_and(|trouble| trouble.unsettled)
     }
 
     /// The clusters in which the service may be served, but for those that are not up.
-    pub(super) fn candidates(&self) -> &ClusterSet {
-        self.exception().map_or(&self.served, |exception| &exception.eligible)
+    pub(super) fn candidates(&self) -> ClusterSet {
+        self.exception().map_or_else(|| self.served().to_set(), |e| e.eligible.clone())
     }
 
     /// Since when the shard in a cluster has not been served like any other, Unix time in seconds;
     /// `None` where it is, or where there is none.
     #[must_use]
     pub fn unserved_since(&self, cluster: ClusterId) -> Option<u64> {
-        let unserved = &self.trouble.as_ref()?.unserved;
+        let unserved = &self.trouble()?.unserved;
         unserved.iter().find(|(id, _)| *id == cluster).map(|(_, since)| *since)
     }
 
@@ -154,8 +170,7 @@ impl Live {
         }
         let exception = sorted.exception(service, up);
         let trouble = Trouble { exception, unsettled, unserved: unserved.into() };
-        let trouble = (trouble != Trouble::default()).then(|| Box::new(trouble));
-        (Self { served: sorted.served, trouble }, until)
+        (Self::new(&sorted.served, trouble), until)
     }
 }
 

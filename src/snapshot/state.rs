@@ -40,8 +40,9 @@ pub(super) fn tables(service: &Service, live: &Live, most: NonZeroU16) -> BTreeS
     let most = service.most_clusters(most);
     let by_family = [Family::V4, Family::V6].map(|family| service.addressed(family));
     let by_port = service.ports().iter().map(|port| &port.clusters);
+    let candidates = live.candidates();
     let wanted = by_family.into_iter().chain(by_port).filter_map(|base| {
-        let set = base.intersection(live.candidates());
+        let set = base.intersection(&candidates);
         let shape = Shape::of(service.policy(), most, set.len())?;
         Some((set, shape))
     });
@@ -112,7 +113,7 @@ pub struct Snapshot {
     /// SOA serial.
     pub serial: u32,
     /// Names.
-    pub zone: Zone,
+    pub zone: Zone<Live>,
     /// Clusters whose shards may be served.
     pub up: ClusterSet,
     /// Clusters whose state may change soon: the TTLs of services with a shard there are lowered.
@@ -136,7 +137,6 @@ pub struct Snapshot {
     pub inputs: Inputs,
     pub(super) content_digest: u64,
     pub(super) structure_digest: u64,
-    pub(super) live: Buckets<Live>,
     /// Where the clusters stand; tables of other places may still be in force.
     pub(super) sites: Arc<[Site]>,
     pub(super) placements: Placements,
@@ -180,7 +180,7 @@ impl Snapshot {
     #[must_use]
     #[inline]
     pub fn live(&self, position: Position) -> &Live {
-        &self.live.bucket(position.bucket)[position.slot]
+        self.zone.beside(position)
     }
 
     /// Where a cluster stands, as its names say; geography may still be that of before.
@@ -218,7 +218,7 @@ impl Snapshot {
     /// others are judged as they were. The work grows with their number.
     pub fn rebuilt_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = u64> + 'a {
         let (old, new) = (earlier.zone.services(), self.zone.services());
-        let same = |a: &ServiceEntry, b: &ServiceEntry| a.is(b);
+        let same = |a: &ServiceEntry<Live>, b: &ServiceEntry<Live>| a.is(b);
         new.changed(old).flat_map(move |i| differing(old.bucket(i), new.bucket(i), same))
     }
 

@@ -7,8 +7,8 @@
 
 use std::net::IpAddr;
 
-use super::Snapshot;
-use crate::zone::Position;
+use super::{Live, Snapshot};
+use crate::zone::ServiceEntry;
 
 impl Snapshot {
     /// The first step: where the services are told whose keys have hashes like this one, and the index
@@ -16,7 +16,6 @@ impl Snapshot {
     #[inline]
     pub fn fetch_directory(&self, hash: u64, client: Option<IpAddr>) {
         self.zone.services().fetch_bucket(hash);
-        self.live.fetch_bucket(hash);
         if let Some(IpAddr::V4(client)) = client {
             self.geography.compiled.whole().fetch_index(client);
         }
@@ -26,28 +25,17 @@ impl Snapshot {
     #[inline]
     pub fn fetch_near(&self, hash: u64, client: Option<IpAddr>) {
         self.zone.fetch_near(hash);
-        if let Some(live) = self.live.near(hash) {
-            live.fetch();
-        }
         if let Some(IpAddr::V4(client)) = client {
             self.geography.compiled.whole().fetch_ranges(client);
         }
     }
 
-    /// The third: the service and its health. Gives where the first service with this hash stands.
+    /// The third: the first service with this hash of its key, and its health. Gives it, so that the
+    /// fourth can be what it leads to.
     #[inline]
-    pub fn fetch_found(&self, hash: u64) -> Option<Position> {
-        let (service, position) = self.zone.first_with(hash)?;
-        service.fetch();
-        self.live(position).fetch();
-        Some(position)
-    }
-
-    /// The fourth: what the service that was found leads to.
-    #[inline]
-    pub fn fetch_behind(&self, found: Position) {
-        if let Some(service) = self.zone.at(found) {
-            service.fetch_behind();
-        }
+    pub fn fetch_found(&self, hash: u64) -> Option<&ServiceEntry<Live>> {
+        let entry = self.zone.first_with(hash)?;
+        entry.fetch();
+        Some(entry)
     }
 }

@@ -24,8 +24,7 @@ pub(super) trait HashOne: Hash {
 impl<T: Hash + ?Sized> HashOne for T {}
 
 pub(super) struct Work {
-    pub(super) zone: Zone,
-    pub(super) live: Buckets<Live>,
+    pub(super) zone: Zone<Live>,
     pub(super) digest: u64,
     /// A hash of what is answered beside services: settings and locations.
     pub(super) structure: u64,
@@ -41,7 +40,6 @@ impl Work {
     pub(super) fn on(previous: &Snapshot) -> Self {
         Self {
             zone: previous.zone.clone(),
-            live: previous.live.clone(),
             placements: previous.placements.clone(),
             digest: previous.content_digest,
             structure: previous.structure_digest,
@@ -60,7 +58,6 @@ impl Work {
         let structure = (format!("{:?}", zone.settings()), format!("{clusters:?}")).hash_one();
         Self {
             zone,
-            live: Buckets::default(),
             placements: Placements::default(),
             digest: 0,
             structure,
@@ -90,26 +87,16 @@ impl Work {
             *self.tallies[id.index()].of(&inputs.assess(*id, entry).verdict) += 1;
         }
         self.count(index, extent, -1);
-        let kept = self.zone.services().bucket(index).iter().zip(self.live.bucket(index));
-        let kept = kept.filter(|(entry, _)| !extent.touches(entry.hash()));
-        let mut kept = kept.map(|(_, live)| live.clone()).collect::<Vec<_>>().into_iter();
-        let faults =
-            self.zone.rebuild_bucket(index, |hash| extent.touches(hash), shards.into_iter());
+        let (touched, mut deadline) = (|hash| extent.touches(hash), None);
+        let faults = self.zone.rebuild_bucket(index, touched, shards.into_iter(), |service| {
+            let (live, until) = Live::judge(service, previous, inputs, up);
+            deadline = first(deadline, until);
+            live
+        });
         self.put_faults(index, extent, faults);
-        let mut deadline = None;
-        let services = self.zone.services().bucket(index).iter();
-        let live: Vec<Live> = services
-            .filter_map(|entry| {
-                if !extent.touches(entry.hash()) {
-                    return kept.next();
-                }
-                let (live, until) = Live::judge(&entry.service, previous, inputs, up);
-                deadline = first(deadline, until);
-                Some(live)
-            })
-            .collect();
-        self.time(index, deadline, live.iter().any(|live| live.exception().is_some()));
-        self.live.replace(index, live);
+        let mut all = self.zone.services().bucket(index).iter();
+        let exceptional = all.any(|entry| entry.beside().exception().is_some());
+        self.time(index, deadline, exceptional);
         self.count(index, extent, 1);
     }
 
@@ -151,14 +138,13 @@ impl Work {
 
     /// Counts the touched services of a bucket in, or out where `step` is -1.
     fn count(&mut self, index: usize, extent: &Extent, step: isize) {
-        let live = self.live.bucket(index);
         let most = self.zone.settings().max_addresses;
-        let services = self.zone.services().bucket(index).iter().zip(live);
-        for (entry, live) in services.filter(|(entry, _)| extent.touches(entry.hash())) {
-            for wanted in tables(&entry.service, live, most) {
+        let services = self.zone.services().bucket(index).iter();
+        for entry in services.filter(|entry| extent.touches(entry.hash())) {
+            for wanted in tables(entry.service(), entry.beside(), most) {
                 *self.moves.entry(wanted).or_default() += step;
             }
-            let part = part(&entry.service, live);
+            let part = part(entry.service(), entry.beside());
             // A sum does not depend on the order in which services came.
             self.digest = match step < 0 {
                 true => self.digest.wrapping_sub(part),
@@ -197,5 +183,5 @@ impl Work {
 
 /// A service's part of the digest.
 fn part(service: &Service, live: &Live) -> u64 {
-    (service.digest(), live.served(), live.exception(), live.is_unsettled()).hash_one()
+    (service.digest(), live.served().to_set(), live.exception(), live.is_unsettled()).hash_one()
 }

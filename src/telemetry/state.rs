@@ -214,7 +214,7 @@ pub fn of(
             .zone
             .services()
             .iter()
-            .map(|entry| (entry.service.key.to_string(), service(snapshot, &entry.service)))
+            .map(|entry| (entry.service().key.to_string(), service(snapshot, entry.service())))
             .collect(),
         overrides: overrides(&inputs.overrides, inputs.now),
         reports: snapshot.reports.iter().chain(&inputs.federation.reports).collect(),

@@ -96,8 +96,8 @@ impl<'a, const N: usize> Singles<'a, N> {
 }
 
 impl<const N: usize> Addresses<N> {
-    /// Octets at its front that nearly every answer reads.
-    pub(super) const HOT: usize = offset_of!(Self, clusters) + size_of::<u64>();
+    /// Octets at its front that hold addresses, but for their clusters.
+    pub(super) const HELD: usize = offset_of!(Self, clusters);
 
     /// Of no cluster.
     pub(super) const NONE: Self = Self {

@@ -116,7 +116,12 @@ impl InternalZone {
     /// What stands at `name`, of whose labels `above` stand in front of the apex. The level of a
     /// service's name is the one that leads elsewhere, see [`Self::leads_to`].
     #[must_use]
-    pub fn lookup<'z>(&'z self, zone: &'z Zone, name: &QuestionName, above: usize) -> Lookup<'z> {
+    pub fn lookup<'z, L>(
+        &'z self,
+        zone: &'z Zone<L>,
+        name: &QuestionName,
+        above: usize,
+    ) -> Lookup<'z> {
         match above {
             0 => Lookup::Static(&self.nameservers),
             // The apex stands in the place of `F.svc.D`, where no cluster names a shard.
@@ -128,7 +133,7 @@ impl InternalZone {
     /// front: the instance's own, or the next above whose name is short enough to exist. `None`
     /// where there is none.
     #[must_use]
-    pub fn leads_to(&self, zone: &Zone, service: &Service, prefix: usize) -> Option<Level> {
+    pub fn leads_to<L>(&self, zone: &Zone<L>, service: &Service, prefix: usize) -> Option<Level> {
         let mut level = self.level;
         while !zone.fits_behind(service, level, prefix) {
             level = zone.levels().up(level)?;

@@ -29,17 +29,17 @@ pub enum Family {
 
 /// The shards of one service over all clusters, with their RDATA ready to be sent.
 ///
-/// In the order of its fields: behind the counts of the pointer that shares it, what nearly every
-/// answer reads is as long as one line of the processor's cache, and nothing else is among it.
+/// In the order of its fields, so that what nearly every answer reads stands in front: see [`Kept`].
 #[derive(Debug, PartialEq)]
 #[repr(C)]
 pub struct Service {
-    /// The service.
-    pub key: ServiceKey,
     /// TTL of its records, seconds.
     pub ttl: u32,
     plain: Option<Plain>,
     v4: Addresses<4>,
+    near: NearKey,
+    /// The service.
+    pub key: ServiceKey,
     /// Most services have none.
     v6: Option<Box<Addresses<16>>>,
     /// Clusters with a shard.
@@ -53,6 +53,31 @@ pub struct Service {
     digest: u64,
 }
 
+/// Octets of a key that are held beside the service's data: as many as a line has for them.
+const NEAR: usize = 47;
+
+/// A service's key in wire form, so that the one that it shares with the shards, far away in memory,
+/// need not be read for every answer. Empty where it is longer than fits, which few are.
+#[derive(Debug, PartialEq)]
+struct NearKey {
+    len: u8,
+    octets: [u8; NEAR],
+}
+
+impl NearKey {
+    fn new(key: &ServiceKey) -> Self {
+        let (wire, mut octets) = (key.wire(), [0; NEAR]);
+        let len = match octets.get_mut(..wire.len()) {
+            Some(place) => {
+                place.copy_from_slice(wire);
+                wire.len() as u8
+            }
+            None => 0,
+        };
+        Self { len, octets }
+    }
+}
+
 /// How a service is answered whose clusters are taken as near as they are, equals in turn, all of
 /// whose clusters have ids below 64, no two with an address in common: as nearly all services are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,28 +88,67 @@ pub struct Plain {
     pub within: Option<NonZeroU16>,
 }
 
-// The counts of the pointer, the key, TTL and plainness, IPv4 addresses and the first 64 clusters.
-const _: () = assert!(
-    16 + offset_of!(Service, v4) + Addresses::<4>::HOT <= 64 && size_of::<Option<Plain>>() == 4
-);
-
 /// A service in the zone's buckets.
 #[derive(Clone, Debug)]
-pub struct ServiceEntry {
+pub struct ServiceEntry<L> {
     pub(super) hash: u64,
-    /// The service.
-    pub service: Arc<Service>,
+    kept: Arc<Kept<L>>,
 }
 
-impl ServiceEntry {
+/// A service and what the zone's owner keeps beside it, in the order of its fields.
+///
+/// Behind the counts of the pointer that shares it, and sixteen octets that its owner keeps, what nearly
+/// every answer reads stands in two lines of the processor's cache, the first of which ends with IPv4
+/// addresses and the second with the key. What few answers read stands in a third.
+#[derive(Debug)]
+#[repr(C)]
+struct Kept<L> {
+    beside: L,
+    service: Service,
+}
+
+const _: () = {
+    const SERVICE: usize = 2 * size_of::<usize>() + offset_of!(Kept<[u64; 2]>, service);
+    assert!(SERVICE + offset_of!(Service, v4) + Addresses::<4>::HELD == 64);
+    assert!(SERVICE + offset_of!(Service, key) == 128 && size_of::<Option<Plain>>() == 4);
+};
+
+impl<L> ServiceEntry<L> {
+    pub(super) fn new(hash: u64, service: Service, beside: L) -> Self {
+        Self { hash, kept: Arc::new(Kept { beside, service }) }
+    }
+
+    /// The service.
+    #[must_use]
+    #[inline]
+    pub fn service(&self) -> &Service {
+        &self.kept.service
+    }
+
+    /// What the zone's owner keeps beside it.
+    #[must_use]
+    #[inline]
+    pub fn beside(&self) -> &L {
+        &self.kept.beside
+    }
+
     /// Whether it is the very same as in an earlier zone, not made anew since.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.service, &other.service)
+        Arc::ptr_eq(&self.kept, &other.kept)
+    }
+
+    /// Has fetched what an answer with IPv4 addresses reads: two lines of the processor's cache, as
+    /// allocators begin what takes three of them with one.
+    #[inline]
+    pub fn fetch(&self) {
+        let service = self.service();
+        fetch(&service.ttl);
+        fetch(&service.near.len);
     }
 }
 
-impl Keyed for ServiceEntry {
+impl<L> Keyed for ServiceEntry<L> {
     fn hash(&self) -> u64 {
         self.hash
     }
@@ -103,6 +167,7 @@ impl Service {
     ) -> (Self, Vec<Report>) {
         let (terms, unknown) = Terms::merge(shards, settings, clusters);
         let mut service = Self {
+            near: NearKey::new(key),
             key: key.clone(),
             ttl: settings.ttl,
             ties: settings.ties,
@@ -239,17 +304,20 @@ impl Service {
         self.plain
     }
 
-    /// Has fetched what an answer with IPv4 addresses reads, which allocators put into one line of the
-    /// processor's cache as the whole takes two.
+    /// Whether its key has this wire form.
+    #[must_use]
     #[inline]
-    pub fn fetch(&self) {
-        fetch(&self.ttl);
+    pub fn has_key(&self, wire: &[u8]) -> bool {
+        let NearKey { len, octets } = &self.near;
+        match octets.get(..usize::from(*len)) {
+            Some(near @ [_, ..]) => near == wire,
+            _ => self.key.wire() == wire,
+        }
     }
 
     /// Has fetched what that leads to.
     #[inline]
     pub fn fetch_behind(&self) {
-        self.key.fetch();
         self.v4.fetch_behind();
     }
 
@@ -352,11 +420,12 @@ fn disagreement(shards: &[(ClusterId, &Shard)]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Service;
+    use super::Kept;
 
-    /// Behind the two counts of its `Arc`, and so in the whole lines that allocators put it into.
+    /// Behind the two counts of its `Arc`, and so in the whole lines that allocators put it into: what
+    /// takes 161 to 192 octets stands 192 apart.
     #[test]
-    fn a_service_takes_two_cache_lines() {
-        assert!((113..=128).contains(&(size_of::<Service>() + 16)));
+    fn a_service_takes_three_cache_lines() {
+        assert!((161..=192).contains(&(size_of::<Kept<[u64; 2]>>() + 16)));
     }
 }

@@ -198,20 +198,20 @@ mod tests {
         let shards = [shard("a", 80), shard("b", 80), shard("c", 81)];
         let (mut zone, _) = Zone::new(settings().into(), &[(label("k"), Default::default())]);
         let with_id = |shard| (ClusterId::new(0), shard);
-        zone.rebuild_bucket(0, |_| true, shards.iter().map(with_id));
-        let terms = |zone: &Zone, which: &ShardEntry| {
+        zone.rebuild_bucket(0, |_| true, shards.iter().map(with_id), |_| ());
+        let terms = |zone: &Zone<()>, which: &ShardEntry| {
             let all = zone.services().bucket(0);
-            let entry = all.iter().find(|entry| entry.service.key == which.key);
-            entry.expect("it is there").service.terms().clone()
+            let entry = all.iter().find(|entry| entry.service().key == which.key);
+            entry.expect("it is there").service().terms().clone()
         };
         let [a, b, c] = &shards;
         assert!(Arc::ptr_eq(&terms(&zone, a), &terms(&zone, b)));
         assert_eq!(terms(&zone, c).port_lists[0][0].number, 81);
         // One that is made anew alone finds what the others have.
-        zone.rebuild_bucket(0, |hash| hash == a.hash, [with_id(a)].into_iter());
+        zone.rebuild_bucket(0, |hash| hash == a.hash, [with_id(a)].into_iter(), |_| ());
         assert!(Arc::ptr_eq(&terms(&zone, a), &terms(&zone, b)));
         let other = shard("a", 81);
-        zone.rebuild_bucket(0, |hash| hash == a.hash, [with_id(&other)].into_iter());
+        zone.rebuild_bucket(0, |hash| hash == a.hash, [with_id(&other)].into_iter(), |_| ());
         assert!(Arc::ptr_eq(&terms(&zone, a), &terms(&zone, c)));
         assert_eq!(terms(&zone, b).port_lists[0][0].number, 80);
     }

@@ -19,9 +19,9 @@ use crate::model::{
 use crate::wire::QuestionName;
 
 /// The zone D at one moment: immutable but for the builder, cheap to clone, its buckets shared
-/// between generations.
+/// between generations. Beside each service stands what its owner keeps there, an `L`.
 #[derive(Clone, Debug)]
-pub struct Zone {
+pub struct Zone<L> {
     settings: Arc<Settings>,
     apex_labels: usize,
     levels: Arc<Levels>,
@@ -32,7 +32,7 @@ pub struct Zone {
     /// Whether any of them stands below a label beside D that is the federation's.
     statics_among: bool,
     internal: Option<Arc<InternalZone>>,
-    services: Buckets<ServiceEntry>,
+    services: Buckets<ServiceEntry<L>>,
     namespaces: Buckets<Namespace>,
 }
 
@@ -86,7 +86,7 @@ pub struct ServiceName<'z> {
     pub port: Option<&'z NamedPort>,
 }
 
-impl Zone {
+impl<L> Zone<L> {
     /// A zone without services, for clusters with these names in these places. Gives beside it
     /// what cannot have names.
     #[must_use]
@@ -121,74 +121,9 @@ impl Zone {
         (zone, reports)
     }
 
-    /// Compiles services of bucket `index` anew, from their `shards` in all clusters: those for whose
-    /// hash `touched` holds, which all of `shards` have; the others stay. Gives what they cannot have
-    /// as they ask, with the hash of each.
-    pub fn rebuild_bucket<'v>(
-        &mut self,
-        index: usize,
-        touched: impl Fn(u64) -> bool,
-        shards: impl Iterator<Item = (ClusterId, &'v ShardEntry)>,
-    ) -> Vec<(u64, Report)> {
-        let mut found: Vec<(ClusterId, &ShardEntry)> = shards.collect();
-        found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
-        let mut reports = Vec::new();
-        let mut common = Common::default();
-        let others = self.services.bucket(index).iter().filter(|entry| !touched(entry.hash));
-        others.for_each(|entry| common.know(entry.service.terms()));
-        let made: Vec<ServiceEntry> = found
-            .chunk_by(|(_, a), (_, b)| a.key == b.key)
-            .map(|group| {
-                let first = group[0].1;
-                let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
-                let (settings, clusters) = (&self.settings, &self.clusters);
-                let (service, faults) =
-                    Service::merge(&first.key, &shards, settings, clusters, &mut common);
-                let faults = faults.into_iter().chain(self.too_long(&service));
-                reports.extend(faults.map(|report| (first.hash, report)));
-                ServiceEntry { hash: first.hash, service: Arc::new(service) }
-            })
-            .collect();
-        let before = self.services.bucket(index).iter();
-        let (replaced, mut entries): (Vec<_>, Vec<_>) =
-            before.cloned().partition(|entry| touched(entry.hash));
-        self.recount_namespaces(&replaced, &made);
-        entries.extend(made);
-        // Stable: services with one hash, of which all are touched or none, keep their order.
-        entries.sort_by_key(|entry| entry.hash);
-        self.services.replace(index, entries);
-        reports
-    }
-
-    /// Brings the namespaces up to `new` services in the place of `old` ones, both sorted by hash.
-    fn recount_namespaces(&mut self, old: &[ServiceEntry], new: &[ServiceEntry]) {
-        let missing = |from: &[ServiceEntry], in_: &[ServiceEntry]| -> Vec<Box<[u8]>> {
-            let is_in = |entry: &ServiceEntry| {
-                let start = in_.partition_point(|other| other.hash < entry.hash);
-                let mut alike = in_[start..].iter().take_while(|other| other.hash == entry.hash);
-                alike.any(|other| other.service.key == entry.service.key)
-            };
-            from.iter().filter(|e| !is_in(e)).map(|e| namespace_wire(&e.service).into()).collect()
-        };
-        let (gone, come) = (missing(old, new), missing(new, old));
-        for (wires, step) in [(come, 1i64), (gone, -1)] {
-            for wire in wires {
-                let hash = key_hash(&wire);
-                let count = self.namespace(&wire).map_or(0, |n| i64::from(n.services)) + step;
-                if count > 0 {
-                    let same = wire.clone();
-                    let entry = Namespace { hash, wire, services: count as u32 };
-                    self.namespaces.upsert(entry, |n| n.wire == same);
-                } else {
-                    self.namespaces.remove(hash, |n| n.wire == wire);
-                }
-            }
-        }
-    }
-
     /// "A name that would exceed 255 octets, or a port label over 63, does not exist, is reported
     /// once".
-    fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<> {
+    fn too_long(&self, service: &Service) -> impl Iterator<Item = Report> + use<L> {
         let report = |reason: String| Report {
             subject: format!("Service {}", service.key).into(),
             reason: reason.into(),
@@ -267,7 +202,7 @@ impl Zone {
 
     /// All services.
     #[must_use]
-    pub fn services(&self) -> &Buckets<ServiceEntry> {
+    pub fn services(&self) -> &Buckets<ServiceEntry<L>> {
         &self.services
     }
 
@@ -435,59 +370,126 @@ impl Zone {
     }
 }
 
-impl Zone {
+impl<L> Zone<L> {
     /// The service whose key has this wire form, and its place.
     #[must_use]
     #[inline]
     pub fn service(&self, key: &[u8]) -> Option<(&Service, Position)> {
-        self.service_with(key_hash(key), key)
+        let (entry, position) = self.entry_with(key_hash(key), key)?;
+        Some((entry.service(), position))
+    }
+
+    /// What stands beside the service at a place.
+    ///
+    /// # Panics
+    /// Where none stands: the place is another zone's.
+    #[must_use]
+    #[inline]
+    pub fn beside(&self, at: Position) -> &L {
+        self.services.bucket(at.bucket)[at.slot].beside()
     }
 
     /// Has fetched where services with this hash of their key are likely to stand.
     #[inline]
     pub fn fetch_near(&self, hash: u64) {
-        if let Some(entry) = self.services.near(hash) {
+        let near = self.services.near(hash);
+        // Every fourth begins with another line of the processor's cache.
+        for entry in near.first().into_iter().chain(near.get(4)).chain(near.last()) {
             fetch(&entry.hash);
         }
     }
 
-    /// The first service with this hash of its key, and its place.
+    /// The first service with this hash of its key.
     #[must_use]
     #[inline]
-    pub fn first_with(&self, hash: u64) -> Option<(&Service, Position)> {
+    pub fn first_with(&self, hash: u64) -> Option<&ServiceEntry<L>> {
         let (entries, slot) = self.services.place(hash);
-        let entry = entries.get(slot).filter(|entry| entry.hash == hash)?;
-        Some((&*entry.service, Position { bucket: bucket_of(hash), slot }))
+        entries.get(slot).filter(|entry| entry.hash == hash)
     }
 
-    /// The service at a place.
+    /// The service whose key has this hash ([`key_hash`]) and this wire form, and its place.
     #[must_use]
     #[inline]
-    pub fn at(&self, at: Position) -> Option<&Service> {
-        Some(&*self.services.bucket(at.bucket).get(at.slot)?.service)
-    }
-
-    /// The service at a place, if its key has this wire form.
-    #[must_use]
-    #[inline]
-    pub fn service_at(&self, at: Position, key: &[u8]) -> Option<(&Service, Position)> {
-        self.at(at).filter(|service| service.key.wire() == key).map(|service| (service, at))
-    }
-
-    /// As [`Self::service`], of a key whose hash ([`key_hash`]) is known.
-    #[must_use]
-    #[inline]
-    pub fn service_with(&self, hash: u64, key: &[u8]) -> Option<(&Service, Position)> {
+    pub fn entry_with(&self, hash: u64, key: &[u8]) -> Option<(&ServiceEntry<L>, Position)> {
         let (entries, mut slot) = self.services.place(hash);
         while let Some(entry) = entries.get(slot)
             && entry.hash == hash
         {
-            if entry.service.key.wire() == key {
-                return Some((&*entry.service, Position { bucket: bucket_of(hash), slot }));
+            if entry.service().has_key(key) {
+                return Some((entry, Position { bucket: bucket_of(hash), slot }));
             }
             slot += 1;
         }
         None
+    }
+}
+
+impl<L: Clone> Zone<L> {
+    /// Compiles services of bucket `index` anew, from their `shards` in all clusters: those for whose
+    /// hash `touched` holds, which all of `shards` have; the others stay. What stands beside each is what
+    /// `beside` makes of it. Gives what they cannot have as they ask, with the hash of each.
+    pub fn rebuild_bucket<'v>(
+        &mut self,
+        index: usize,
+        touched: impl Fn(u64) -> bool,
+        shards: impl Iterator<Item = (ClusterId, &'v ShardEntry)>,
+        mut beside: impl FnMut(&Service) -> L,
+    ) -> Vec<(u64, Report)> {
+        let mut found: Vec<(ClusterId, &ShardEntry)> = shards.collect();
+        found.sort_by(|(a_id, a), (b_id, b)| (a.hash, &a.key, a_id).cmp(&(b.hash, &b.key, b_id)));
+        let mut reports = Vec::new();
+        let mut common = Common::default();
+        let others = self.services.bucket(index).iter().filter(|entry| !touched(entry.hash));
+        others.for_each(|entry| common.know(entry.service().terms()));
+        let made: Vec<ServiceEntry<L>> = found
+            .chunk_by(|(_, a), (_, b)| a.key == b.key)
+            .map(|group| {
+                let first = group[0].1;
+                let shards: Vec<_> = group.iter().map(|(id, e)| (*id, &e.shard)).collect();
+                let (settings, clusters) = (&self.settings, &self.clusters);
+                let (service, faults) =
+                    Service::merge(&first.key, &shards, settings, clusters, &mut common);
+                let faults = faults.into_iter().chain(self.too_long(&service));
+                reports.extend(faults.map(|report| (first.hash, report)));
+                let beside = beside(&service);
+                ServiceEntry::new(first.hash, service, beside)
+            })
+            .collect();
+        let before = self.services.bucket(index).iter();
+        let (replaced, mut entries): (Vec<_>, Vec<_>) =
+            before.cloned().partition(|entry| touched(entry.hash));
+        self.recount_namespaces(&replaced, &made);
+        entries.extend(made);
+        // Stable: services with one hash, of which all are touched or none, keep their order.
+        entries.sort_by_key(|entry| entry.hash);
+        self.services.replace(index, entries);
+        reports
+    }
+
+    /// Brings the namespaces up to `new` services in the place of `old` ones, both sorted by hash.
+    fn recount_namespaces(&mut self, old: &[ServiceEntry<L>], new: &[ServiceEntry<L>]) {
+        let missing = |from: &[ServiceEntry<L>], in_: &[ServiceEntry<L>]| -> Vec<Box<[u8]>> {
+            let is_in = |entry: &ServiceEntry<L>| {
+                let start = in_.partition_point(|other| other.hash < entry.hash);
+                let mut alike = in_[start..].iter().take_while(|other| other.hash == entry.hash);
+                alike.any(|other| other.service().key == entry.service().key)
+            };
+            from.iter().filter(|e| !is_in(e)).map(|e| namespace_wire(e.service()).into()).collect()
+        };
+        let (gone, come) = (missing(old, new), missing(new, old));
+        for (wires, step) in [(come, 1i64), (gone, -1)] {
+            for wire in wires {
+                let hash = key_hash(&wire);
+                let count = self.namespace(&wire).map_or(0, |n| i64::from(n.services)) + step;
+                if count > 0 {
+                    let same = wire.clone();
+                    let entry = Namespace { hash, wire, services: count as u32 };
+                    self.namespaces.upsert(entry, |n| n.wire == same);
+                } else {
+                    self.namespaces.remove(hash, |n| n.wire == wire);
+                }
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::Entry;
 use super::draft::Draft;
 use crate::model::key_hash;
 use crate::snapshot::Snapshot;
@@ -9,7 +10,6 @@ use crate::wire::number::rtype;
 use crate::wire::query::HEADER_LEN;
 use crate::wire::question::fold;
 use crate::wire::{ClientSubnet, Edns, edns, subnet};
-use crate::zone::Position;
 
 /// Room for a name. Longer ones are rare and take the long way.
 const NAME: usize = 128;
@@ -26,8 +26,31 @@ pub struct Ahead {
     /// Whether it is asked in the common way; if not, nothing else counts.
     common: bool,
     asked: Asked,
-    /// Where something was found under the hash of its key. No more than a hint.
-    pub(super) found: Option<Position>,
+}
+
+/// Where a query is answered from, and what was found there under the hash of its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'s> {
+    pub(in crate::answer) snapshot: &'s Snapshot,
+    /// No more than a hint: where nothing is told, it is looked for.
+    pub(super) entry: Option<&'s Entry>,
+}
+
+impl<'s> Found<'s> {
+    /// Of a query for which nothing was looked for yet.
+    #[must_use]
+    #[inline]
+    pub fn nothing(snapshot: &'s Snapshot) -> Self {
+        Self { snapshot, entry: None }
+    }
+
+    /// The fourth of the steps that [`Ahead`] begins.
+    #[inline]
+    pub fn fetch_behind(self) {
+        if let Some(entry) = self.entry {
+            entry.service().fetch_behind();
+        }
+    }
 }
 
 impl Ahead {
@@ -35,7 +58,6 @@ impl Ahead {
     #[inline]
     pub fn read(&mut self, query: &[u8]) {
         self.common = self.asked.read(query).is_some();
-        self.found = None;
     }
 
     /// The first of four steps that have fetched what its answer will read, and change nothing of
@@ -57,18 +79,9 @@ impl Ahead {
 
     /// The third.
     #[inline]
-    pub fn fetch_found(&mut self, snapshot: &Snapshot) {
-        if self.common {
-            self.found = snapshot.fetch_found(self.asked.hash);
-        }
-    }
-
-    /// The fourth.
-    #[inline]
-    pub fn fetch_behind(&self, snapshot: &Snapshot) {
-        if let Some(found) = self.found {
-            snapshot.fetch_behind(found);
-        }
+    pub fn fetch_found<'s>(&self, snapshot: &'s Snapshot) -> Found<'s> {
+        let entry = self.common.then(|| snapshot.fetch_found(self.asked.hash)).flatten();
+        Found { snapshot, entry }
     }
 
     /// What is asked, if it is asked in the common way.

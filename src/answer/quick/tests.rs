@@ -11,10 +11,10 @@ use proptest::sample::{Index, select};
 use super::super::{Answered, Client, MAX_MESSAGE, Transport, thorough};
 use super::{Ahead, quick};
 use crate::health::ClusterState;
-use crate::model::{Force, Forced, Keyed, Policy, ServiceOptions, Ties, Until, bucket_of};
+use crate::model::{Force, Forced, Policy, ServiceOptions, Ties, Until};
 use crate::snapshot::testing::{Fixture, name, settle};
 use crate::snapshot::{Snapshot, build};
-use crate::zone::{Position, StaticRecord};
+use crate::zone::StaticRecord;
 
 /// One shard: its cluster (5 is one beyond the first 64), service, addresses, ready endpoints,
 /// policy, ties, and what an operator forces it to be.
@@ -276,15 +276,13 @@ fn short(
     // Memory may be fetched for any query, and where something was found is no more than a hint.
     ahead.fetch_directory(snapshot);
     ahead.fetch_near(snapshot);
-    ahead.fetch_found(snapshot);
-    ahead.fetch_behind(snapshot);
+    let mut found = ahead.fetch_found(snapshot);
+    found.fetch_behind();
     if turn % 2 == 1 {
-        let services = snapshot.zone.services();
-        let bucket = services.iter().nth(turn as usize / 2 % 4).map(|s| bucket_of(s.hash()));
-        ahead.found = bucket.map(|bucket| Position { bucket, slot: turn as usize % 3 });
+        found.entry = snapshot.zone.services().iter().nth(turn as usize / 2 % 4);
     }
-    let answer = |snapshot: &_, query: &_, client, turn, reply: &mut _| {
-        quick(snapshot, query, ahead, client, turn, reply)
+    let answer = |_: &_, query: &_, client, turn, reply: &mut _| {
+        quick(found, query, ahead, client, turn, reply)
     };
     run(answer, snapshot, query, client, turn)
 }

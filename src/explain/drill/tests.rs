@@ -71,7 +71,7 @@ fn services_without_a_shard_left_are_named() {
     let mut found = drill.lost.clone();
     found.sort_by(|a, b| a.service.cmp(&b.service));
     let only = fixture.build().zone.services().iter().find_map(|entry| {
-        let name = entry.service.key.to_string();
+        let name = entry.service().key.to_string();
         name.contains("only").then_some(name)
     });
     let only = only.expect("a service");
@@ -189,7 +189,7 @@ fn a_family_without_clients_moves_nobody() {
     let mut tally = Tally::default();
     let bucket = (0..BUCKETS).find(|bucket| !snapshot.zone.services().bucket(*bucket).is_empty());
     let bucket = bucket.expect("a service");
-    let service = &snapshot.zone.services().bucket(bucket)[0].service;
+    let service = snapshot.zone.services().bucket(bucket)[0].service();
     tally.add([&snapshot, &after], service, Position { bucket, slot: 0 });
     let mut census = snapshot.geography.compiled.census();
     assert_eq!(tally.moves(&census, |id| id.index().to_string()).len(), 1);

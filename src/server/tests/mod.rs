@@ -34,7 +34,7 @@ const LONG: usize = 60_000;
 /// Stands in for the real function: id and third octet are sent back, then the turn (four octets)
 /// and the client's address as text.
 fn stand_in(
-    _: &Snapshot,
+    _: Found<'_>,
     query: &[u8],
     _: &Ahead,
     client: Client,

@@ -1,7 +1,7 @@
 //! Queries of a batch on their way to their answers.
 
 use super::mmsg::{Cursor, Datagram, Inbox};
-use crate::answer::Ahead;
+use crate::answer::{Ahead, Found};
 use crate::snapshot::Snapshot;
 
 /// How many queries behind one another their steps are: answering so many takes some times as long
@@ -16,6 +16,19 @@ const LENGTH: usize = (WAY + 1).next_power_of_two();
 
 /// What is read of queries ahead of their answers.
 pub(super) type Aheads = [Ahead; LENGTH];
+
+/// What was found of queries on their way.
+pub(super) struct Finds<'s> {
+    snapshot: &'s Snapshot,
+    places: [Found<'s>; LENGTH],
+}
+
+impl<'s> Finds<'s> {
+    /// Of queries that are answered from a snapshot.
+    pub(super) fn of(snapshot: &'s Snapshot) -> Self {
+        Self { snapshot, places: [Found::nothing(snapshot); LENGTH] }
+    }
+}
 
 /// The queries of a batch, of which each has what its answer reads fetched while those before it are
 /// answered.
@@ -40,9 +53,13 @@ impl<'i, 'a> Line<'i, 'a> {
         Self { inbox, count, at: Cursor::default(), ahead, queries, taken: 0, steps: 0 }
     }
 
-    /// The next query, with what was read of it ahead.
+    /// The next query, with what was read of it ahead and what was found of it.
     #[inline]
-    pub(super) fn next(&mut self, snapshot: &Snapshot) -> Option<(&Datagram<'i>, &Ahead)> {
+    pub(super) fn next<'s>(
+        &mut self,
+        finds: &mut Finds<'s>,
+    ) -> Option<(&Datagram<'i>, &Ahead, Found<'s>)> {
+        let snapshot = finds.snapshot;
         loop {
             if let Some(query) = self.inbox.next(&mut self.at, self.count) {
                 let place = self.taken % LENGTH;
@@ -55,15 +72,15 @@ impl<'i, 'a> Line<'i, 'a> {
                 self.ahead[place].fetch_near(snapshot);
             }
             if let Some(place) = self.before(2 * APART) {
-                self.ahead[place].fetch_found(snapshot);
+                finds.places[place] = self.ahead[place].fetch_found(snapshot);
             }
             if let Some(place) = self.before(3 * APART) {
-                self.ahead[place].fetch_behind(snapshot);
+                finds.places[place].fetch_behind();
             }
             let ready = self.before(WAY);
             self.steps += 1;
             if let Some(place) = ready {
-                return Some((&self.queries[place], &self.ahead[place]));
+                return Some((&self.queries[place], &self.ahead[place], finds.places[place]));
             }
             if self.steps > self.taken + WAY {
                 return None;
@@ -115,12 +132,17 @@ mod tests {
                 assert_eq!(received, count);
                 let mut ahead = Aheads::default();
                 let mut line = Line::new((&inbox, received), &mut ahead);
+                let mut finds = Finds::of(&snapshot);
                 for expected in 0..stop {
-                    let (query, _) = line.next(&snapshot).expect("one more");
+                    // What was found of those on their way may be forgotten.
+                    if expected == stop / 2 {
+                        finds = Finds::of(&snapshot);
+                    }
+                    let (query, ..) = line.next(&mut finds).expect("one more");
                     assert_eq!(query.octets, [expected as u8]);
                 }
                 if stop == count {
-                    assert!(line.next(&snapshot).is_none());
+                    assert!(line.next(&mut finds).is_none());
                 }
                 assert_eq!(line.left(), count - stop, "{stop} of {count}");
             }

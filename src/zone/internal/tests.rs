@@ -27,7 +27,7 @@ fn settings(domain: DomainName, cluster: &str, zone: Option<&str>) -> Settings {
 }
 
 /// A zone with `service` in the cluster `away`, seen from an instance elsewhere.
-fn zone_with(settings: Settings, service: &str) -> (Zone, Vec<Report>) {
+fn zone_with(settings: Settings, service: &str) -> (Zone<()>, Vec<Report>) {
     let place =
         |zone: &str, region: &str| Topology { region: label(region), zone: Some(label(zone)) };
     let clusters = [
@@ -48,19 +48,19 @@ fn zone_with(settings: Settings, service: &str) -> (Zone, Vec<Report>) {
     let entry = ShardEntry::new(key, shard);
     let bucket = bucket_of(entry.hash);
     let away = [(ClusterId::new(1), &entry)].into_iter();
-    let found = zone.rebuild_bucket(bucket, |_| true, away);
+    let found = zone.rebuild_bucket(bucket, |_| true, away, |_| ());
     reports.extend(found.into_iter().map(|(_, report)| report));
     (zone, reports)
 }
 
-fn zone(cluster: &str, own: Option<&str>) -> (Zone, Vec<Report>) {
+fn zone(cluster: &str, own: Option<&str>) -> (Zone<()>, Vec<Report>) {
     zone_with(settings(name("example.com"), cluster, own), "ns/web")
 }
 
 /// Where the service's name leads, as what stands between its namespace and D.
-fn leads_to(zone: &Zone, prefix: usize) -> Option<&[u8]> {
+fn leads_to(zone: &Zone<()>, prefix: usize) -> Option<&[u8]> {
     let entry = zone.services().iter().next().expect("a service");
-    let level = zone.internal()?.leads_to(zone, &entry.service, prefix)?;
+    let level = zone.internal()?.leads_to(zone, entry.service(), prefix)?;
     Some(zone.levels().tail(level))
 }
 
