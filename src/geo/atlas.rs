@@ -45,6 +45,12 @@ impl Value for PlaceId {
     const FINE: Self = Self(u32::MAX);
 }
 
+impl From<PlaceId> for u32 {
+    fn from(PlaceId(id): PlaceId) -> Self {
+        id
+    }
+}
+
 impl PlaceId {
     /// Nothing is known; in a layer, what is below shows through.
     const UNKNOWN: Self = Self(0);

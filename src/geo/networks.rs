@@ -11,15 +11,15 @@ use std::net::IpAddr;
 use super::ranges::{ExactRanges, RangeTable, Ranges};
 use super::space::{Canonical, canonical};
 
-/// A value of [`Networks`].
-pub(super) trait Value: Copy + Eq {
+/// A value of [`Networks`], a number.
+pub(super) trait Value: Copy + Eq + Into<u32> {
     /// Stands in the table of top halves for "see the exact ranges"; no network has it.
     const FINE: Self;
 }
 
 /// Values of every address; frozen.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Networks<V> {
+pub(super) struct Networks<V: Copy> {
     v4: RangeTable<u32, V>,
     v6: RangeTable<u64, V>,
     /// What stands inside each /64 that has the value `FINE`; itself `FINE` elsewhere.

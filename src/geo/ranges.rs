@@ -59,6 +59,13 @@ pub(super) trait Indexed: Key {
     /// How many of `count` ranges of a bucket begin at or before the rest, if they are all as wide;
     /// `None` where they never are.
     fn guess(low: Self::Low, count: usize) -> Option<usize>;
+
+    /// Whether a range of the same bucket begins at or before the rest, in a form for many at once.
+    #[inline]
+    fn begins_by<V: Copy + Into<u32>>(range: Range<Self::Low, V>, low: Self::Low) -> bool {
+        let start = range.low;
+        start <= low
+    }
 }
 
 impl Indexed for u32 {
@@ -75,6 +82,14 @@ impl Indexed for u32 {
     #[inline]
     fn guess(low: u16, count: usize) -> Option<usize> {
         Some(((usize::from(low) * count) >> 16) + usize::from(count > 0))
+    }
+
+    #[inline]
+    fn begins_by<V: Copy + Into<u32>>(range: Range<u16, V>, low: u16) -> bool {
+        // As numbers of four octets, of which a vector compares four as they stand in memory; to
+        // pick the starts from among the values takes longer. No value is above these ones.
+        let value: u32 = range.value.into();
+        u32::from(range.low) << 16 | value & 0xffff <= u32::from(low) << 16 | 0xffff
     }
 }
 
@@ -182,11 +197,20 @@ const BUCKETS: usize = 1 << 16;
 
 /// Frozen ranges that cover every key, found through a first-level index.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct RangeTable<K: Indexed, V> {
+pub(super) struct RangeTable<K: Indexed, V: Copy> {
     /// One for each bucket, then one that tells the number of ranges.
     index: Box<[Bucket]>,
-    lows: Box<[K::Low]>,
-    values: Box<[V]>,
+    ranges: Box<[Range<K::Low, V>]>,
+}
+
+/// Where a range begins in its bucket, and its value: side by side, so that a look-up waits for one
+/// place in memory instead of two. Packed, as a value of four octets would have two empty ones
+/// before it; the start behind the value, as the higher half of one number on most processors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, packed(2))]
+pub(super) struct Range<L: Copy, V: Copy> {
+    value: V,
+    low: L,
 }
 
 /// What a look-up needs to know of a bucket before it looks at ranges. Where the ranges at its two
@@ -211,7 +235,7 @@ impl Bucket {
     }
 }
 
-impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
+impl<K: Indexed, V: Copy + Eq + Into<u32>> RangeTable<K, V> {
     /// Freezes ranges that begin at zero.
     pub(super) fn new(ranges: Ranges<K, V>) -> Self {
         debug_assert!(ranges.starts.first().is_some_and(|start| start.to_bits() == 0));
@@ -240,10 +264,10 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
                 right: scope_within(first, K::ZERO, ranges.starts.get(end).copied()),
             }
         };
+        let range = |(start, value): (K, V)| Range { value, low: start.split().1 };
         Self {
             index: begins.iter().enumerate().map(bucket).collect(),
-            lows: ranges.starts.iter().map(|start| start.split().1).collect(),
-            values: ranges.values.into(),
+            ranges: ranges.iter().map(range).collect(),
         }
     }
 
@@ -251,29 +275,32 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
     #[inline]
     pub(super) fn lookup(&self, key: K) -> (V, u8) {
         let (bucket, low) = key.split();
-        let Bucket { left, right, .. } = self.index[bucket];
-        let (first, lows) = self.bucket(bucket);
+        let (borders, ranges) = self.bucket(bucket);
         // Few are found as fast without a guess.
-        let guess = if lows.len() < WINDOW { None } else { K::guess(low, lows.len()) };
-        let near = guess.and_then(|guess| next_near(lows, low, guess));
-        let next = near.unwrap_or_else(|| lows.partition_point(|&start| start <= low));
+        let guess = if ranges.len() < WINDOW { None } else { K::guess(low, ranges.len()) };
+        let near = guess.and_then(|guess| next_near::<K, V>(ranges, low, guess));
+        let next = near
+            .unwrap_or_else(|| ranges.partition_point(|&Range { low: start, .. }| start <= low));
         let beyond = |outside: K| 1 + key.common_bits(outside);
-        let left = match next.checked_sub(1).map(|at| K::join(bucket, lows[at])) {
-            Some(start) if start.split().1 != K::Low::default() => {
-                start.previous().map_or(0, beyond)
+        let (value, left) = match next.checked_sub(1) {
+            Some(at) => {
+                let Range { value, low } = ranges[at];
+                let start = (low != K::Low::default()).then(|| K::join(bucket, low));
+                (value, start.and_then(K::previous).map_or(borders.left, beyond))
             }
-            _ => left,
+            // The first range begins at zero, so there is one at or before every key.
+            None => (self.ranges[borders.first() - 1].value, borders.left),
         };
-        let right = lows.get(next).map_or(right, |&next| beyond(K::join(bucket, next)));
-        // The first range begins at zero, so there is one at or before every key.
-        (self.values[first + next - 1], left.max(right))
+        let right =
+            ranges.get(next).map_or(borders.right, |next| beyond(K::join(bucket, next.low)));
+        (value, left.max(right))
     }
 
-    /// How many ranges begin before a bucket, and where those begin that begin in it.
+    /// What is told of a bucket, and the ranges that begin in it.
     #[inline]
-    fn bucket(&self, bucket: usize) -> (usize, &[K::Low]) {
-        let (first, end) = (self.index[bucket].first(), self.index[bucket + 1].first());
-        (first, &self.lows[first..end])
+    fn bucket(&self, bucket: usize) -> (&Bucket, &[Range<K::Low, V>]) {
+        let (borders, behind) = (&self.index[bucket], &self.index[bucket + 1]);
+        (borders, &self.ranges[borders.first()..behind.first()])
     }
 
     /// Has fetched what a look-up of a key reads first.
@@ -286,34 +313,34 @@ impl<K: Indexed, V: Copy + Eq> RangeTable<K, V> {
     #[inline]
     pub(super) fn fetch_ranges(&self, key: K) {
         let (bucket, low) = key.split();
-        let (first, lows) = self.bucket(bucket);
-        let guess = K::guess(low, lows.len()).unwrap_or(0);
-        // The range that begins before the next one has the value.
-        let at = (first + guess).saturating_sub(1);
-        if let (Some(low), Some(value)) = (self.lows.get(at), self.values.get(at)) {
-            fetch(low);
-            fetch(value);
+        let (borders, ranges) = self.bucket(bucket);
+        let start = window(ranges.len(), K::guess(low, ranges.len()).unwrap_or(0));
+        // Of the window's first key the range may be the one before.
+        let before = (borders.first() + start).saturating_sub(1);
+        for at in [before, before + ranges.len().min(WINDOW)] {
+            if let Some(range) = self.ranges.get(at) {
+                fetch(range);
+            }
         }
     }
 
     /// The ranges' starts and values in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         (0..BUCKETS).flat_map(move |bucket| {
-            let (first, lows) = self.bucket(bucket);
-            let keys = lows.iter().map(move |low| K::join(bucket, *low));
-            keys.zip(self.values[first..].iter().copied())
+            let ranges = self.bucket(bucket).1.iter();
+            ranges.map(move |range| (K::join(bucket, range.low), range.value))
         })
     }
 
     /// Octets of memory.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.index) + size_of_val(&*self.lows) + size_of_val(&*self.values)
+        size_of_val(&*self.index) + size_of_val(&*self.ranges)
     }
 }
 
-/// How many ranges a look-up looks at around where it guesses: half a line of the processor's cache
-/// where a start takes two octets. Networks of one bucket are mostly of one size, or few, so that
-/// what is sought is most often among them.
+/// How many ranges a look-up looks at around where it guesses: a line of the processor's cache where
+/// a range takes four octets. Networks of one bucket are mostly of one size, or few, so that what is
+/// sought is most often among them.
 const WINDOW: usize = 16;
 
 /// Where the window around a guess begins among `count` ranges.
@@ -324,13 +351,18 @@ fn window(count: usize, guess: usize) -> usize {
 
 /// The first of a bucket's ranges that begins behind `low`, if it is found around `guess`.
 #[inline]
-fn next_near<L: Copy + Ord>(lows: &[L], low: L, guess: usize) -> Option<usize> {
-    let start = window(lows.len(), guess);
-    let near = lows.get(start..)?.first_chunk::<WINDOW>()?;
+fn next_near<K: Indexed, V: Copy + Into<u32>>(
+    ranges: &[Range<K::Low, V>],
+    low: K::Low,
+    guess: usize,
+) -> Option<usize> {
+    let start = window(ranges.len(), guess);
+    let near = ranges.get(start..)?.first_chunk::<WINDOW>()?;
     // All are counted, so that nothing has to be foretold.
-    let begun = usize::from(near.iter().map(|&start| u16::from(start <= low)).sum::<u16>());
+    let begun = near.iter().map(|range| u16::from(K::begins_by(*range, low))).sum::<u16>();
+    let begun = usize::from(begun);
     // None and all of them tell of no other, but at the ends.
-    let told = (begun > 0 || start == 0) && (begun < WINDOW || start + WINDOW == lows.len());
+    let told = (begun > 0 || start == 0) && (begun < WINDOW || start + WINDOW == ranges.len());
     told.then_some(start + begun)
 }
 
@@ -372,7 +404,7 @@ impl<K: Key, V: Copy + Eq> ExactRanges<K, V> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{ExactRanges, Indexed, RangeTable, Ranges, WINDOW, next_near};
+    use super::{ExactRanges, Indexed, Low48, Range, RangeTable, Ranges, WINDOW, next_near};
 
     /// Keys whose borders fall on, beside and far from the borders of buckets.
     fn key() -> impl Strategy<Value = u32> {
@@ -392,6 +424,11 @@ mod tests {
             starts.insert(0, first);
             starts.into_iter().collect()
         })
+    }
+
+    /// Values at the ends of two and of four octets, where they could be taken for starts.
+    fn value() -> impl Strategy<Value = u32> {
+        prop_oneof![Just(0), Just(0xffff), Just(0x1_0000), Just(u32::MAX), any::<u32>()]
     }
 
     fn naive(ranges: &[(u32, u16)], key: u32) -> u16 {
@@ -419,17 +456,19 @@ mod tests {
         /// Wherever it is looked for: what is found is right, and it is found where it is close.
         #[test]
         fn what_is_near_is_found(
-            lows in proptest::collection::btree_set(any::<u16>(), 0..200),
+            ranges in proptest::collection::btree_map(any::<u16>(), value(), 0..200),
             low in any::<u16>(),
             on in any::<proptest::sample::Index>(),
             guess in any::<proptest::sample::Index>(),
         ) {
-            let lows: Vec<u16> = lows.into_iter().collect();
+            let lows: Vec<u16> = ranges.keys().copied().collect();
+            let ranges: Vec<Range<u16, u32>> =
+                ranges.into_iter().map(|(low, value)| Range { value, low }).collect();
             let sought = [Some(low), lows.get(on.index(lows.len().max(1))).copied()];
             for low in sought.into_iter().flatten() {
                 let (next, guess) =
                     (lows.partition_point(|start| *start <= low), guess.index(lows.len() + 1));
-                let found = next_near(&lows, low, guess);
+                let found = next_near::<u32, u32>(&ranges, low, guess);
                 prop_assert!(found.is_none_or(|found| found == next), "{found:?} for {next}");
                 if lows.len() >= WINDOW && next.abs_diff(guess) < WINDOW / 2 {
                     prop_assert_eq!(found, Some(next));
@@ -470,6 +509,14 @@ mod tests {
             merged.dedup_by_key(|range| range.1);
             prop_assert_eq!(frozen(&ranges, |s| s).iter().collect::<Vec<_>>(), merged);
         }
+    }
+
+    #[test]
+    fn ranges_have_no_empty_octets() {
+        let of_orders = [size_of::<Range<u16, u16>>(), size_of::<Range<Low48, u16>>()];
+        assert_eq!(of_orders, [4, 8]);
+        let of_places = [size_of::<Range<u16, u32>>(), size_of::<Range<Low48, u32>>()];
+        assert_eq!(of_places, [6, 10]);
     }
 
     #[test]

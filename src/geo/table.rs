@@ -69,6 +69,12 @@ impl Value for Code {
     const FINE: Self = Self(u16::MAX);
 }
 
+impl From<Code> for u32 {
+    fn from(Code(code): Code) -> Self {
+        code.into()
+    }
+}
+
 impl Code {
     /// Blocks have codes of their own, so that no scope reaches from one into the next.
     const FIRST_BLOCK: u16 = u16::MAX - BLOCKS;
