@@ -148,8 +148,14 @@ impl<'s> Way<'s> {
             geography.compiled.exact(eligible, |set| set.width() == 1, shape)
         };
         // By the one IPv4 network that counts, where that tells all that is to be told.
-        if !alike && let Some((order, scope, by)) = self.by_v4(exact().unwrap_or(whole), client) {
-            chosen.take(Some(order), eligible, self.turn, most);
+        let table = || exact().unwrap_or(whole);
+        if !alike
+            && let table = table()
+            && let Some((order, scope, by)) = self.by_v4(table, client)
+        {
+            if !(table.lists(eligible) && chosen.take_all(order, most)) {
+                chosen.take(Some(order), eligible, self.turn, most);
+            }
             return Some((scope, by));
         }
         let client = (*self.subnet, client.address);
@@ -204,6 +210,19 @@ impl Chosen {
             Some(order) => self.take_groups(order, eligible, turn, most),
         }
         self.count = self.count.min(most);
+    }
+
+    /// Takes the first `most` of an order, unless some are as near as the one before.
+    #[inline]
+    fn take_all(&mut self, order: Order<'_>, most: usize) -> bool {
+        let ranked = order.ranked();
+        let mut further = true;
+        for (id, ranked) in self.ids.iter_mut().zip(ranked) {
+            *id = ranked.cluster().index() as u8;
+            further &= ranked.starts_group();
+        }
+        self.count = ranked.len().min(most);
+        further
     }
 
     /// Takes all that are `eligible`, unless some may be as near as the one before.

@@ -314,10 +314,9 @@ impl<K: Indexed, V: Copy + Eq + Into<u32>> RangeTable<K, V> {
     pub(super) fn fetch_ranges(&self, key: K) {
         let (bucket, low) = key.split();
         let (borders, ranges) = self.bucket(bucket);
-        let start = window(ranges.len(), K::guess(low, ranges.len()).unwrap_or(0));
-        // Of the window's first key the range may be the one before.
-        let before = (borders.first() + start).saturating_sub(1);
-        for at in [before, before + ranges.len().min(WINDOW)] {
+        let guess = borders.first() + K::guess(low, ranges.len()).unwrap_or(0);
+        // As many as a window on either side, whatever it is clamped to.
+        for at in [guess.saturating_sub(WINDOW / 2), guess + WINDOW / 2] {
             if let Some(range) = self.ranges.get(at) {
                 fetch(range);
             }

@@ -33,6 +33,9 @@ pub struct GeoTable {
     own_differs: bool,
     classes: Classes,
     grid: Grid,
+    /// The clusters that every order lists, where each lists these and no other and all ids are below
+    /// 64; otherwise none.
+    lists: u64,
 }
 
 /// What a client gets.
@@ -110,7 +113,7 @@ impl GeoTable {
     pub fn shaped(atlas: &Atlas, sites: &[Site], members: &ClusterSet, shape: Shape) -> Self {
         let ranker = Ranker::new(sites, members);
         let attempt = |grid| Compilation::new(&ranker, atlas, grid, (sites, shape))?.run();
-        GRIDS.into_iter().find_map(attempt).unwrap_or_else(|| {
+        let table = GRIDS.into_iter().find_map(attempt).unwrap_or_else(|| {
             // Not even the coarsest grid suffices, which takes thousands of clusters: every
             // client gets the order of unknown ones, and a grid of one cell tells so.
             let unknown = Code(0);
@@ -118,8 +121,14 @@ impl GeoTable {
             let own = vec![unknown; sites.len()].into();
             let clients = Clients::Alike(unknown);
             let classes = Classes::of([&*orders.ranked], sites.len());
-            Self { orders, clients, unknown, own, own_differs: false, classes, grid: 360.0 }
-        })
+            let (own_differs, grid, lists) = (false, 360.0, 0);
+            Self { orders, clients, unknown, own, own_differs, classes, grid, lists }
+        });
+        let lists = match shape {
+            Shape::Whole if members.width() == 1 => members.word(0),
+            _ => 0,
+        };
+        Self { lists, ..table }
     }
 
     /// What the client at an address gets, by its network alone.
@@ -225,6 +234,13 @@ impl GeoTable {
     pub fn are_alike(&self, low: u64) -> bool {
         let alike = self.classes.low.get(low.trailing_zeros() as usize);
         alike.is_none_or(|alike| low & !alike == 0)
+    }
+
+    /// Whether every order lists the clusters with these bits, ids below 64, and no other.
+    #[must_use]
+    #[inline]
+    pub fn lists(&self, low: u64) -> bool {
+        self.lists == low
     }
 
     /// How far, in degrees of latitude and longitude, cells are apart in whose middle points of
@@ -356,7 +372,7 @@ impl<'a> Compilation<'a> {
         };
         self.orders.ranked.shrink_to_fit();
         let (orders, unknown, grid) = (self.orders, self.unknown, self.grid);
-        Some(GeoTable { orders, clients, unknown, own, own_differs, classes, grid })
+        Some(GeoTable { orders, clients, unknown, own, own_differs, classes, grid, lists: 0 })
     }
 
     /// Gives each point its code. Of two that are neighbours most have the same order.

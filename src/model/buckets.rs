@@ -102,12 +102,17 @@ impl<T> Buckets<T> {
         Self::guess(hash, count).saturating_sub(WINDOW / 2).min(count.saturating_sub(WINDOW))
     }
 
-    /// The items among which that of a hash is looked for first, found without looking at any.
+    /// Of the items that are looked at first for that of a hash, gives `fetch` the first, the middle and
+    /// the one behind the last, as far as there are: found without looking at any.
     #[inline]
-    pub fn near(&self, hash: u64) -> &[T] {
+    pub fn near(&self, hash: u64, fetch: impl Fn(&T)) {
         let items = self.bucket(bucket_of(hash));
-        let start = Self::window(hash, items.len());
-        &items[start..items.len().min(start + WINDOW)]
+        let guess = Self::guess(hash, items.len());
+        for at in [guess.saturating_sub(WINDOW / 2), guess, guess + WINDOW / 2] {
+            if let Some(item) = items.get(at) {
+                fetch(item);
+            }
+        }
     }
 
     /// Has fetched where the bucket of a hash is told.
@@ -184,6 +189,17 @@ pub fn differing<'a, T: Keyed>(
     })
 }
 
+/// How many of a window's items, sorted, have a smaller hash: by halves, always in as many steps and
+/// without a branch, as which way each goes cannot be foretold.
+#[inline]
+fn smaller<T: Keyed>(near: &[T; WINDOW], hash: u64) -> usize {
+    const { assert!(WINDOW == 8) };
+    [4, 2, 1, 1].into_iter().fold(0, |smaller, step| {
+        let at = (smaller + step - 1) % WINDOW;
+        smaller + step * usize::from(near[at].hash() < hash)
+    })
+}
+
 impl<T: Keyed> Buckets<T> {
     /// Sorts `items` into buckets.
     #[must_use]
@@ -216,8 +232,7 @@ impl<T: Keyed> Buckets<T> {
         let mut start = Self::window(hash, items.len());
         for _ in 0..WINDOWS {
             let Some(near) = items[start..].first_chunk::<WINDOW>() else { break };
-            // All are counted, so that nothing has to be foretold.
-            let smaller: usize = near.iter().map(|item| usize::from(item.hash() < hash)).sum();
+            let smaller = smaller(near, hash);
             // The next window has an item in common with this one, so that one of the two tells.
             match smaller {
                 0 if start > 0 => start = start.saturating_sub(WINDOW - 1),

@@ -392,11 +392,8 @@ impl<L> Zone<L> {
     /// Has fetched where services with this hash of their key are likely to stand.
     #[inline]
     pub fn fetch_near(&self, hash: u64) {
-        let near = self.services.near(hash);
-        // Every fourth begins with another line of the processor's cache.
-        for entry in near.first().into_iter().chain(near.get(4)).chain(near.last()) {
-            fetch(&entry.hash);
-        }
+        // Between two of them there is no line of the processor's cache.
+        self.services.near(hash, |entry| fetch(&entry.hash));
     }
 
     /// The first service with this hash of its key.

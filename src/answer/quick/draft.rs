@@ -35,7 +35,7 @@ impl<'b> Draft<'b> {
         // Without EDNS the payload is 0, and so the limit 512.
         let limit = match transport {
             Transport::Tcp => MAX_MESSAGE,
-            Transport::Udp => asked.opt.payload.clamp(PLAIN_UDP_LIMIT as u16, payload).into(),
+            Transport::Udp => asked.opt.payload.max(PLAIN_UDP_LIMIT as u16).min(payload).into(),
         };
         let limit = limit.min(reply.len());
         let at = HEADER_LEN + asked.len() + 4;

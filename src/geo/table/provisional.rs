@@ -31,6 +31,7 @@ impl GeoTable {
             clients,
             unknown,
             grid,
+            lists: 0,
         }
     }
 

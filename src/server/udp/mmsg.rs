@@ -158,7 +158,8 @@ impl Inbox {
                 len
             }
         };
-        let octets = &self.buffers[index * stride(self.datagram)..][start..end];
+        let front = index * stride(self.datagram);
+        let octets = &self.buffers[front + start..front + end];
         let long = octets.len() > usize::from(self.longest);
         Some(Datagram {
             octets: if long { &octets[..self.longest.into()] } else { octets },
@@ -292,7 +293,7 @@ impl Outbox {
     #[inline]
     pub(super) fn room(&mut self) -> &mut [u8] {
         let start = self.destinations.len() * stride(self.longest);
-        &mut self.buffers[start..][..self.longest.into()]
+        &mut self.buffers[start..start + usize::from(self.longest)]
     }
 
     /// For how many more replies there is room.
@@ -339,13 +340,13 @@ impl Outbox {
     fn address(&mut self) -> usize {
         let Self { family, longest, buffers, destinations, trains, headers, slices, ways } = self;
         let (buffers, stride) = (buffers.as_mut_ptr(), stride(*longest));
-        let (mut count, mut filled) = (0, 0);
-        for (length, cars) in trains.iter() {
-            let (header, way) = (&mut headers[count].msg_hdr, &mut ways[count]);
-            let asked = destinations[cars.first()].asked;
+        let (mut count, mut free) = (0, slices.iter_mut());
+        let places = headers.iter_mut().zip(ways.iter_mut());
+        for ((length, cars), (header, way)) in trains.iter().zip(places) {
+            let header = &mut header.msg_hdr;
             header.msg_namelen = Peer::len(*family) as _;
             header.msg_iovlen = cars.len() as _;
-            let end = match asked {
+            let end = match destinations[cars.first()].asked {
                 None => SOURCE,
                 Some(asked) => {
                     let len = Asked::len(*family);
@@ -357,25 +358,23 @@ impl Outbox {
             if cars.len() > 1 {
                 way.segment.fill((SOL_UDP, UDP_SEGMENT), length, size_of::<u16>());
             }
-            for reply in cars {
-                let start = buffers.wrapping_add(reply * stride).cast();
-                slices[filled] = iovec { iov_base: start, iov_len: destinations[reply].len };
-                filled += 1;
+            for (reply, slice) in cars.zip(&mut free) {
+                slice.iov_base = buffers.wrapping_add(reply * stride).cast();
+                slice.iov_len = destinations[reply].len;
             }
             count += 1;
         }
         // Pointers come last: what they lead to is not touched from here until all is sent.
-        let (to, slices, ways) =
+        let (to, mut slices, mut way) =
             (destinations.as_mut_ptr(), slices.as_mut_ptr(), ways.as_mut_ptr());
-        filled = 0;
-        for (train, (_, cars)) in trains.iter().enumerate() {
-            let header = &mut headers[train].msg_hdr;
+        for ((_, cars), header) in trains.iter().zip(headers.iter_mut()) {
+            let header = &mut header.msg_hdr;
             let to = to.wrapping_add(cars.first());
             header.msg_name = to.wrapping_byte_add(offset_of!(Destination, peer)).cast();
-            header.msg_iov = slices.wrapping_add(filled);
-            filled += cars.len();
-            let way = ways.wrapping_add(train);
+            header.msg_iov = slices;
+            slices = slices.wrapping_add(cars.len());
             header.msg_control = way.wrapping_byte_add(begin(&cars)).cast();
+            way = way.wrapping_add(1);
         }
         count
     }
