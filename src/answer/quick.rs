@@ -148,9 +148,8 @@ impl<'s> Way<'s> {
             geography.compiled.exact(eligible, |set| set.width() == 1, shape)
         };
         // By the one IPv4 network that counts, where that tells all that is to be told.
-        let table = || exact().unwrap_or(whole);
         if !alike
-            && let table = table()
+            && let table = exact().unwrap_or(whole)
             && let Some((order, scope, by)) = self.by_v4(table, client)
         {
             if !(table.lists(eligible) && chosen.take_all(order, most)) {

@@ -314,9 +314,10 @@ impl<K: Indexed, V: Copy + Eq + Into<u32>> RangeTable<K, V> {
     pub(super) fn fetch_ranges(&self, key: K) {
         let (bucket, low) = key.split();
         let (borders, ranges) = self.bucket(bucket);
-        let guess = borders.first() + K::guess(low, ranges.len()).unwrap_or(0);
-        // As many as a window on either side, whatever it is clamped to.
-        for at in [guess.saturating_sub(WINDOW / 2), guess + WINDOW / 2] {
+        let start = window(ranges.len(), K::guess(low, ranges.len()).unwrap_or(0));
+        let first = borders.first() + start;
+        // Of the window's first key the range may be the one before.
+        for at in [first.saturating_sub(1), first + WINDOW - 1] {
             if let Some(range) = self.ranges.get(at) {
                 fetch(range);
             }

@@ -240,7 +240,7 @@ impl GeoTable {
     #[must_use]
     #[inline]
     pub fn lists(&self, low: u64) -> bool {
-        self.lists == low
+        low != 0 && self.lists == low
     }
 
     /// How far, in degrees of latitude and longitude, cells are apart in whose middle points of

@@ -43,7 +43,7 @@ pub struct ClusterSet {
 }
 
 /// A set of clusters that is held elsewhere, whichever way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Clusters<'s> {
     low: u64,
     /// Those from 64 on, sixty-four a word.
@@ -75,10 +75,11 @@ impl<'s> Clusters<'s> {
         self.word(id.index() / 64) & (1 << (id.index() % 64)) != 0
     }
 
-    /// The same, held by itself.
+    /// The clusters in both sets.
     #[must_use]
-    pub fn to_set(self) -> ClusterSet {
-        ClusterSet { low: self.low, high: High::new(self.high.to_vec()) }
+    pub fn intersection(self, other: Self) -> ClusterSet {
+        let high = self.high.iter().zip(other.high).map(|(a, b)| a & b).collect();
+        ClusterSet { low: self.low & other.low, high: High::new(high) }
     }
 }
 
@@ -110,7 +111,7 @@ impl High {
 // Instances of other builds, that hold it in another way, are to tell the same digest.
 impl Hash for ClusterSet {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.low, self.high.words()).hash(state);
+        self.view().hash(state);
     }
 }
 
@@ -228,8 +229,7 @@ impl ClusterSet {
     /// The clusters in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let high = self.high.words().iter().zip(other.high.words()).map(|(a, b)| a & b).collect();
-        Self { low: self.low & other.low, high: High::new(high) }
+        self.view().intersection(other.view())
     }
 
     /// Adds every cluster of `other`.

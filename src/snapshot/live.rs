@@ -19,12 +19,12 @@ pub struct Live {
 
 const _: () = assert!(size_of::<Live>() == 16);
 
-/// What is known of the health of few services.
+/// What few services have, but in a federation of more than 64 clusters.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Rest {
     /// The clusters above the first 64, as [`ClusterSet::above`] gives them.
     high: Box<[u64]>,
-    trouble: Trouble,
+    trouble: Option<Box<Trouble>>,
 }
 
 /// What is known beside the shards that are healthy, of services that are not served as they might
@@ -91,6 +91,7 @@ impl Sorted {
 
 impl Live {
     fn new(served: &ClusterSet, trouble: Trouble) -> Self {
+        let trouble = (trouble != Trouble::default()).then(|| Box::new(trouble));
         let rest = Rest { high: served.above().into(), trouble };
         let rest = (rest != Rest::default()).then(|| Box::new(rest));
         Self { low: served.word(0), rest }
@@ -116,7 +117,7 @@ impl Live {
 
     #[inline]
     fn trouble(&self) -> Option<&Trouble> {
-        Some(&self.rest.as_ref()?.trouble)
+        self.rest.as_ref()?.trouble.as_deref()
     }
 
     /// What is not told by these and the clusters that are up, for the few services of which there is
@@ -135,8 +136,8 @@ impl Live {
     }
 
     /// The clusters in which the service may be served, but for those that are not up.
-    pub(super) fn candidates(&self) -> ClusterSet {
-        self.exception().map_or_else(|| self.served().to_set(), |e| e.eligible.clone())
+    pub(super) fn candidates(&self) -> Clusters<'_> {
+        self.exception().map_or(self.served(), |exception| exception.eligible.view())
     }
 
     /// Since when the shard in a cluster has not been served like any other, Unix time in seconds;

@@ -42,7 +42,7 @@ pub(super) fn tables(service: &Service, live: &Live, most: NonZeroU16) -> BTreeS
     let by_port = service.ports().iter().map(|port| &port.clusters);
     let candidates = live.candidates();
     let wanted = by_family.into_iter().chain(by_port).filter_map(|base| {
-        let set = base.intersection(&candidates);
+        let set = base.view().intersection(candidates);
         let shape = Shape::of(service.policy(), most, set.len())?;
         Some((set, shape))
     });

@@ -1,7 +1,7 @@
 //! Memory fetched ahead of answers.
 //!
 //! Out of a hundred thousand services the one that is asked for is in no cache of the processor. An
-//! answer reads some ten places one after another, each of which tells where the next is, and waits
+//! answer reads some six places one after another, each of which tells where the next is, and waits
 //! for every one of them. So they are asked for in four steps, each of which needs what the step
 //! before asked for, and between which a worker answers other queries.
 

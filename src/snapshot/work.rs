@@ -183,5 +183,5 @@ impl Work {
 
 /// A service's part of the digest.
 fn part(service: &Service, live: &Live) -> u64 {
-    (service.digest(), live.served().to_set(), live.exception(), live.is_unsettled()).hash_one()
+    (service.digest(), live.served(), live.exception(), live.is_unsettled()).hash_one()
 }

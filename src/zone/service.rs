@@ -99,7 +99,8 @@ pub struct ServiceEntry<L> {
 ///
 /// Behind the counts of the pointer that shares it, and sixteen octets that its owner keeps, what nearly
 /// every answer reads stands in two lines of the processor's cache, the first of which ends with IPv4
-/// addresses and the second with the key. What few answers read stands in a third.
+/// addresses and the second with the key. What others read, as those with IPv6 addresses, stands in a
+/// third.
 #[derive(Debug)]
 #[repr(C)]
 struct Kept<L> {
@@ -421,11 +422,30 @@ fn disagreement(shards: &[(ClusterId, &Shard)]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::Kept;
+    use crate::model::{ClusterId, Label, ServiceKey, ShardEntry, ShardParts};
+    use crate::zone::{Zone, testing};
 
     /// Behind the two counts of its `Arc`, and so in the whole lines that allocators put it into: what
     /// takes 161 to 192 octets stands 192 apart.
     #[test]
     fn a_service_takes_three_cache_lines() {
         assert!((161..=192).contains(&(size_of::<Kept<[u64; 2]>>() + 16)));
+    }
+
+    /// Those that are held beside the data, and those that are too long for that.
+    #[test]
+    fn keys_of_any_length_are_known() {
+        let clusters = [(Label::parse("k").expect("a label"), Default::default())];
+        for len in [1, 22, 23, 40, 63] {
+            let label = Label::parse(&"x".repeat(len)).expect("a label");
+            let entry = ShardEntry::new(ServiceKey::new(&label, &label), ShardParts::default());
+            let (mut zone, _) = Zone::new(testing::settings().into(), &clusters);
+            let shards = [(ClusterId::new(0), &entry)].into_iter();
+            zone.rebuild_bucket(crate::model::bucket_of(entry.hash), |_| true, shards, |_| ());
+            let wire = entry.key.wire();
+            let (service, _) = zone.service(wire).expect("it is there");
+            assert!(service.has_key(wire) && !service.has_key(&wire[1..]), "{len}");
+            assert!(!service.has_key(&wire[..wire.len() - 1]) && !service.has_key(&[]), "{len}");
+        }
     }
 }

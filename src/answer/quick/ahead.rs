@@ -44,6 +44,12 @@ impl<'s> Found<'s> {
         Self { snapshot, entry: None }
     }
 
+    /// The key of what was found.
+    #[cfg(test)]
+    pub(crate) fn key(self) -> Option<&'s [u8]> {
+        Some(self.entry?.service().key.wire())
+    }
+
     /// The fourth of the steps that [`Ahead`] begins.
     #[inline]
     pub fn fetch_behind(self) {

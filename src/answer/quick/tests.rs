@@ -426,3 +426,31 @@ fn clusters_behind_the_last_that_is_taken_change_nothing() {
     assert!(quick.is_some());
     assert_eq!(quick, run(thorough, &snapshot, &query, client, 0));
 }
+
+/// Two of three clusters are as near as each other, and the order of all is taken as it stands.
+#[test]
+fn equals_take_turns_where_an_order_is_taken_whole() {
+    let fixture = Fixture::new()
+        .cluster("a", "eu", &[], Some((50.1, 8.7)))
+        .cluster("b", "eu", &[], Some((50.1, 8.7)))
+        .cluster("c", "us", &[], Some((39.0, -77.5)))
+        .network("198.18.0.0/16", (24.0, 120.0))
+        .network("198.19.0.0/16", (40.0, -80.0));
+    let fixture = (0..3).fold(fixture, |fixture, cluster| {
+        let address = format!("192.0.2.{cluster}");
+        fixture.shard(cluster, "ns/web", &[&address], 1, ServiceOptions::default())
+    });
+    let snapshot = fixture.build();
+    let table = snapshot.geography.compiled.whole();
+    assert!(table.lists(0b111) && !table.lists(0b11) && !table.lists(0));
+    let query = plain("web.ns.fed.svc.example.com", 1);
+    let mut replies = Vec::new();
+    for turn in 0..4 {
+        let client = Client { address: [198, 18, 3, 4].into(), transport: Transport::Udp };
+        let quick = short(&mut Ahead::default(), &snapshot, &query, client, turn);
+        assert_eq!(quick, run(thorough, &snapshot, &query, client, turn));
+        replies.extend(quick.map(|(_, reply)| reply));
+    }
+    assert_eq!(replies.len(), 4);
+    assert!(replies.iter().any(|reply| *reply != replies[0]), "nobody's turn ends");
+}

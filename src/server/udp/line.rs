@@ -148,4 +148,43 @@ mod tests {
             }
         }
     }
+
+    /// Another snapshot may come in between: then nothing is found of what was on its way.
+    #[test]
+    fn each_query_comes_with_what_was_found_of_it() {
+        let names = ["web", "api", "db", "mail", "shop"];
+        let fixture = Fixture::new().cluster("a", "eu", &[], None);
+        let snapshot = names.iter().fold(fixture, |fixture, name| {
+            fixture.shard(0, &format!("ns/{name}"), &["192.0.2.1"], 1, Default::default())
+        });
+        let snapshot = snapshot.build();
+        let bound = Bound { family: Family::V4, wildcard: false };
+        let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (from, to) = (socket(), socket());
+        let wire = |labels: &[&str]| -> Vec<u8> {
+            labels.iter().flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect()
+        };
+        let key = |query: usize| wire(&[names[query % names.len()], "ns"]);
+        for query in 0..60 {
+            let head = [0, query as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            let end = wire(&["fed", "svc", "example", "com", ""]);
+            let query = [&head[..], &key(query), &end, &[0, 1, 0, 1]].concat();
+            from.send_to(&query, to.local_addr().unwrap()).unwrap();
+        }
+        let mut inbox = Inbox::new(bound, Reception::Single, 512);
+        assert_eq!(inbox.receive(to.as_fd()).unwrap(), 60);
+        let mut ahead = Aheads::default();
+        let mut line = Line::new((&inbox, 60), &mut ahead);
+        let mut finds = Finds::of(&snapshot);
+        for query in 0..60 {
+            if query == 30 {
+                finds = Finds::of(&snapshot);
+            }
+            let (_, _, found) = line.next(&mut finds).expect("one more");
+            // Those that had taken the third step by then, two steps and more before.
+            let forgotten = (30..30 + WAY - 2 * APART).contains(&query);
+            let expected = (!forgotten).then(|| key(query));
+            assert_eq!(found.key(), expected.as_deref(), "{query}");
+        }
+    }
 }

@@ -9,7 +9,7 @@
 #![allow(unsafe_code, reason = "two system calls that no safe wrapper makes as they are needed")]
 #![allow(clippy::unnecessary_cast, reason = "lengths have other widths with musl")]
 
-use std::mem::{offset_of, size_of, zeroed};
+use std::mem::{self, offset_of, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -140,7 +140,8 @@ impl Inbox {
 
     /// The query at a place among the `count` datagrams that the last call received, and moves the
     /// place to the next; `None` behind the last.
-    #[inline]
+    // Left to the compiler it is called, which takes a third as many instructions more.
+    #[inline(always)]
     pub(super) fn next(&self, at: &mut Cursor, count: usize) -> Option<Datagram<'_>> {
         let Cursor { index, start } = *at;
         if index >= count {
@@ -340,7 +341,7 @@ impl Outbox {
     fn address(&mut self) -> usize {
         let Self { family, longest, buffers, destinations, trains, headers, slices, ways } = self;
         let (buffers, stride) = (buffers.as_mut_ptr(), stride(*longest));
-        let (mut count, mut free) = (0, slices.iter_mut());
+        let (mut count, mut free) = (0, &mut slices[..]);
         let places = headers.iter_mut().zip(ways.iter_mut());
         for ((length, cars), (header, way)) in trains.iter().zip(places) {
             let header = &mut header.msg_hdr;
@@ -358,7 +359,10 @@ impl Outbox {
             if cars.len() > 1 {
                 way.segment.fill((SOL_UDP, UDP_SEGMENT), length, size_of::<u16>());
             }
-            for (reply, slice) in cars.zip(&mut free) {
+            // As many as the header says, or none at all.
+            let (own, others) = mem::take(&mut free).split_at_mut(cars.len());
+            free = others;
+            for (reply, slice) in cars.zip(own) {
                 slice.iov_base = buffers.wrapping_add(reply * stride).cast();
                 slice.iov_len = destinations[reply].len;
             }
