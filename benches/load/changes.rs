@@ -12,10 +12,10 @@ use clap::Args;
 use super::api::Api;
 use super::ask::Report;
 use super::files::{Files, fresh};
-use super::histogram::Histogram;
+use super::histogram::{Histogram, median};
 use super::model::{DOMAIN, Level, PAIRS, Random, Size};
 use super::process::{on_processor, stand_back};
-use super::serve::{Meridian, ask, binary};
+use super::serve::{CLIENT_CPU, Meridian, SERVER_CPU, ask, binary};
 use super::{SizeArguments, queries};
 
 #[derive(Args)]
@@ -33,9 +33,12 @@ pub(crate) struct Changes {
     /// Changes a second while queries are asked.
     #[arg(long, default_value_t = 1_000)]
     rate: usize,
-    /// Seconds of that.
+    /// Seconds of that in each round, and a third of them without changes.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
+    /// Rounds, as the machine differs from minute to minute.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
 }
 
 /// Of the services one of so many changes while queries are asked.
@@ -52,8 +55,8 @@ impl Changes {
         files.write_database()?;
         let apis = Api::all(size)?;
         let urls = apis.iter().map(Api::url).collect();
-        // The client and the API servers share one processor, the server's threads have both:
-        // what it does beside answering must not wait behind its worker.
+        // The server's threads and the API servers have both processors: what is done beside
+        // answering must not wait behind it.
         let server = Meridian::start(&binary(self.binary.clone())?, files, urls)?;
         server.until_up(size.clusters)?;
         server.until_idle()?;
@@ -68,28 +71,24 @@ impl Changes {
         println!("| what | figures |\n|---|---|");
         self.one_by_one(&server, &apis)?;
         self.drain(&server)?;
-        self.alone(&server, &apis)?;
-        self.storm(&server, &apis)
+        let mut changer = Changer::new(&apis, size, self.rate);
+        self.alone(&server, &mut changer)?;
+        self.storm(&server, &mut changer)
     }
 
     /// What changes cost where nobody asks anything.
-    fn alone(&self, server: &Meridian, apis: &[Api]) -> anyhow::Result<()> {
+    fn alone(&self, server: &Meridian, changer: &mut Changer<'_>) -> anyhow::Result<()> {
         server.until_idle()?;
         let pid = server.process.id();
-        let (used, published) = (on_processor(pid)?, server.generation()?);
-        let over = AtomicBool::new(false);
-        let (made, took) = thread::scope(|scope| {
-            let changer = scope.spawn(|| change(apis, self.size.size(), self.rate, &over));
-            thread::sleep(Duration::from_secs_f64((self.seconds / 6.0).max(1.0)));
-            over.store(true, Relaxed);
-            changer.join().expect("the changer does not panic")
-        })?;
+        let (used, published, before) = (on_processor(pid)?, server.generation()?, changer.made);
+        let length = Duration::from_secs_f64((self.seconds / 6.0).max(1.0));
+        let start = Instant::now();
+        let ((), rate) = changer.during(|| thread::sleep(length))?;
         let (used, published) = (on_processor(pid)? - used, server.generation()? - published);
         println!(
-            "| {:.0} changes/s and no queries | {:.0} us of processor time each, {:.0} publications/s |",
-            made as f64 / took.as_secs_f64(),
-            used as f64 / 1e3 / made as f64,
-            published as f64 / took.as_secs_f64()
+            "| {rate:.0} changes/s and no queries | {:.0} us of processor time each, {:.0} publications/s |",
+            used as f64 / 1e3 / (changer.made - before) as f64,
+            published as f64 / start.elapsed().as_secs_f64()
         );
         Ok(())
     }
@@ -130,50 +129,69 @@ impl Changes {
         Ok(())
     }
 
-    /// Many changes a second at half of what the server can answer.
-    fn storm(&self, server: &Meridian, apis: &[Api]) -> anyhow::Result<()> {
-        let (size, pid) = (self.size.size(), server.process.id());
-        let asked = |rate: Option<f64>, seconds: f64| -> anyhow::Result<Report> {
-            let mut arguments = vec![server.dns.to_string(), "--kind=mixed".into()];
-            arguments.push(format!("--services={}", size.services));
-            arguments.push(format!("--clusters={}", size.clusters));
-            arguments.push(format!("--changing={EVERY}"));
-            arguments.push(format!("--seconds={seconds}"));
-            arguments.push(format!("--pid={pid}"));
-            arguments.extend(rate.map(|rate| format!("--rate={rate}")));
-            ask(None, &arguments)
-        };
-        let most = asked(None, 3.0)?.qps;
-        let rate = (most / 2.0).floor();
-        let still = asked(Some(rate), (self.seconds / 3.0).max(1.0))?;
-        let over = AtomicBool::new(false);
-        let (stormy, made) = thread::scope(|scope| {
-            let changer = scope.spawn(|| change(apis, size, self.rate, &over));
-            let report = asked(Some(rate), self.seconds);
-            over.store(true, Relaxed);
-            (report, changer.join().expect("the changer does not panic"))
-        });
-        let stormy = stormy?;
-        let (made, took) = made?;
-        let line = |what: &str, report: &Report| {
-            println!(
-                "| {what} | {:.0} queries/s, {:.2} us each, p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us; \
-                 {} lost, {} wrong, {} mixed{} |",
-                report.qps,
-                report.cpu.unwrap_or_default(),
-                report.p50,
-                report.p99,
-                report.p999,
-                report.lost,
-                report.wrong,
-                report.mixed,
-                report.why.as_ref().map(|why| format!(" (first: {why})")).unwrap_or_default()
-            );
-        };
+    /// Many changes a second at half of what the server can answer, and none, in turn.
+    fn storm(&self, server: &Meridian, changer: &mut Changer<'_>) -> anyhow::Result<()> {
+        // The client stands for many on other machines: what answers does not share its processor.
+        server.pin_workers(SERVER_CPU)?;
+        let rate = (self.ask(server, None, 3.0)?.qps / 2.0).floor();
+        let (mut still, mut stormy, mut made) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            still.push(self.ask(server, Some(rate), (self.seconds / 3.0).max(1.0))?);
+            let (asked, changes) = changer.during(|| self.ask(server, Some(rate), self.seconds))?;
+            stormy.push(asked?);
+            made.push(changes);
+        }
         line("half of the full load, no changes", &still);
-        line(&format!("the same with {:.0} changes/s", made as f64 / took.as_secs_f64()), &stormy);
+        line(&format!("the same with {:.0} changes/s", median(made)), &stormy);
+        beside("p99.9", &still, &stormy, |report| report.p999);
+        beside("p99.9 of the usual quarter of a second", &still, &stormy, |report| report.usual);
         Ok(())
     }
+
+    fn ask(&self, server: &Meridian, rate: Option<f64>, seconds: f64) -> anyhow::Result<Report> {
+        let size = self.size.size();
+        let mut arguments = vec![server.dns.to_string(), "--kind=mixed".into()];
+        arguments.push(format!("--services={}", size.services));
+        arguments.push(format!("--clusters={}", size.clusters));
+        arguments.push(format!("--changing={EVERY}"));
+        arguments.push(format!("--seconds={seconds}"));
+        arguments.push(format!("--pid={}", server.process.id()));
+        arguments.extend(rate.map(|rate| format!("--rate={rate}")));
+        ask(Some(CLIENT_CPU), &arguments)
+    }
+}
+
+/// Medians of the rounds; of what went wrong all.
+fn line(what: &str, reports: &[Report]) {
+    let of = |field: fn(&Report) -> f64| median(reports.iter().map(field).collect());
+    let sum = |field: fn(&Report) -> u64| reports.iter().map(field).sum::<u64>();
+    let why = reports.iter().find_map(|report| report.why.clone());
+    println!(
+        "| {what} | {:.0} queries/s, {:.2} us each, p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us, of the usual \
+         quarter of a second {:.0} us; {} sent, {} lost, {} wrong, {} mixed{} |",
+        of(|r| r.qps),
+        of(|r| r.cpu.unwrap_or_default()),
+        of(|r| r.p50),
+        of(|r| r.p99),
+        of(|r| r.p999),
+        of(|r| r.usual),
+        sum(|r| r.sent),
+        sum(|r| r.lost),
+        sum(|r| r.wrong),
+        sum(|r| r.mixed),
+        why.map(|why| format!(" (first: {why})")).unwrap_or_default()
+    );
+}
+
+/// How many times as long a latency is with changes as without in the same round.
+fn beside(what: &str, still: &[Report], stormy: &[Report], of: fn(&Report) -> f64) {
+    let times: Vec<f64> = still.iter().zip(stormy).map(|(a, b)| of(b) / of(a)).collect();
+    let each: Vec<String> = times.iter().map(|times| format!("{times:.1}")).collect();
+    println!(
+        "| {what}, of that without changes | {:.1} times ({}) |",
+        median(times),
+        each.join(", ")
+    );
 }
 
 /// Takes single shards out and back; the time from the watch event on the wire to the changed answer
@@ -197,26 +215,53 @@ pub(crate) fn one_by_one(server: &Meridian, apis: &[Api], shards: usize) -> io::
     Ok(times)
 }
 
-/// Changes endpoints, and of each ten one is a pair's addresses instead, until it is over. Returns
-/// how many in which time.
-fn change(
-    apis: &[Api],
+/// Changes endpoints, and of each ten one is a pair's addresses instead.
+struct Changer<'a> {
+    apis: &'a [Api],
     size: Size,
+    /// Changes a second.
     rate: usize,
-    over: &AtomicBool,
-) -> io::Result<(usize, Duration)> {
-    stand_back();
-    let start = Instant::now();
-    let mut random = Random(5);
-    let mut ready = vec![true; size.services.div_ceil(EVERY) * size.clusters];
-    let mut made = 0;
-    while !over.load(Relaxed) {
-        let due = start + Duration::from_secs_f64(made as f64 / rate as f64);
-        if let Some(wait) = due.checked_duration_since(Instant::now()) {
-            thread::sleep(wait);
+    random: Random,
+    /// Of each shard that changes, whether it is ready.
+    ready: Vec<bool>,
+    made: usize,
+}
+
+impl<'a> Changer<'a> {
+    fn new(apis: &'a [Api], size: Size, rate: usize) -> Self {
+        let ready = vec![true; size.services.div_ceil(EVERY) * size.clusters];
+        Self { apis, size, rate, random: Random(5), ready, made: 0 }
+    }
+
+    /// Changes for as long as `work` takes; what came of it, and changes a second.
+    fn during<T>(&mut self, work: impl FnOnce() -> T) -> io::Result<(T, f64)> {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let changing = scope.spawn(|| self.until(&over));
+            let done = work();
+            over.store(true, Relaxed);
+            Ok((done, changing.join().expect("the changer does not panic")?))
+        })
+    }
+
+    fn until(&mut self, over: &AtomicBool) -> io::Result<f64> {
+        stand_back();
+        let (start, before) = (Instant::now(), self.made);
+        while !over.load(Relaxed) {
+            let made = (self.made - before) as f64;
+            let due = start + Duration::from_secs_f64(made / self.rate as f64);
+            if let Some(wait) = due.checked_duration_since(Instant::now()) {
+                thread::sleep(wait);
+            }
+            self.change()?;
         }
-        if made % 10 == 0 {
-            apis[0].pair(made / 10 % PAIRS, (made / 10 / PAIRS) as u16 + 1)?;
+        Ok((self.made - before) as f64 / start.elapsed().as_secs_f64())
+    }
+
+    fn change(&mut self) -> io::Result<()> {
+        let Self { apis, size, random, ready, made, .. } = self;
+        if *made % 10 == 0 {
+            apis[0].pair(*made / 10 % PAIRS, (*made / 10 / PAIRS) as u16 + 1)?;
         } else {
             let which = random.below(size.services.div_ceil(EVERY));
             // The first cluster stays, so that no service is ever without any.
@@ -225,9 +270,9 @@ fn change(
             *now = !*now;
             apis[cluster].ready(which * EVERY, *now)?;
         }
-        made += 1;
+        *made += 1;
+        Ok(())
     }
-    Ok((made, start.elapsed()))
 }
 
 /// Looks at the answer of one service.

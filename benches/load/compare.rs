@@ -13,6 +13,7 @@ use super::SizeArguments;
 use super::api::Api;
 use super::ask::Report;
 use super::files::{Files, fresh};
+use super::histogram::median;
 use super::peers::Peer;
 use super::process::{Process, free_address, pin, proportional_memory, until_answered};
 use super::queries::{Expect, Kind, Queries};
@@ -66,12 +67,14 @@ enum Load {
     Nx,
     /// ECS, from few ports.
     Few,
+    /// The same, and what comes together is taken together.
+    Whole,
     /// ECS, at half of what the server could do.
     Half,
 }
 
 impl Load {
-    const ALL: [Self; 5] = [Self::Ecs, Self::Plain, Self::Nx, Self::Few, Self::Half];
+    const ALL: [Self; 6] = [Self::Ecs, Self::Plain, Self::Nx, Self::Few, Self::Whole, Self::Half];
 
     fn title(self) -> &'static str {
         match self {
@@ -81,6 +84,9 @@ impl Load {
             Self::Few => {
                 "ECS from 8 ports that are used again (forwarders), not comparable with the others"
             }
+            Self::Whole => {
+                "The same, with trains of replies cut by nobody, as where a network card cuts them"
+            }
             Self::Half => "ECS at half of the full load: latency",
         }
     }
@@ -89,7 +95,7 @@ impl Load {
         match self {
             Self::Plain => "plain",
             Self::Nx => "nx",
-            Self::Ecs | Self::Few | Self::Half => "ecs",
+            Self::Ecs | Self::Few | Self::Whole | Self::Half => "ecs",
         }
     }
 }
@@ -199,6 +205,10 @@ impl Compare {
         ];
         match load {
             Load::Few => arguments.extend(["--few".to_owned(), format!("--ports={FEW}")]),
+            Load::Whole => {
+                let whole = ["--few".to_owned(), "--whole".to_owned(), format!("--ports={FEW}")];
+                arguments.extend(whole);
+            }
             Load::Half => arguments.push(format!("--rate={}", (full / 2.0).floor())),
             _ => {}
         }
@@ -230,28 +240,21 @@ fn starts(servers: &[Server]) {
     println!();
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        len if len % 2 == 1 => values[len / 2],
-        len => (values[len / 2 - 1] + values[len / 2]) / 2.0,
-    }
-}
-
 fn table(load: Load, servers: &[Server], found: &BTreeMap<(Load, usize), Vec<Report>>) {
     println!("**{}**\n", load.title());
     match load {
         Load::Half => {
-            println!("| server | queries/s | p50 us | p99 us | p99.9 us | lost | wrong |")
+            println!(
+                "| server | queries/s | p50 us | p99 us | p99.9 us | usual p99.9 us | lost | wrong |"
+            )
         }
         _ => println!(
             "| server | queries/s | cpu us each | in user mode | beyond the echo | of the echo | of Meridian | busy | lost | wrong |"
         ),
     }
     println!(
-        "|---|---|---|---|---|---|---|{}",
-        if load == Load::Half { "" } else { "---|---|---|" }
+        "|---|---|---|---|---|---|---|---|{}",
+        if load == Load::Half { "" } else { "---|---|" }
     );
     for (at, server) in servers.iter().enumerate() {
         let reports = &found[&(load, at)];
@@ -268,8 +271,11 @@ fn table(load: Load, servers: &[Server], found: &BTreeMap<(Load, usize), Vec<Rep
         let ratio = |other| beside(other, |own, other| own / other);
         let (name, qps) = (server.name, of(|report| report.qps));
         if load == Load::Half {
-            let (p50, p99, p999) = (of(|r| r.p50), of(|r| r.p99), of(|r| r.p999));
-            println!("| {name} | {qps:.0} | {p50:.0} | {p99:.0} | {p999:.0} | {lost} | {wrong} |");
+            let [p50, p99] = [of(|r| r.p50), of(|r| r.p99)];
+            let [p999, usual] = [of(|r| r.p999), of(|r| r.usual)];
+            println!(
+                "| {name} | {qps:.0} | {p50:.0} | {p99:.0} | {p999:.0} | {usual:.0} | {lost} | {wrong} |"
+            );
         } else {
             let cpu = of(|report| report.cpu.unwrap_or_default());
             let busy = 100.0 * of(|report| report.busy.unwrap_or_default());

@@ -31,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 use ask::{Pace, Plan, Report, ask};
 use files::{Files, NOBODY, fresh};
 use model::{REGIONS, Size};
+use process::stand_in_front;
 use queries::{Expect, Kind, Queries};
 use sockets::Sources;
 
@@ -105,6 +106,9 @@ struct Ask {
     /// A burst of queries from each port, as forwarders send them.
     #[arg(long)]
     few: bool,
+    /// With --few: take trains of replies whole.
+    #[arg(long, requires = "few")]
+    whole: bool,
     /// One query at a time from each port, by plain sockets: for servers that are not on loopback.
     #[arg(long, conflicts_with = "few")]
     single: bool,
@@ -139,7 +143,7 @@ impl Ask {
     fn run(self) -> anyhow::Result<()> {
         let mut queries = Queries::make(self.kind, self.size.size(), QUERIES, self.changing);
         let sources = match (self.few, self.single) {
-            (true, _) => Sources::Few(self.ports),
+            (true, _) => Sources::Few { ports: self.ports, whole: self.whole },
             (_, true) => Sources::Single(self.ports),
             _ => Sources::Many(self.ports),
         };
@@ -155,6 +159,7 @@ impl Ask {
             measured: Duration::from_secs_f64(self.seconds),
             pid: self.pid,
         };
+        stand_in_front();
         let report = ask(&plan, &queries).context("asking (many sources need CAP_NET_RAW)")?;
         match self.json {
             true => println!("{}", serde_json::to_string(&report)?),

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::ask::Report;
 use super::files::Files;
-use super::process::{Process, free_address, memory, on, on_processor, until_answered};
+use super::process::{
+    Process, free_address, memory, on, on_processor, pin_threads, until_answered,
+};
 use super::queries::{Expect, Kind, Queries};
 
 /// Where the parts run: the server and what it serves from share nothing with the client.
@@ -110,6 +112,11 @@ impl Meridian {
         let line = page.lines().find_map(|l| l.strip_prefix("meridian_snapshot_generation "));
         let number = line.and_then(|number| number.trim().parse().ok());
         number.ok_or_else(|| io::Error::other("no generation among the metrics"))
+    }
+
+    /// Has the threads that answer over UDP run on one processor only; the others have all.
+    pub(crate) fn pin_workers(&self, processor: usize) -> io::Result<()> {
+        pin_threads(self.process.id(), "udp-", processor)
     }
 
     /// Drains clusters by its configuration.

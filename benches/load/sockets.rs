@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrStorage, recvmmsg, sendmmsg,
-    sendmsg,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn,
+    SockaddrStorage, recvmmsg, sendmmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -20,6 +20,9 @@ const QUERY: usize = 512;
 
 /// Room for a reply.
 const REPLY: usize = 4096 + 64;
+
+/// Room for a train of replies: what IP can carry.
+const TRAIN: usize = 1 << 16;
 
 /// Octets of the headers of IP and UDP.
 const HEADERS: usize = 28;
@@ -33,8 +36,10 @@ pub(crate) enum Sources {
     /// and a server on loopback.
     Many(usize),
     /// As many ports of one address, each with a burst at a time, which leaves as a train where
-    /// queries are of one length: forwarders that reuse their sockets.
-    Few(usize),
+    /// queries are of one length: forwarders that reuse their sockets. With `whole` trains of replies
+    /// are taken as they come (`UDP_GRO`). Otherwise they are cut for the socket, and over loopback
+    /// by the processor that sent them, where a network card would do that.
+    Few { ports: usize, whole: bool },
     /// As many ports, one query at a time: for servers elsewhere.
     Single(usize),
 }
@@ -49,7 +54,7 @@ pub(crate) struct Sockets {
     queries: Vec<[u8; QUERY]>,
     lengths: [usize; BURST],
     outgoing: MultiHeaders<SockaddrIn>,
-    replies: Vec<[u8; REPLY]>,
+    replies: Vec<Box<[u8]>>,
     incoming: MultiHeaders<SockaddrStorage>,
 }
 
@@ -62,16 +67,20 @@ impl Sockets {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
             Sources::Many(count) => (Some(raw()?), count),
-            Sources::Few(count) | Sources::Single(count) => (None, count),
+            Sources::Few { ports: count, .. } | Sources::Single(count) => (None, count),
         };
         let any = match server {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
+        let whole = matches!(sources, Sources::Few { whole: true, .. });
         let open = |_| {
             let socket = UdpSocket::bind(any)?;
             if raw.is_none() {
                 socket.connect(server)?;
+            }
+            if whole {
+                setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
             }
             // Replies to bursts must wait while others are read.
             let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(1 << 20);
@@ -89,8 +98,8 @@ impl Sockets {
             queries: vec![[0; QUERY]; BURST],
             lengths: [0; BURST],
             outgoing: MultiHeaders::preallocate(BURST, None),
-            replies: vec![[0; REPLY]; BURST],
-            incoming: MultiHeaders::preallocate(BURST, None),
+            replies: vec![vec![0; if whole { TRAIN } else { REPLY }].into(); BURST],
+            incoming: MultiHeaders::preallocate(BURST, whole.then(|| nix::cmsg_space!(i32))),
         })
     }
 
@@ -102,7 +111,7 @@ impl Sockets {
     /// The most queries that one group sends at once.
     pub(crate) fn burst(&self) -> usize {
         match self.sources {
-            Sources::Many(_) | Sources::Few(_) => BURST,
+            Sources::Many(_) | Sources::Few { .. } => BURST,
             Sources::Single(_) => 1,
         }
     }
@@ -130,7 +139,7 @@ impl Sockets {
                 let raw = raw.as_raw_fd();
                 self.send_all(raw, count)
             }
-            (None, Sources::Few(_)) => self.send_trains(self.ports[group].as_raw_fd(), count),
+            (None, Sources::Few { .. }) => self.send_trains(self.ports[group].as_raw_fd(), count),
             (None, _) => self.send_all(self.ports[group].as_raw_fd(), count),
         };
         match sent {
@@ -173,7 +182,8 @@ impl Sockets {
         Ok(done)
     }
 
-    /// Hands the replies that have come to a group to `take`, at most a burst. Returns how many.
+    /// Hands the replies that have come to a group to `take`, at most a burst of datagrams or trains.
+    /// Returns how many.
     pub(crate) fn receive(&mut self, group: usize, mut take: impl FnMut(&[u8])) -> usize {
         let socket = self.ports[group].as_raw_fd();
         let mut slices: Vec<_> = self.replies.iter_mut().map(|r| [IoSliceMut::new(r)]).collect();
@@ -182,8 +192,11 @@ impl Sockets {
             Ok(received) => {
                 let mut count = 0;
                 for message in received {
-                    take(message.iovs().next().unwrap_or_default());
-                    count += 1;
+                    let octets = message.iovs().next().unwrap_or_default();
+                    for reply in octets.chunks(reply_in(&message).unwrap_or(REPLY)) {
+                        take(reply);
+                        count += 1;
+                    }
                 }
                 count
             }
@@ -191,6 +204,16 @@ impl Sockets {
             Err(error) => panic!("receiving from {}: {error}", self.server),
         }
     }
+}
+
+/// Octets of each reply in a train but the last, which may be shorter; none of one that came alone.
+fn reply_in(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<usize> {
+    message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::UdpGroSegments(len) => {
+            usize::try_from(len).ok().filter(|len| *len > 0)
+        }
+        _ => None,
+    })
 }
 
 /// A socket that takes whole IP datagrams.

@@ -38,7 +38,7 @@ pub(super) fn quick(
 ) -> Option<Answered> {
     let asked = ahead.asked()?;
     let zone = &snapshot.zone;
-    let (level, found) = match zone.speaks_for(asked.end()) {
+    let (level, found) = match zone.speaks_for(asked.end()?) {
         Some(level) => {
             let hint = || entry.filter(|entry| entry.service().has_key(asked.key()));
             let search = || Some(zone.entry_with(asked.hash, asked.key())?.0);

@@ -75,19 +75,24 @@ pub enum Singles<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Singles<'a, N> {
-    /// Gives each of some clusters' addresses to `each`; `None` where one has none.
+    /// Gives the addresses of clusters to `each`, with what stands beside their ids; `None` where one
+    /// has none.
     #[inline]
-    pub fn visit(self, ids: &[u8], mut each: impl FnMut(usize, &'a [u8; N])) -> Option<()> {
+    pub fn visit<P>(
+        self,
+        ids: impl Iterator<Item = (P, u8)>,
+        mut each: impl FnMut(P, &'a [u8; N]),
+    ) -> Option<()> {
         match self {
             Self::OfAll(octets) => {
-                for (at, id) in ids.iter().enumerate() {
-                    each(at, octets.get(usize::from(*id))?);
+                for (place, id) in ids {
+                    each(place, octets.get(usize::from(id))?);
                 }
             }
             Self::Of(clusters, octets) => {
-                for (at, id) in ids.iter().enumerate() {
+                for (place, id) in ids {
                     let below = clusters & !(u64::MAX << (id % 64));
-                    each(at, octets.get(below.count_ones() as usize)?);
+                    each(place, octets.get(below.count_ones() as usize)?);
                 }
             }
         }
@@ -204,8 +209,10 @@ mod tests {
                 assert_eq!(addresses.of(id(at)), own);
                 if let Some(singles) = addresses.singles().filter(|_| id(at).index() < 64) {
                     let mut found = None;
-                    let visited =
-                        singles.visit(&[id(at).index() as u8], |_, own| found = Some(own));
+                    let visited = singles
+                        .visit([((), id(at).index() as u8)].into_iter(), |(), own| {
+                            found = Some(own)
+                        });
                     assert_eq!((visited, found), (Some(()), own.first()));
                 }
             }

@@ -163,10 +163,10 @@ impl Asked {
         &self.name[..self.key.into()]
     }
 
-    /// What follows them, root included.
+    /// What follows them, root included: always something.
     #[inline]
-    pub(super) fn end(&self) -> &[u8] {
-        self.name.get(self.key.into()..self.len.into()).unwrap_or(&[])
+    pub(super) fn end(&self) -> Option<&[u8]> {
+        self.name.get(self.key.into()..self.len.into())
     }
 
     /// The first label without its length, the next two, and what follows them, root included:

@@ -93,8 +93,8 @@ impl<'b> Draft<'b> {
         };
         let ids = &ids[..ids.len().min(most)];
         let (room, _) = self.out.get_mut(self.at..)?.as_chunks_mut();
-        let room = room.get_mut(..ids.len())?;
-        singles.visit(ids, |at, octets| room[at] = record(octets))?;
+        let places = room.get_mut(..ids.len())?.iter_mut().zip(ids.iter().copied());
+        singles.visit(places, |place, octets| *place = record(octets))?;
         self.at += ids.len() * M;
         Some(ids.len() as u16)
     }
