@@ -8,6 +8,8 @@
 //! Those few that cannot begin anew, as the publisher, end the process instead: whoever started it
 //! starts another.
 
+mod pieces;
+
 use std::any::Any;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span, error};
 
+pub use self::pieces::Pieces;
 use crate::telemetry::{Task, TaskMetrics};
 
 /// How a task has ended, other than by a panic.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::snapshot::Snapshot;
+use crate::tasks::Pieces;
 
 /// How long after much was freed the allocator is reminded of it: mimalloc keeps free memory for
 /// a second, or for as long as `MIMALLOC_PURGE_DELAY` says, before it gives it back to the system.
@@ -40,10 +41,19 @@ impl Graveyard {
         let dead: Vec<_> = self.old.extract_if(.., unread).collect();
         if !dead.is_empty() {
             self.reminder = Some(now + REMINDER);
-            tokio::task::spawn_blocking(move || drop(dead));
+            tokio::task::spawn_blocking(move || free(dead));
         } else if self.reminder.take_if(|at| *at <= now).is_some() {
             tokio::task::spawn_blocking(remind);
         }
+    }
+}
+
+/// Frees snapshots one by one: a storm of changes leaves fifty between two sweeps.
+fn free(dead: Vec<Arc<Snapshot>>) {
+    let mut pieces = Pieces::every(1);
+    for snapshot in dead {
+        drop(snapshot);
+        pieces.step();
     }
 }
 

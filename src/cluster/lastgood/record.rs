@@ -25,6 +25,7 @@ use crate::model::{
     self, Buckets, Check, CheckMode, ClusterChecks, ClusterView, Coordinates, Endpoints, Label,
     Member, Ports, Protocol, ServiceKey, ShardEntry, Topology,
 };
+use crate::tasks::Pieces;
 
 /// What the types of the model refuse.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +148,10 @@ impl Serialize for Federation<'_> {
     }
 }
 
+/// Shards between two looks whether enough was written at a stretch: some 30 us of work, beside which
+/// asking for the time is nothing.
+const LOOKS: u32 = 64;
+
 struct Clusters<'a>(&'a [KnownView]);
 
 impl Serialize for Clusters<'_> {
@@ -167,7 +172,9 @@ impl Serialize for Shards<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(shards, lists) = self;
         let mut seq = serializer.serialize_seq(Some(shards.len()))?;
+        let mut pieces = Pieces::every(LOOKS);
         for entry in shards.iter() {
+            pieces.step();
             // Every list of a shard has been numbered.
             let list = lists.get(&**entry.shard.ports.named()).copied().unwrap_or_default();
             seq.serialize_element(&Shard::of(&entry.key, &entry.shard, list))?;
@@ -205,7 +212,9 @@ impl<'a> Cluster<'a> {
         let KnownView { name, source, view } = known;
         let mut lists: HashMap<&[model::Port], u32> = HashMap::new();
         let mut ports = Vec::new();
+        let mut pieces = Pieces::every(LOOKS);
         for entry in view.shards.iter() {
+            pieces.step();
             let list: &[model::Port] = entry.shard.ports.named();
             lists.entry(list).or_insert_with(|| {
                 ports.push(list.iter().map(Port::of).collect());

@@ -164,3 +164,26 @@ fn a_train_that_is_refused_is_sent_car_by_car() {
     assert_eq!(outbox.send(from.as_fd()), 0);
     hears(&to, &[b"abc", b"def", b"ghi"]);
 }
+
+/// Where no two replies go the same way, trains cost the kernel nothing: it is told the same.
+#[test]
+fn replies_to_different_peers_leave_as_without_trains() {
+    let receiver = socket("127.0.0.1:0");
+    let some = peer(&receiver);
+    let told = |segmentation| {
+        let mut outbox = Outbox::new(Family::V4, segmentation, LONGEST);
+        for port in 1..=BATCH as u16 {
+            push(&mut outbox, some.with_port(port), b"reply");
+        }
+        outbox.trains.make(&outbox.destinations);
+        let count = outbox.address();
+        let lengths = |header: &mmsghdr| {
+            let header = &header.msg_hdr;
+            (header.msg_namelen, header.msg_iovlen, header.msg_controllen)
+        };
+        outbox.headers[..count].iter().map(lengths).collect::<Vec<_>>()
+    };
+    let with = told(Segmentation::Present);
+    assert_eq!(with, told(Segmentation::Absent));
+    assert_eq!(with, vec![(Peer::len(Family::V4) as _, 1, 0); BATCH]);
+}
