@@ -1,4 +1,4 @@
-//! Tasks that run as long as somebody needs what they do.
+//! Tasks that run as long as somebody needs what they do, and long work in pieces.
 //!
 //! *Owns*: what happens where one ends that should not, by a panic or because a part of it has
 //! ended so. *Guarantees*: it is logged and counted, and the task is begun anew after a pause that

@@ -99,7 +99,7 @@ impl Sockets {
             lengths: [0; BURST],
             outgoing: MultiHeaders::preallocate(BURST, None),
             replies: vec![vec![0; if whole { TRAIN } else { REPLY }].into(); BURST],
-            incoming: MultiHeaders::preallocate(BURST, whole.then(|| nix::cmsg_space!(i32))),
+            incoming: incoming(sources),
         })
     }
 
@@ -186,6 +186,11 @@ impl Sockets {
     /// Returns how many.
     pub(crate) fn receive(&mut self, group: usize, mut take: impl FnMut(&[u8])) -> usize {
         let socket = self.ports[group].as_raw_fd();
+        if let Sources::Few { whole: true, .. } = self.sources {
+            // They are not made ready for a second use: where one has come without a control message,
+            // the next would have no room for one.
+            self.incoming = incoming(self.sources);
+        }
         let mut slices: Vec<_> = self.replies.iter_mut().map(|r| [IoSliceMut::new(r)]).collect();
         let flags = MsgFlags::MSG_DONTWAIT;
         match recvmmsg(socket, &mut self.incoming, slices.iter_mut(), flags, None) {
@@ -204,6 +209,12 @@ impl Sockets {
             Err(error) => panic!("receiving from {}: {error}", self.server),
         }
     }
+}
+
+/// Headers of what is received, with room for the length of a train's replies where these come.
+fn incoming(sources: Sources) -> MultiHeaders<SockaddrStorage> {
+    let trains = matches!(sources, Sources::Few { whole: true, .. });
+    MultiHeaders::preallocate(BURST, trains.then(|| nix::cmsg_space!(i32)))
 }
 
 /// Octets of each reply in a train but the last, which may be shorter; none of one that came alone.
