@@ -1,4 +1,4 @@
-//! What it takes to publish a change: the next snapshot on top of the present one.
+//! What it takes to publish a change: the next snapshot on top of the present one, and the swap.
 //!
 //!     cargo bench --bench publish
 //!
@@ -10,11 +10,13 @@ mod support;
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use meridian::health::{ClusterState, Reason, Standing};
 use meridian::model::{ClusterView, ShardEntry};
-use meridian::snapshot::{Inputs, Snapshot, build};
+use meridian::snapshot::{Inputs, Snapshot, SnapshotCell, build};
 
 /// Clusters of every federation.
 const CLUSTERS: usize = 4;
@@ -44,6 +46,43 @@ fn main() {
         });
         println!("| {services} | {one:.0?} | {down:.0?} | {unready:.1?} | {nothing:.0?} |");
     }
+    let (swap, load, quiet) = swap(support::inputs(1_000, CLUSTERS));
+    println!(
+        "\n| a swap while another thread loads | a load meanwhile | a load while none swaps |"
+    );
+    println!("|---|---|---|");
+    println!("| {swap:.0} ns | {load:.0} ns | {quiet:.0} ns |");
+}
+
+/// What putting a snapshot in the place of another takes, and loading one, which a worker does once a
+/// batch, nanoseconds each. Neither depends on what is in them.
+fn swap(inputs: Inputs) -> (f64, f64, f64) {
+    const SWAPS: u32 = 200_000;
+    let each = |took: Duration, times: u32| took.as_nanos() as f64 / f64::from(times);
+    let mut next = Arc::new(build(None, inputs.clone()));
+    let cell = SnapshotCell::new(build(None, inputs));
+    let over = AtomicBool::new(false);
+    let loads = || {
+        let (start, mut loads) = (Instant::now(), 0);
+        while !over.load(Relaxed) && loads < u32::MAX {
+            black_box(cell.load());
+            loads += 1;
+        }
+        each(start.elapsed(), loads)
+    };
+    let (swap, load) = thread::scope(|scope| {
+        let reader = scope.spawn(loads);
+        let start = Instant::now();
+        for _ in 0..SWAPS {
+            next = cell.swap(next.clone());
+        }
+        let took = start.elapsed();
+        over.store(true, Relaxed);
+        (each(took, SWAPS), reader.join().expect("the reader does not panic"))
+    });
+    let start = Instant::now();
+    (0..SWAPS).for_each(|_| drop(black_box(cell.load())));
+    (swap, load, each(start.elapsed(), SWAPS))
 }
 
 /// Runs something; how long it took, freeing left out.
